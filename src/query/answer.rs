@@ -1,0 +1,112 @@
+//! What can be asked and what comes back, as plain data.
+//!
+//! These types are neither HTTP shapes nor SQL rows: `api` and `reports` render them, the engine fills them.
+
+use crate::clock::Timestamp;
+use crate::filter::Expression;
+use crate::flow::fields::Dimension;
+use crate::flow::segment::Totals;
+use crate::flow::value::Value;
+use std::net::IpAddr;
+
+/// A stretch of receive time, from `from` up to but not including `to`, with the zone people see it in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The first moment inside.
+    pub from: Timestamp,
+    /// The first moment after.
+    pub to: Timestamp,
+    /// The zone in which the window was asked for and answers are written.
+    pub zone: chrono_tz::Tz,
+}
+
+/// What rows are ranked by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Bytes, both counters.
+    #[default]
+    Bytes,
+    /// Packets, both counters.
+    Packets,
+    /// Flows.
+    Flows,
+}
+
+/// The largest groups of a window.
+#[derive(Clone, Debug)]
+pub struct TopRequest {
+    /// Which flows: those received in the window.
+    pub window: Window,
+    /// What a group is: 1 to 4 dimensions, of which at most one is a pair.
+    pub by: Vec<Dimension>,
+    /// What groups are ranked by.
+    pub order: Order,
+    /// How many rows at most, 1 to 10,000.
+    pub limit: usize,
+    /// Which flows of the window; `None` means all.
+    pub filter: Option<Expression>,
+}
+
+/// One group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopRow {
+    /// The group's value in each dimension of the request. A number that a flow does not have counts as 0; a flow without
+    /// the address or MAC of a dimension is in no group, as nfdump has it.
+    pub key: Vec<Value>,
+    /// The group's sums.
+    pub totals: Totals,
+    /// The earliest first packet of the group, where exporters told it.
+    pub first_seen: Option<Timestamp>,
+    /// The latest last packet of the group, where exporters told it.
+    pub last_seen: Option<Timestamp>,
+}
+
+/// What is known to be missing from a window, one row a cause and unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LossCount {
+    /// `network` (sequence gaps), `kernel` (socket drops), `journal_full`, `journal_corrupt`, or a reason of rejection.
+    pub cause: String,
+    /// What is counted: `flows`, `records`, `datagrams`, `packets` or `sets`.
+    pub unit: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// What an answer may be missing. Hours are counted whole: loss in an hour that the window touches is loss in the window.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Completeness {
+    /// Whether nothing is known to be missing and everything received before the window's end is stored.
+    pub exact: bool,
+    /// Everything received before this moment is in the answer; `None` when the window lies wholly before it.
+    pub stale_since: Option<Timestamp>,
+    /// What is missing, by cause and unit, ascending.
+    pub lost: Vec<LossCount>,
+}
+
+/// The groups, largest first; equal ones by key, ascending.
+#[derive(Clone, Debug)]
+pub struct TopAnswer {
+    /// The rows asked for.
+    pub rows: Vec<TopRow>,
+    /// Sums over all flows of the window that the filter lets through.
+    pub totals: Totals,
+    /// How many groups there are in all.
+    pub groups: u64,
+    /// What may be missing.
+    pub completeness: Completeness,
+}
+
+/// One host's traffic. A flow is internal when both ends are local networks.
+#[derive(Clone, Debug)]
+pub struct HostAnswer {
+    /// The host.
+    pub host: IpAddr,
+    /// Flows to the host from outside the local networks.
+    pub download: Totals,
+    /// Flows from the host to outside the local networks.
+    pub upload: Totals,
+    /// Flows between the host and a local network.
+    pub internal: Totals,
+    /// What may be missing.
+    pub completeness: Completeness,
+}

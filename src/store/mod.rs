@@ -1,0 +1,5 @@
+//! All SQL. To be written.
+
+/// The database.
+#[derive(Clone)]
+pub struct Database {}
