@@ -28,7 +28,8 @@ pub fn render(names: &[&str], order: Order, answer: &TopAnswer, zone: Tz) -> Res
         let mut record = vec![rank.to_string()];
         record.extend(row.key.iter().map(|value| cell(value, zone)));
         record.extend([row.totals.bytes, row.totals.packets, row.totals.flows].map(|sum| sum.to_string()));
-        record.extend([row.first_seen, row.last_seen].map(|moment| moment.map_or_else(String::new, |at| time(at, zone))));
+        record
+            .extend([row.first_seen, row.last_seen].map(|moment| moment.map_or_else(String::new, |at| time(at, zone))));
         record.push(format!("{:.6}", share(order, &row.totals, &answer.totals)));
         writer.write_record(&record).map_err(|error| problem(&error))?;
     }

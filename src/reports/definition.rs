@@ -213,12 +213,14 @@ fn slug(name: &str) -> Result<String, String> {
 
 fn zone(name: Option<&str>, default: Tz) -> Result<Tz, String> {
     let Some(name) = name else { return Ok(default) };
-    name.parse().map_err(|_| format!("{name:?} is no time zone of the IANA database: write one such as \"Europe/Berlin\""))
+    name.parse()
+        .map_err(|_| format!("{name:?} is no time zone of the IANA database: write one such as \"Europe/Berlin\""))
 }
 
 fn dimensions(names: &[String]) -> Result<Vec<Dimension>, String> {
     let parse = |name: &String| {
-        Dimension::parse(name).ok_or_else(|| format!("there is no field {name:?}: write one such as \"dst_ip\" or \"src_port\""))
+        Dimension::parse(name)
+            .ok_or_else(|| format!("there is no field {name:?}: write one such as \"dst_ip\" or \"src_port\""))
     };
     let by = names.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
     if by.is_empty() || by.len() > MOST_DIMENSIONS {
@@ -229,7 +231,9 @@ fn dimensions(names: &[String]) -> Result<Vec<Dimension>, String> {
         return Err(format!("\"{}\" stands twice", twice.name()));
     }
     if by.iter().filter(|dimension| matches!(dimension, Dimension::Either { .. })).count() > 1 {
-        return Err("two pairs (such as \"ip\" and \"port\") cannot be combined: name one side of one of them".to_owned());
+        return Err(
+            "two pairs (such as \"ip\" and \"port\") cannot be combined: name one side of one of them".to_owned()
+        );
     }
     Ok(by)
 }
@@ -238,7 +242,9 @@ fn dimensions(names: &[String]) -> Result<Vec<Dimension>, String> {
 /// as its download too, as it does there.
 fn downloads(local: &[IpNetwork]) -> Result<String, String> {
     if local.is_empty() {
-        return Err("there is none, and [network] local is empty: write a filter, or name the local networks".to_owned());
+        return Err(
+            "there is none, and [network] local is empty: write a filter, or name the local networks".to_owned()
+        );
     }
     let networks = local.iter().map(|network| format!("dst net {}/{}", network.network(), network.prefix()));
     Ok(networks.collect::<Vec<_>>().join(" or "))
@@ -253,7 +259,10 @@ fn addresses(settings: &Settings, directory: &Path, mail: bool) -> Result<Vec<De
                 return Err(("deliveries", "\"email\" needs a mail server: set host in [smtp]".to_owned()));
             }
             "email" if settings.recipients.is_empty() => {
-                return Err(("recipients", "\"email\" is to be delivered, but to nobody: name at least one".to_owned()));
+                return Err((
+                    "recipients",
+                    "\"email\" is to be delivered, but to nobody: name at least one".to_owned(),
+                ));
             }
             "email" => {
                 for recipient in &settings.recipients {

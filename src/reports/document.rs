@@ -106,11 +106,7 @@ impl Document {
             filter: definition.filter.as_ref().map(ToString::to_string),
             rows: answer.rows.len(),
             groups: answer.groups,
-            totals: Sums {
-                bytes: answer.totals.bytes,
-                packets: answer.totals.packets,
-                flows: answer.totals.flows,
-            },
+            totals: Sums { bytes: answer.totals.bytes, packets: answer.totals.packets, flows: answer.totals.flows },
             completeness: Stamp {
                 exact: answer.completeness.exact,
                 stale_since: answer.completeness.stale_since.map(|moment| csv::time(moment, zone)),
@@ -144,7 +140,12 @@ const fn word(order: Order) -> &'static str {
 }
 
 /// The text of the mail.
-fn summary(manifest: &Manifest<'_>, definition: &Definition, completeness: &Completeness, answer: &TopAnswer) -> String {
+fn summary(
+    manifest: &Manifest<'_>,
+    definition: &Definition,
+    completeness: &Completeness,
+    answer: &TopAnswer,
+) -> String {
     let by = manifest.by.join(", ");
     let mut lines = vec![
         format!("Report {}, {}", manifest.report, manifest.period),
@@ -159,7 +160,10 @@ fn summary(manifest: &Manifest<'_>, definition: &Definition, completeness: &Comp
     lines.extend(stamp(completeness, manifest));
     lines.push(String::new());
     let shown = answer.rows.len().min(ROWS_IN_MAIL);
-    lines.push(format!("The first {shown} of {} rows in {}, largest {} first:", manifest.rows, manifest.file, manifest.order));
+    lines.push(format!(
+        "The first {shown} of {} rows in {}, largest {} first:",
+        manifest.rows, manifest.file, manifest.order
+    ));
     for (row, rank) in answer.rows.iter().take(ROWS_IN_MAIL).zip(1..) {
         let key: Vec<_> = row.key.iter().map(ToString::to_string).collect();
         let sum = csv::ranked(definition.order, &row.totals);

@@ -352,7 +352,10 @@ impl Runner {
 /// The name of the mail that brings `document` to `address`. It follows from the two alone, so a repeated mail is
 /// recognised; the manifest tells when the document was made, so two servers of one owner do not share names.
 fn message_id(document: &Document, address: &str) -> Uuid {
-    Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("flowledger report\n{}\n{}{address}", document.name, document.manifest).as_bytes())
+    Uuid::new_v5(
+        &Uuid::NAMESPACE_URL,
+        format!("flowledger report\n{}\n{}{address}", document.name, document.manifest).as_bytes(),
+    )
 }
 
 impl From<KeptDocument> for Document {

@@ -171,7 +171,8 @@ impl Schedule {
             return Err(format!("\"{text}\" has {fields} fields: {example}"));
         }
         let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
-        let cron = parser.parse(text).map_err(|error| format!("\"{text}\" is no cron expression ({error}): {example}"))?;
+        let cron =
+            parser.parse(text).map_err(|error| format!("\"{text}\" is no cron expression ({error}): {example}"))?;
         let schedule = Self { cron, zone };
         // 30 February parses, but a report that never comes is surely not what was meant.
         match schedule.last_due(Timestamp::from_micros(0).plus(50 * 366 * crate::clock::DAY)) {
@@ -324,9 +325,10 @@ mod tests {
     fn a_sleep_of_three_weeks_leaves_three_weeks_due_and_a_new_report_only_the_last() {
         let schedule = Schedule::parse("0 1 * * 1", UTC).unwrap();
         let now = at("2026-11-23T14:00:00Z");
-        assert_eq!(names(&schedule.due(Period::Week, now, Some(at("2026-11-02T00:00:00Z")))), [
-            "2026-W45", "2026-W46", "2026-W47"
-        ]);
+        assert_eq!(
+            names(&schedule.due(Period::Week, now, Some(at("2026-11-02T00:00:00Z")))),
+            ["2026-W45", "2026-W46", "2026-W47"]
+        );
         assert_eq!(names(&schedule.due(Period::Week, now, None)), ["2026-W47"]);
         assert!(schedule.due(Period::Week, now, Some(at("2026-11-23T00:00:00Z"))).is_empty());
         // The clock set back by an hour or a month finds nothing due again.
