@@ -44,7 +44,11 @@ pub struct Metrics {
 impl Metrics {
     /// Shows the counters in `registry`.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("api_requests", "HTTP requests answered, by route and class of status", self.requests.clone());
+        registry.register(
+            "api_requests",
+            "HTTP requests answered, by route and class of status",
+            self.requests.clone(),
+        );
     }
 }
 
@@ -107,7 +111,8 @@ fn refusal(request: &ServiceRequest, max_url_bytes: usize) -> Option<Problem> {
         return Some(Problem::new(Code::UriTooLong, detail));
     }
     let headers = request.headers();
-    let body = headers.contains_key(TRANSFER_ENCODING) || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0");
+    let body =
+        headers.contains_key(TRANSFER_ENCODING) || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0");
     let reads = request.method() == Method::GET || request.method() == Method::HEAD;
     (body && reads).then(|| Problem::new(Code::TooLarge, "The request has a body; ask with the query string alone."))
 }

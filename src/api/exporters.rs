@@ -3,8 +3,9 @@
 use super::State;
 use super::format;
 use super::params::Asked;
-use super::problem::{Code, Problem};
+use super::problem::Problem;
 use super::shapes::moment;
+use crate::query::window::zone;
 use crate::store::catalogue::ExporterRow;
 use actix_web::{HttpResponse, get, web};
 use chrono_tz::Tz;
@@ -17,8 +18,8 @@ use utoipa::{IntoParams, ToSchema};
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ZoneParams {
-    /// The time zone in which moments are written, by its IANA name. Left out: the zone of the server's configuration.
-    #[param(example = "Europe/Berlin")]
+    /// The time zone in which moments are written, by its IANA name (`Europe/Berlin`). Left out: the zone of the server's
+    /// configuration.
     tz: Option<String>,
 }
 
@@ -43,7 +44,7 @@ pub struct Exporter {
     #[schema(value_type = String, example = "192.0.2.1")]
     pub address: IpAddr,
     /// What people call it; null when nobody named it.
-    #[schema(example = "core-1")]
+    #[schema(example = "core-1", required = true)]
     pub name: Option<String>,
     /// The versions of the protocol it sent: 5, 9 or 10 (IPFIX).
     #[schema(example = json!([9]))]
@@ -64,7 +65,7 @@ pub struct Exporter {
     #[schema(example = 4)]
     pub templates: u64,
     /// When its last datagram was received; null when none was stored yet.
-    #[schema(format = DateTime, example = "2026-11-23T13:00:00+01:00")]
+    #[schema(format = DateTime, example = "2026-11-23T13:00:00+01:00", required = true)]
     pub last_seen: Option<String>,
 }
 
@@ -142,10 +143,7 @@ pub async fn get_exporters(asked: Asked<(ZoneParams,)>, state: web::Data<State>)
     let Asked((asked,)) = asked;
     let zone = match asked.tz {
         None => state.zone,
-        Some(name) => name.parse().map_err(|_| {
-            let detail = format!("tz is no IANA time zone: {name:?}; an example is Europe/Berlin.");
-            Problem::new(Code::InvalidWindow, detail)
-        })?,
+        Some(name) => zone(&name)?,
     };
     let rows = state.database.exporters().await?;
     format::json(&Exporters { exporters: rows.into_iter().map(|row| Exporter::new(row, zone)).collect() })

@@ -52,10 +52,10 @@ pub struct FieldShape {
     #[schema(example = "address")]
     pub r#type: &'static str,
     /// The type of the column in the SQL table `flows`; null for a pair, which is no column.
-    #[schema(example = "inet")]
+    #[schema(example = "inet", required = true)]
     pub sql_type: Option<&'static str>,
     /// For a pair, the two fields on whose sides a flow counts; null for a field.
-    #[schema(example = json!(null))]
+    #[schema(example = json!(null), required = true)]
     pub pair: Option<[&'static str; 2]>,
     /// What it is, with the unit.
     #[schema(example = "Destination address.")]

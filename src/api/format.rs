@@ -76,7 +76,8 @@ impl Format {
     fn accepted(accept: &Accept) -> Result<Self, Problem> {
         let refused = |format: Self| {
             accept.iter().any(|range| {
-                range.item.essence_str() == format.media_type() && range.quality == actix_web::http::header::Quality::ZERO
+                range.item.essence_str() == format.media_type()
+                    && range.quality == actix_web::http::header::Quality::ZERO
             })
         };
         for range in accept.ranked() {

@@ -3,7 +3,9 @@
 //! Paths and shapes are collected from the very services that answer, so the document cannot lack a route. It is also
 //! committed as `openapi/openapi.json`; `flowledger openapi` writes it.
 
-use super::params::Asked;
+use super::format::FormatName;
+use super::hosts::DirectionName;
+use super::params::{Asked, OrderName};
 use super::routes;
 use actix_web::http::header::LOCATION;
 use actix_web::{App, HttpResponse, get};
@@ -20,6 +22,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
         description = include_str!("introduction.md"),
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
+    components(schemas(OrderName, FormatName, DirectionName)),
     servers((url = "/", description = "This server.")),
     tags(
         (name = "Questions", description = "Who used the network, and with whom."),

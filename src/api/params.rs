@@ -27,27 +27,23 @@ const MAX_DIMENSIONS: usize = 4;
 /// The most rows an answer can have.
 pub const MAX_LIMIT: usize = 10_000;
 
-/// The window of time a question is about.
+/// The window of time a question is about. Only one way of asking has an example, since Swagger UI sends all examples.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct WindowParams {
     /// First moment of the window, by the time flows were received: RFC 3339 (`2026-11-16T08:00:00+01:00`), or a local
     /// date (`2026-11-16`) or date and time (`2026-11-16T08:00`) in the zone asked for.
-    #[param(example = "2026-11-16")]
     from: Option<String>,
     /// First moment after the window, written like `from`. Left out: now.
-    #[param(example = "2026-11-23")]
     to: Option<String>,
-    /// The time up to now (or up to `to`): a number and `s`, `m`, `h`, `d` or `w`. Left out, with no other window
-    /// asked for: the last day.
-    #[param(example = "7d")]
+    /// The time up to now (or up to `to`): a number and `s`, `m`, `h`, `d` or `w`, such as `7d`. Left out, with no
+    /// other window asked for: the last 24 hours. Give `from` and `to`, or `last`, or `week`.
+    #[param(example = "24h")]
     last: Option<String>,
-    /// A calendar week from Monday 00:00 to Monday 00:00 in the zone asked for, by ISO 8601.
-    #[param(example = "2026-W47")]
+    /// A calendar week (`2026-W47`) from Monday 00:00 to Monday 00:00 in the zone asked for, by ISO 8601.
     week: Option<String>,
-    /// The time zone in which local dates and weeks are meant and in which answers are written, by its IANA name.
-    /// Left out: the zone of the server's configuration.
-    #[param(example = "Europe/Berlin")]
+    /// The time zone in which local dates and weeks are meant and in which answers are written, by its IANA
+    /// name (`Europe/Berlin`). Left out: the zone of the server's configuration.
     tz: Option<String>,
 }
 
@@ -84,9 +80,9 @@ pub struct RankParams {
     /// What rows are ranked by.
     #[param(value_type = Option<OrderName>)]
     order: Option<String>,
-    /// Which flows count, in nfdump's language: `[src|dst] ip A`, `[src|dst] net A/len`, `[src|dst] port N`,
-    /// `proto tcp`, joined by `and`, `or`, `not` and parentheses. Left out: all flows.
-    #[param(example = "dst net 192.168.0.0/16 and not src net 192.168.0.0/16")]
+    /// Which flows count, in nfdump's language: `src ip 10.0.0.1`, `dst net 10.0.0.0/8`, `port 443`, `proto tcp`,
+    /// `bytes > 1m`, `flags S`, any field's name, joined by `and`, `or`, `not` and parentheses; for instance
+    /// `dst net 192.168.0.0/16 and not src net 192.168.0.0/16`. Left out: all flows.
     filter: Option<String>,
     /// The format of the answer; it goes before the `Accept` header.
     #[param(value_type = Option<super::format::FormatName>)]

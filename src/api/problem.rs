@@ -6,10 +6,11 @@
 
 use crate::filter::FilterError;
 use crate::query::QueryError;
+use crate::query::window::WindowError;
 use crate::store::StoreError;
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ContentType, HeaderValue};
+use actix_web::http::header::{ContentEncoding, ContentType, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use std::fmt;
@@ -128,7 +129,7 @@ impl std::error::Error for Problem {}
 impl From<FilterError> for Problem {
     fn from(error: FilterError) -> Self {
         let position = Some(error.position);
-        Self { code: Code::InvalidFilter, detail: error.to_string(), position }
+        Self { code: Code::InvalidFilter, detail: sentence(&error), position }
     }
 }
 
@@ -138,12 +139,33 @@ impl From<StoreError> for Problem {
     }
 }
 
+impl From<WindowError> for Problem {
+    fn from(error: WindowError) -> Self {
+        Self::new(Code::InvalidWindow, sentence(&error))
+    }
+}
+
 impl From<QueryError> for Problem {
     fn from(error: QueryError) -> Self {
         match error {
-            QueryError::Window(_) => Self::new(Code::InvalidWindow, error.to_string()),
+            QueryError::Request { .. } => Self::new(Code::InvalidParameter, sentence(&error)),
+            QueryError::Memory { .. } => Self::new(Code::QueryTooLarge, sentence(&error)),
+            QueryError::Time { .. } => Self::new(Code::QueryTimeout, sentence(&error)),
+            QueryError::Store(error) => error.into(),
+            QueryError::Cancelled | QueryError::Columns { .. } | QueryError::Worker(_) => {
+                Self::hidden(Code::Internal, &error)
+            }
         }
     }
+}
+
+/// An error as a sentence: with a full stop and, where it begins with a word, a capital letter.
+fn sentence(error: &dyn fmt::Display) -> String {
+    let text = error.to_string();
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_ascii_uppercase());
+    let stop = if text.ends_with('.') { "" } else { "." };
+    first.into_iter().chain(letters).chain(stop.chars()).collect()
 }
 
 /// The members of a problem, in the order people read them.
@@ -174,6 +196,7 @@ impl ResponseError for Problem {
         let mut response = HttpResponse::build(self.code.status());
         response.insert_header(ContentType(MEDIA_TYPE.parse().unwrap_or(actix_web::mime::APPLICATION_JSON)));
         response.insert_header(("Cache-Control", HeaderValue::from_static("no-store")));
+        response.insert_header(ContentEncoding::Identity);
         if self.code.status() == StatusCode::SERVICE_UNAVAILABLE {
             response.insert_header(("Retry-After", HeaderValue::from_static("5")));
         }

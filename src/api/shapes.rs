@@ -85,7 +85,7 @@ pub struct Completeness {
     /// Whether nothing is known to be missing and everything received before the window's end is in the answer.
     pub exact: bool,
     /// Flows received from this moment on may not be in the answer yet; null when the window ends before it.
-    #[schema(format = DateTime, example = json!(null))]
+    #[schema(format = DateTime, example = json!(null), required = true)]
     pub stale_since: Option<String>,
     /// What is missing, by cause and unit.
     pub lost: Vec<Loss>,
@@ -94,11 +94,8 @@ pub struct Completeness {
 impl Completeness {
     /// The shape of `completeness` with its moments in `zone`.
     pub fn new(completeness: &query::Completeness, zone: Tz) -> Self {
-        let loss = |lost: &query::LossCount| Loss {
-            cause: lost.cause.clone(),
-            unit: lost.unit.clone(),
-            count: lost.count,
-        };
+        let loss =
+            |lost: &query::LossCount| Loss { cause: lost.cause.clone(), unit: lost.unit.clone(), count: lost.count };
         Self {
             exact: completeness.exact,
             stale_since: completeness.stale_since.map(|since| moment(since, zone)),
@@ -174,9 +171,9 @@ fn moment_or_null(description: &str) -> ObjectBuilder {
 
 /// The members that every ranked row has beside its key.
 fn row_schema(description: &str) -> ObjectBuilder {
-    let share = ObjectBuilder::new()
-        .schema_type(SchemaType::from_iter([Type::Number, Type::Null]))
-        .description(Some("The row's part of the totals, in what the order ranks by, 0 to 1; null when the total is 0."));
+    let share = ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::Number, Type::Null])).description(Some(
+        "The row's part of the totals, in what the order ranks by, 0 to 1; null when the total is 0.",
+    ));
     ["rank", "bytes", "packets", "flows", "first_seen", "last_seen", "share"]
         .into_iter()
         .fold(ObjectBuilder::new(), ObjectBuilder::required)
@@ -269,7 +266,8 @@ mod tests {
 
     #[test]
     fn a_key_that_is_a_moment_of_the_group_stands_once() {
-        let row = TopRow { key: vec![Value::Time(NOON)], totals: Totals::default(), first_seen: Some(NOON), last_seen: None };
+        let row =
+            TopRow { key: vec![Value::Time(NOON)], totals: Totals::default(), first_seen: Some(NOON), last_seen: None };
         let table = ranked_table(&["first_seen"], &[row], &Totals::default(), Order::Bytes, Tz::UTC);
         assert_eq!(table.columns, ["rank", "first_seen", "bytes", "packets", "flows", "last_seen", "share"]);
         assert_eq!(table.rows[0].len(), table.columns.len());

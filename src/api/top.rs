@@ -37,7 +37,7 @@ pub struct TopShape<'a> {
     #[schema(value_type = super::params::OrderName)]
     pub order: &'static str,
     /// The filter in canonical form; null when all flows count.
-    #[schema(example = "dst net 192.168.0.0/16")]
+    #[schema(example = "dst net 192.168.0.0/16", required = true)]
     pub filter: Option<String>,
     /// Sums over all flows that the filter lets through, also those beyond the limit.
     pub totals: TotalsShape,
