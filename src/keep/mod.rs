@@ -85,7 +85,8 @@ async fn round(
     clock: &SharedClock,
     metrics: &Metrics,
 ) -> Result<(), StoreError> {
-    for (table, days) in [(DailyTable::Flows, settings.flows_days), (DailyTable::FlowSegments, settings.segments_days)] {
+    for (table, days) in [(DailyTable::Flows, settings.flows_days), (DailyTable::FlowSegments, settings.segments_days)]
+    {
         let Due { make, drop } = due(&database.days(table).await?, clock.now(), days);
         for day in make {
             database.ensure_day(table, day).await?;

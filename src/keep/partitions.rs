@@ -23,10 +23,7 @@ pub fn due(present: &[Timestamp], now: Timestamp, keep_days: u32) -> Due {
     let oldest = today.plus(DAY.saturating_mul(i64::from(keep_days)).saturating_neg());
     let ahead = if keep_days == 0 { 0..=-1 } else { 0..=AHEAD };
     Due {
-        make: ahead
-            .map(|days| today.plus(days.saturating_mul(DAY)))
-            .filter(|day| !present.contains(day))
-            .collect(),
+        make: ahead.map(|days| today.plus(days.saturating_mul(DAY))).filter(|day| !present.contains(day)).collect(),
         drop: present.iter().copied().filter(|&day| day < today && day < oldest).collect(),
     }
 }
@@ -49,10 +46,7 @@ mod tests {
             (0, vec![], vec![90, 91, 92, 93, 94, 95, 96, 97, 98, 99]),
         ];
         for (keep_days, make, drop) in table {
-            let expected = Due {
-                make: make.into_iter().map(day).collect(),
-                drop: drop.into_iter().map(day).collect(),
-            };
+            let expected = Due { make: make.into_iter().map(day).collect(), drop: drop.into_iter().map(day).collect() };
             assert_eq!(due(&present, now, keep_days), expected, "keeping {keep_days} days");
         }
         assert_eq!(due(&[], now, 1).make, [day(100), day(101), day(102), day(103)]);
