@@ -177,7 +177,12 @@ fn rows(answer: &Value, key: &str) -> Vec<Row> {
         .unwrap()
         .iter()
         .map(|row| {
-            (row[key].as_str().unwrap().parse().unwrap(), number(row, "bytes"), number(row, "packets"), number(row, "flows"))
+            (
+                row[key].as_str().unwrap().parse().unwrap(),
+                number(row, "bytes"),
+                number(row, "packets"),
+                number(row, "flows"),
+            )
         })
         .collect()
 }
@@ -223,7 +228,8 @@ fn compare(exporter: Exporter, capture: &Path, local: &str) {
     assert_eq!(rows(&peers, "peer"), nfdump(&archive, "srcip", Some(&filter), 50), "{exporter:?}: servers of {host}");
 
     let filter = format!("dst net {local}");
-    let path = format!("/api/v1/top?by=dstip&order=bytes&limit=100&last=1h&format=csv&filter={}", filter.replace(' ', "%20"));
+    let path =
+        format!("/api/v1/top?by=dstip&order=bytes&limit=100&last=1h&format=csv&filter={}", filter.replace(' ', "%20"));
     let (status, kind, csv) = server.fetch(&path);
     assert_eq!((status, kind.starts_with("text/csv")), (200, true), "{csv}");
     let expected = nfdump(&archive, "dstip", Some(&filter), 100);

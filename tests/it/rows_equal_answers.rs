@@ -87,7 +87,8 @@ fn sql_and_api_agree_on_random_questions() {
             .unwrap();
         let order = *random.choice(["bytes", "packets", "flows"].iter()).unwrap();
         let limit = *random.choice([1, 10, 100].iter()).unwrap();
-        let moment = |micros: i64| chrono::DateTime::from_timestamp_micros(micros).unwrap().format("%Y-%m-%dT%H:%M:%S%.6fZ");
+        let moment =
+            |micros: i64| chrono::DateTime::from_timestamp_micros(micros).unwrap().format("%Y-%m-%dT%H:%M:%S%.6fZ");
         let path = format!(
             "/api/v1/top?by={by}&order={order}&limit={limit}&from={}&to={}&filter={}",
             moment(from),
@@ -113,14 +114,16 @@ fn sql_and_api_agree_on_random_questions() {
             "src_as" => "min(coalesce(src_as, 0))",
             _ => "min(src_ip), min(coalesce(dst_port, 0))",
         };
-        let present = if skip_absent { format!("AND {} IS NOT NULL", by.split(',').next().unwrap()) } else { String::new() };
+        let present =
+            if skip_absent { format!("AND {} IS NOT NULL", by.split(',').next().unwrap()) } else { String::new() };
         let rows = database.query(&format!(
             "SELECT {expression}, sum(coalesce(in_bytes, 0) + coalesce(out_bytes, 0)) AS bytes, \
              sum(coalesce(in_packets, 0) + coalesce(out_packets, 0)) AS packets, sum(coalesce(aggregated_flows, 1)) AS flows, \
              (extract(epoch FROM min(first_seen)) * 1000000)::bigint, (extract(epoch FROM max(last_seen)) * 1000000)::bigint \
              FROM flows WHERE {window} {present} GROUP BY 1 ORDER BY {order} DESC, {key_order} LIMIT {limit}"
         ));
-        let shown: Vec<Vec<Option<String>>> = answer["rows"].as_array().unwrap().iter().map(|row| shown(row, by)).collect();
+        let shown: Vec<Vec<Option<String>>> =
+            answer["rows"].as_array().unwrap().iter().map(|row| shown(row, by)).collect();
         assert_eq!(shown, rows, "{path}");
         answered += rows.len();
     }
@@ -132,7 +135,9 @@ fn shown(row: &Value, by: &str) -> Vec<Option<String>> {
     let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
     let key: Vec<_> = by.split(',').map(|name| plain(&row[name])).collect();
     let moment = |name: &str| {
-        row[name].as_str().map(|text| chrono::DateTime::parse_from_rfc3339(text).unwrap().timestamp_micros().to_string())
+        row[name]
+            .as_str()
+            .map(|text| chrono::DateTime::parse_from_rfc3339(text).unwrap().timestamp_micros().to_string())
     };
     vec![
         Some(key.join(",")),

@@ -11,12 +11,8 @@ fn shared() -> &'static PrivatePostgres {
     SHARED.get_or_init(|| {
         let directory = std::env::temp_dir().join(format!("flt-postgres-{}", std::process::id()));
         sweep();
-        let settings = Settings {
-            directory,
-            memory_mib: Some(1_024),
-            durability: Durability::Throwaway,
-            ..Settings::default()
-        };
+        let settings =
+            Settings { directory, memory_mib: Some(1_024), durability: Durability::Throwaway, ..Settings::default() };
         PrivatePostgres::start(&settings).unwrap()
     })
 }
