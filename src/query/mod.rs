@@ -3,6 +3,7 @@
 //! To be written: the engine behind these types.
 
 pub mod answer;
+pub mod window;
 
 pub use answer::{Completeness, HostAnswer, LossCount, Order, TopAnswer, TopRequest, TopRow, Window};
 
