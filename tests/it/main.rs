@@ -6,6 +6,8 @@ mod first_answer;
 mod kills;
 /// The three founding questions against real exporters, `nfcapd` and `nfdump`.
 mod nfdump;
+/// Weekly reports as file and by real SMTP, once, also after sleeping through the due time.
+mod reports;
 /// SQL over `flows` and the API give equal answers.
 mod rows_equal_answers;
 mod support;
