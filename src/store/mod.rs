@@ -15,6 +15,7 @@ mod error;
 pub mod flows;
 mod migrate;
 pub mod partitions;
+pub mod reports;
 pub mod segments;
 pub mod snapshot;
 
