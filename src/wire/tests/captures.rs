@@ -96,8 +96,11 @@ fn datagrams(path: &Path, several: bool) -> Vec<Datagram> {
     messages.into_iter().map(|message| (1, 1, message)).collect()
 }
 
+/// Records, options records, templates, sets without template.
+type Figures = (u64, u64, u64, u64);
+
 /// Cases in which we count otherwise than the list, with its reason, and our figures in the list's order.
-const EXPLAINED: [(&str, (u64, u64, u64, u64), &str); 4] = [
+const EXPLAINED: [(&str, Figures, &str); 4] = [
     ("libnetflow9/malformed-ot", (0, 0, 0, 1), "an options template without fields is none"),
     ("libnetflow9/fuzz-pcap-malformed-ot", (0, 0, 0, 1), "an options template without fields is none"),
     ("libnetflow9/malformed-2", (0, 0, 16, 16), "the second definition describes no bytes and voids the first"),
