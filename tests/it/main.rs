@@ -6,7 +6,7 @@ mod first_answer;
 mod kills;
 /// The three founding questions against real exporters, `nfcapd` and `nfdump`.
 mod nfdump;
-/// Weekly reports as file and by real SMTP, once, also after sleeping through the due time.
+/// Each period of a report once: asleep, beside other servers, with the mail server away.
 mod reports;
 /// SQL over `flows` and the API give equal answers.
 mod rows_equal_answers;

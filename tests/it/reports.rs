@@ -1,11 +1,11 @@
 //! Reports against a real PostgreSQL and a real mail server, with a clock that the test sets: each period once, whoever
 //! sleeps, dies or runs beside.
 
+use crate::support::postgres::TestDatabase;
 use chrono::DateTime;
 use flowledger::clock::{ManualClock, Timestamp};
 use flowledger::flow::segment::Totals;
 use flowledger::flow::value::Value;
-use flowledger::private_postgres::{self, Durability, PrivatePostgres};
 use flowledger::query::{Completeness, TopAnswer, TopRequest, TopRow};
 use flowledger::reports::delivery::{Deliverer, email};
 use flowledger::reports::run::Answer;
@@ -14,7 +14,6 @@ use flowledger::store::reports::{NewRun, RunKey, RunRow, Verdict};
 use flowledger::store::{Address, Database};
 use std::fs;
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -71,27 +70,21 @@ struct House {
     mailer: Option<email::Settings>,
     pace: Pace,
     place: TempDir,
-    _postgres: PrivatePostgres,
+    own: Option<TestDatabase>,
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        let own = self.own.take();
+        std::thread::spawn(move || drop(own)).join().unwrap();
+    }
 }
 
 impl House {
     async fn new(now: &str) -> Self {
-        let place = tempfile::tempdir().unwrap();
-        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let settings = private_postgres::Settings {
-            directory: place.path().join("postgres"),
-            durability: Durability::Throwaway,
-            ..private_postgres::Settings::default()
-        };
-        let postgres = tokio::task::spawn_blocking(move || PrivatePostgres::start(&settings)).await.unwrap().unwrap();
-        let connection = postgres.connection();
-        let address = Address::Socket {
-            directory: connection.socket_directory.clone(),
-            port: connection.port,
-            user: connection.user.clone(),
-            database: connection.database.clone(),
-        };
-        let database = Database::new(&address).unwrap();
+        // The support code waits by itself, which it may not do on a thread that already runs the test's tasks.
+        let own = tokio::task::spawn_blocking(TestDatabase::create).await.unwrap();
+        let database = Database::new(&Address::Url(own.url())).unwrap();
         database.prepare(|_| {}).await.unwrap();
         Self {
             database,
@@ -100,8 +93,8 @@ impl House {
             settings: Settings { name: "weekly".to_owned(), ..Settings::default() },
             mailer: None,
             pace: Pace { first_pause: Duration::ZERO, look_again: Duration::ZERO, ..Pace::default() },
-            place,
-            _postgres: postgres,
+            place: tempfile::tempdir().unwrap(),
+            own: Some(own),
         }
     }
 

@@ -21,40 +21,53 @@ fn be(bytes: &[u8], at: usize, width: usize) -> usize {
     bytes[at..at + width].iter().fold(0, |value, &byte| value << 8 | usize::from(byte))
 }
 
-/// UDP payloads of a classic pcap file with their sources: a number for the address, and the port.
-fn pcap(bytes: &[u8]) -> Vec<(u32, u16, Vec<u8>)> {
-    let big = bytes[..4] == [0xa1, 0xb2, 0xc3, 0xd4] || bytes[..4] == [0xa1, 0xb2, 0x3c, 0x4d];
+/// A UDP payload with its source: a number for the address, and the port.
+type Datagram = (u32, u16, Vec<u8>);
+
+/// The payload of a frame of this link type, if it is UDP.
+fn payload(link: usize, frame: &[u8]) -> Option<Datagram> {
+    let mut start = match link {
+        0 => 4,
+        1 => 14,
+        113 => 16,
+        101 | 228 => 0,
+        276 => 20,
+        other => panic!("link type {other}"),
+    };
+    while link == 1 && be(frame, start - 2, 2) == 0x8100 {
+        start += 4;
+    }
+    let ip = &frame[start..];
+    let (header, protocol, address) = match ip[0] >> 4 {
+        4 => (usize::from(ip[0] & 15) * 4, ip[9], be(ip, 12, 4) as u32),
+        6 => (40, ip[6], be(ip, 20, 4) as u32),
+        _ => return None,
+    };
+    let udp = &ip[header..];
+    (protocol == 17).then(|| (address, be(udp, 0, 2) as u16, udp[8..be(udp, 4, 2).min(udp.len())].to_vec()))
+}
+
+fn pcap(bytes: &[u8]) -> Vec<Datagram> {
+    let big = bytes[0] == 0xa1;
     let number = |at, width| if big { be(bytes, at, width) } else { le(bytes, at, width) };
-    let link = number(20, 4);
-    let (mut at, mut out) = (24, Vec::new());
+    let (link, mut at, mut out) = (number(20, 4), 24, Vec::new());
     while at + 16 <= bytes.len() {
         let length = number(at + 8, 4);
-        let frame = &bytes[at + 16..at + 16 + length];
+        out.extend(payload(link, &bytes[at + 16..at + 16 + length]));
         at += 16 + length;
-        let mut start = match link {
-            0 => 4,
-            1 => 14,
-            113 => 16,
-            101 | 228 => 0,
-            276 => 20,
-            other => panic!("link type {other}"),
-        };
-        if link == 1 {
-            while be(frame, start - 2, 2) == 0x8100 {
-                start += 4;
-            }
+    }
+    out
+}
+
+fn pcapng(bytes: &[u8]) -> Vec<Datagram> {
+    let (mut link, mut at, mut out) = (1, 0, Vec::new());
+    while at + 12 <= bytes.len() {
+        match le(bytes, at, 4) {
+            1 => link = le(bytes, at + 8, 2),
+            6 => out.extend(payload(link, &bytes[at + 28..at + 28 + le(bytes, at + 20, 4)])),
+            _ => {}
         }
-        let ip = &frame[start..];
-        let (header, protocol, address) = match ip[0] >> 4 {
-            4 => (usize::from(ip[0] & 15) * 4, ip[9], be(ip, 12, 4) as u32),
-            6 => (40, ip[6], be(ip, 20, 4) as u32),
-            _ => continue,
-        };
-        if protocol == 17 {
-            let udp = &ip[header..];
-            let end = be(udp, 4, 2).min(udp.len());
-            out.push((address, be(udp, 0, 2) as u16, udp[8..end].to_vec()));
-        }
+        at += le(bytes, at + 4, 4);
     }
     out
 }
@@ -71,19 +84,32 @@ fn split(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     out
 }
 
-fn datagrams(path: &Path, several: bool) -> Vec<(u32, u16, Vec<u8>)> {
+fn datagrams(path: &Path, several: bool) -> Vec<Datagram> {
     let bytes = std::fs::read(path).unwrap();
-    let magic = bytes.get(..4).unwrap_or_default();
-    if [[0xd4, 0xc3, 0xb2, 0xa1], [0xa1, 0xb2, 0xc3, 0xd4]].iter().any(|known| known == magic) {
-        return pcap(&bytes);
+    match bytes.get(..4).unwrap_or_default() {
+        [0xd4, 0xc3, 0xb2, 0xa1] | [0xa1, 0xb2, 0xc3, 0xd4] => return pcap(&bytes),
+        [0x0a, 0x0d, 0x0d, 0x0a] => return pcapng(&bytes),
+        _ => {}
     }
     let messages =
         if several || path.extension().is_some_and(|it| it == "ipfix") { split(&bytes) } else { vec![bytes] };
     messages.into_iter().map(|message| (1, 1, message)).collect()
 }
 
-/// Cases whose counts differ from the list's for a reason.
-const EXPLAINED: [(&str, &str); 0] = [];
+/// Records, options records, templates, sets without template.
+type Figures = (u64, u64, u64, u64);
+
+/// Cases in which we count otherwise than the list, with its reason, and our figures in the list's order.
+const EXPLAINED: [(&str, Figures, &str); 4] = [
+    ("libnetflow9/malformed-ot", (0, 0, 0, 1), "an options template without fields is none"),
+    ("libnetflow9/fuzz-pcap-malformed-ot", (0, 0, 0, 1), "an options template without fields is none"),
+    ("libnetflow9/malformed-2", (0, 0, 16, 16), "the second definition describes no bytes and voids the first"),
+    (
+        "netflow_parser/it-parses-ipfix-enterprise-bit-in-non-options-template-packet",
+        (0, 0, 0, 0),
+        "the header says 42 of 46 bytes, which discards the message",
+    ),
+];
 
 #[test]
 fn captures_of_real_exporters_have_the_listed_counts() {
@@ -114,8 +140,9 @@ fn captures_of_real_exporters_have_the_listed_counts() {
         let listed_templates = count("templates") + count("options_templates");
         let expected =
             (count("data_records"), count("options_records"), listed_templates, count("sets_without_template"));
-        let explained = EXPLAINED.iter().any(|(known, _)| *known == name);
-        if (found, options, templates, missing) != expected && !explained {
+        let explained = EXPLAINED.iter().find(|(known, ..)| *known == name);
+        let expected = explained.map_or(expected, |(_, ours, _)| *ours);
+        if (found, options, templates, missing) != expected {
             wrong.push(format!("{name}: {:?} instead of {expected:?}", (found, options, templates, missing)));
         }
         checked += 1;

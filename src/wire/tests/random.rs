@@ -30,7 +30,7 @@ fn body(specs: &[Spec], random: &mut impl FnMut() -> u8) -> Vec<u8> {
         let mut length = usize::from(length);
         if length == 65_535 {
             length = usize::from(random()) + 40 * usize::from(random() % 2);
-            if length < 255 && random() % 4 != 0 {
+            if length < 255 && !random().is_multiple_of(4) {
                 out.push(length as u8);
             } else {
                 out.push(255);

@@ -74,8 +74,20 @@ fn a_restart_is_no_loss_and_voids_v9_templates() {
     let mut old = v5(4_000_000, 1);
     old[4..8].copy_from_slice(&3_000_000_000u32.to_be_bytes());
     bench.decode(&old);
-    let outcome = bench.decode(&v5(9_000_000, 1));
+    let outcome = bench.decode_as(&context_of(1, 9_999, NOW + 120 * SECOND), &v5(9_000_000, 1));
     assert_eq!((outcome.restarted, outcome.lost.count), (true, 0));
+}
+
+#[test]
+fn an_uptime_that_goes_back_but_not_to_nothing_is_no_restart() {
+    let mut bench = Bench::new();
+    // A line card that started 113 s later than the one before it, as seen on a real router.
+    for (sequence, uptime) in [(0u32, 3_872_245_664u32), (1, 3_872_132_129), (2, 3_872_245_700), (3, 3_872_132_150)] {
+        let mut message = v9(sequence).template(256, &iana(&FIELDS));
+        message.uptime = uptime;
+        let at = NOW + i64::from(sequence) * SECOND;
+        assert!(!bench.decode_as(&context_of(1, 9_999, at), &message.bytes()).restarted, "{sequence}");
+    }
 }
 
 #[test]
