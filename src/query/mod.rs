@@ -14,3 +14,10 @@ use crate::store::Database;
 pub struct Engine {
     database: Database,
 }
+/// x
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// x
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+}
