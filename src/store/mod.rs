@@ -1,5 +1,159 @@
-//! All SQL. To be written.
+//! PostgreSQL: everything that is kept, and the only place where SQL is written.
+//!
+//! A file a table family: [`commit`] stores a batch of the journal in one transaction, [`segments`] and [`flows`] write
+//! flows in both shapes, [`snapshot`] reads them back, [`catalogue`] knows exporters and their decoders, [`partitions`]
+//! makes and drops days, [`reports`] keeps what was reported. The store knows no wire format, no filter and no HTTP; it
+//! keeps blocks of compressed values without looking into them.
+//!
+//! Two pools: writers (ingest, reports, upkeep), whose sessions are never cut short, and readers (queries), whose sessions
+//! are read-only and plan every statement with its values, so that partitions are left out by time.
 
-/// The database.
-#[derive(Clone)]
-pub struct Database {}
+pub mod catalogue;
+pub mod commit;
+mod copy;
+mod error;
+pub mod flows;
+mod migrate;
+pub mod partitions;
+pub mod reports;
+pub mod segments;
+pub mod snapshot;
+
+pub use error::StoreError;
+
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Sessions for reading. A query takes one, and one more for each of its workers.
+const READERS: u32 = 16;
+/// Sessions for writing: ingest takes one, reports and upkeep the others.
+const WRITERS: u32 = 6;
+/// The oldest PostgreSQL that is served.
+const OLDEST_SERVER: i64 = 150_000;
+
+/// Where PostgreSQL is.
+#[derive(Clone, Debug)]
+pub enum Address {
+    /// A URL, `postgres://user:password@host:port/database`.
+    Url(String),
+    /// A unix socket.
+    Socket {
+        /// The socket's directory.
+        directory: PathBuf,
+        /// The number in the socket's name.
+        port: u16,
+        /// The role.
+        user: String,
+        /// The database.
+        database: String,
+    },
+}
+
+impl Address {
+    fn options(&self) -> Result<PgConnectOptions, StoreError> {
+        let options = match self {
+            Self::Url(url) => PgConnectOptions::from_str(url).map_err(StoreError::Url)?,
+            Self::Socket { directory, port, user, database } => {
+                PgConnectOptions::new_without_pgpass().socket(directory).port(*port).username(user).database(database)
+            }
+        };
+        Ok(options.application_name("flowledger").options([("timezone", "UTC")]))
+    }
+}
+
+/// The database. Cheap to clone; clones share the sessions.
+#[derive(Clone, Debug)]
+pub struct Database {
+    writers: PgPool,
+    readers: PgPool,
+}
+
+impl Database {
+    /// Prepares sessions at `address`. Nothing is connected until something is asked.
+    ///
+    /// # Errors
+    /// When a URL cannot be read.
+    pub fn new(address: &Address) -> Result<Self, StoreError> {
+        let options = address.options()?;
+        let writers = PgPoolOptions::new()
+            .max_connections(WRITERS)
+            .acquire_timeout(Duration::from_secs(10))
+            .test_before_acquire(false)
+            .connect_lazy_with(options.clone().options([("plan_cache_mode", "force_custom_plan")]));
+        let readers = PgPoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(Duration::from_secs(10))
+            .idle_timeout(Duration::from_secs(60))
+            .connect_lazy_with(options.options([
+                ("plan_cache_mode", "force_custom_plan"),
+                ("default_transaction_read_only", "on"),
+                ("statement_timeout", "60s"),
+                ("idle_in_transaction_session_timeout", "120s"),
+                ("jit", "off"),
+            ]));
+        Ok(Self { writers, readers })
+    }
+
+    /// Waits for a server that is away or still starting, then brings the schema up to date.
+    ///
+    /// `waiting` is told each second what is being waited for. Waiting ends when the server answers, or with the first
+    /// error that waiting cannot mend (a wrong password, a missing database, a server older than PostgreSQL 15).
+    ///
+    /// # Errors
+    /// What the server lacks.
+    pub async fn prepare(&self, mut waiting: impl FnMut(&StoreError)) -> Result<(), StoreError> {
+        loop {
+            match self.greet().await {
+                Err(error) if error.is_outage() => waiting(&error),
+                done => return done,
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    async fn greet(&self) -> Result<(), StoreError> {
+        let version: i64 =
+            sqlx::query_scalar("SELECT current_setting('server_version_num')::bigint").fetch_one(&self.writers).await?;
+        if version < OLDEST_SERVER {
+            return Err(StoreError::ServerTooOld { major: version / 10_000 });
+        }
+        for setting in ["fsync", "full_page_writes"] {
+            let value: String =
+                sqlx::query_scalar("SELECT current_setting($1)").bind(setting).fetch_one(&self.writers).await?;
+            if value != "on" {
+                tracing::warn!(
+                    "PostgreSQL runs with {setting} = {value}: a power cut can destroy stored flows; set it to on"
+                );
+            }
+        }
+        migrate::run(&self.writers).await
+    }
+
+    /// Whether the server answers now.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.readers).await?;
+        Ok(())
+    }
+
+    /// Ends all sessions.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writers.close().await;
+    }
+}
+
+/// A count for a `bigint` column: at most 2^63 - 1.
+fn bigint(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// A `bigint` column that is never negative, as a count.
+fn count(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}

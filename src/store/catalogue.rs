@@ -1,0 +1,151 @@
+//! Exporters and what their decoders remember.
+
+use super::commit::DecoderState;
+use super::{Database, StoreError, count};
+use crate::clock::Timestamp;
+use chrono::{DateTime, Utc};
+use sqlx::Row;
+use sqlx::types::ipnetwork::IpNetwork;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// An exporter and what is known of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExporterRow {
+    /// Its number in flows.
+    pub exporter_id: u32,
+    /// The address its datagrams come from.
+    pub address: IpAddr,
+    /// What people call it.
+    pub name: Option<String>,
+    /// Protocol versions it sent: 5, 9, 10; ascending.
+    pub versions: Vec<u16>,
+    /// Datagrams decoded or refused since it is known.
+    pub datagrams: u64,
+    /// Flows stored since it is known.
+    pub flows: u64,
+    /// Templates its decoders hold now.
+    pub templates: u64,
+    /// When its last datagram was received.
+    pub last_seen: Option<Timestamp>,
+    /// What is missing since it is known: (cause, unit) to count.
+    pub loss: BTreeMap<(String, String), u64>,
+}
+
+impl Database {
+    /// The number of the exporter at `address`, which is entered when it is new.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn exporter_id(&self, address: IpAddr) -> Result<u32, StoreError> {
+        let address = IpNetwork::from(address);
+        // The upsert burns no number for a known exporter, because it is asked for only when the first query finds none.
+        let found: Option<i64> = sqlx::query_scalar("SELECT exporter_id FROM exporters WHERE address = $1")
+            .bind(address)
+            .fetch_optional(&self.writers)
+            .await?;
+        let id = match found {
+            Some(id) => id,
+            None => {
+                sqlx::query_scalar(
+                    "INSERT INTO exporters (address) VALUES ($1) \
+                     ON CONFLICT (address) DO UPDATE SET address = EXCLUDED.address RETURNING exporter_id",
+                )
+                .bind(address)
+                .fetch_one(&self.writers)
+                .await?
+            }
+        };
+        u32::try_from(id).map_err(|_| StoreError::Unexpected {
+            place: "exporters.exporter_id",
+            detail: format!("{id} is beyond 32 bits"),
+        })
+    }
+
+    /// All exporters with their addresses.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn exporter_ids(&self) -> Result<Vec<(IpAddr, u32)>, StoreError> {
+        let rows: Vec<(IpNetwork, i64)> =
+            sqlx::query_as("SELECT address, exporter_id FROM exporters").fetch_all(&self.writers).await?;
+        Ok(rows.into_iter().filter_map(|(address, id)| Some((address.ip(), u32::try_from(id).ok()?))).collect())
+    }
+
+    /// What the decoders of `journal` remember.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn decoder_state(&self, journal: &str) -> Result<Vec<DecoderState>, StoreError> {
+        let rows: Vec<(i64, i32, i16, i64, i32, Vec<u8>)> = sqlx::query_as(
+            "SELECT exporter_id, source_port, version, observation_domain, templates, state FROM decoder_state \
+             WHERE journal_id = $1::uuid",
+        )
+        .bind(journal)
+        .fetch_all(&self.writers)
+        .await?;
+        rows.into_iter()
+            .map(|(exporter, port, version, domain, templates, state)| {
+                let wrong = || StoreError::Unexpected {
+                    place: "decoder_state",
+                    detail: format!("exporter {exporter}, port {port}, version {version}, domain {domain}"),
+                };
+                Ok(DecoderState {
+                    exporter_id: u32::try_from(exporter).map_err(|_| wrong())?,
+                    source_port: u16::try_from(port).map_err(|_| wrong())?,
+                    version: u16::try_from(version).map_err(|_| wrong())?,
+                    observation_domain: u32::try_from(domain).map_err(|_| wrong())?,
+                    templates: u32::try_from(templates).map_err(|_| wrong())?,
+                    state,
+                })
+            })
+            .collect()
+    }
+
+    /// Everything known of all exporters, by number.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn exporters(&self) -> Result<Vec<ExporterRow>, StoreError> {
+        let mut transaction = self.readers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        let rows = sqlx::query(
+            "SELECT e.exporter_id, e.address, e.name, coalesce(a.versions, '{}'), coalesce(a.datagrams, 0), \
+             coalesce(a.flows, 0), coalesce(d.templates, 0), a.last_seen FROM exporters e \
+             LEFT JOIN (SELECT exporter_id, array_agg(version ORDER BY version) AS versions, \
+             sum(datagrams)::bigint AS datagrams, sum(flows)::bigint AS flows, max(last_seen) AS last_seen \
+             FROM exporter_activity GROUP BY exporter_id) a USING (exporter_id) \
+             LEFT JOIN (SELECT exporter_id, sum(templates)::bigint AS templates FROM decoder_state \
+             GROUP BY exporter_id) d USING (exporter_id) ORDER BY e.exporter_id",
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
+        let mut exporters = BTreeMap::new();
+        for row in &rows {
+            let exporter_id = u32::try_from(row.try_get::<i64, _>(0)?).unwrap_or(0);
+            let exporter = ExporterRow {
+                exporter_id,
+                address: row.try_get::<IpNetwork, _>(1)?.ip(),
+                name: row.try_get(2)?,
+                versions: row.try_get::<Vec<i16>, _>(3)?.into_iter().filter_map(|v| u16::try_from(v).ok()).collect(),
+                datagrams: count(row.try_get(4)?),
+                flows: count(row.try_get(5)?),
+                templates: count(row.try_get(6)?),
+                last_seen: row.try_get::<Option<DateTime<Utc>>, _>(7)?.map(Timestamp::from),
+                loss: BTreeMap::new(),
+            };
+            exporters.insert(exporter_id, exporter);
+        }
+        let losses: Vec<(i64, String, String, i64)> = sqlx::query_as(
+            "SELECT exporter_id, cause, unit, least(sum(count), 9223372036854775807)::bigint FROM loss \
+             GROUP BY 1, 2, 3 HAVING sum(count) > 0",
+        )
+        .fetch_all(&mut *transaction)
+        .await?;
+        for (id, cause, unit, lost) in losses {
+            if let Some(exporter) = u32::try_from(id).ok().and_then(|id| exporters.get_mut(&id)) {
+                exporter.loss.insert((cause, unit), count(lost));
+            }
+        }
+        Ok(exporters.into_values().collect())
+    }
+}

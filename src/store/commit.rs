@@ -1,0 +1,263 @@
+//! The one transaction: a batch of the journal becomes flows, decoder state, loss counts and a new position together.
+//!
+//! The journal's position row is locked first and must equal the batch's start. So a batch counts once, whichever side
+//! dies and whenever: a batch whose COMMIT was answered is not sent again, and one whose answer was lost finds its end
+//! already stored. A session of a transaction that failed is closed, never handed back to the pool.
+
+use super::{Database, StoreError, bigint, flows, segments};
+use crate::clock::Timestamp;
+use crate::flow::batch::FlowBatch;
+use crate::flow::segment::Segment;
+use sqlx::{Acquire, PgConnection};
+use std::time::Duration;
+
+/// How many bytes are handed to PostgreSQL at once.
+pub(super) const CHUNK: usize = 128 * 1_024;
+/// How long a commit may take before its session is given up. The outcome is then found out by the position.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(120);
+/// How many low bits of a segment id count the journal's segments; the journal's number stands above them.
+const SEGMENT_BITS: u32 = 40;
+
+/// Where a journal stands in the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredPosition {
+    /// Everything before this position is stored.
+    pub position: u64,
+}
+
+/// Flows and datagrams of one exporter in one version of the protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Activity {
+    /// The exporter.
+    pub exporter_id: u32,
+    /// The protocol's version number: 5, 9 or 10.
+    pub version: u16,
+    /// The last datagram's receive time.
+    pub last_seen: Timestamp,
+    /// Datagrams in the batch.
+    pub datagrams: u64,
+    /// Flows in the batch.
+    pub flows: u64,
+}
+
+/// Loss to be added to an hour of an exporter. A negative count takes back what turned out to be only late.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Loss {
+    /// The exporter, 0 for none known.
+    pub exporter_id: u32,
+    /// The start of the UTC hour.
+    pub hour: Timestamp,
+    /// Why it is missing.
+    pub cause: &'static str,
+    /// What is counted.
+    pub unit: &'static str,
+    /// How many.
+    pub count: i64,
+}
+
+/// What a decoder must remember of one transport session and domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecoderState {
+    /// The exporter.
+    pub exporter_id: u32,
+    /// The UDP port it sends from.
+    pub source_port: u16,
+    /// The protocol's version number.
+    pub version: u16,
+    /// The observation domain.
+    pub observation_domain: u32,
+    /// How many templates the state holds.
+    pub templates: u32,
+    /// The state, in the decoder's own format. Empty: the session was forgotten.
+    pub state: Vec<u8>,
+}
+
+/// Everything that a stretch of the journal became.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// Where the stretch begins; must be what the database holds.
+    pub start: u64,
+    /// Where it ends.
+    pub end: u64,
+    /// Everything received before this moment is stored with this batch.
+    pub complete_until: Timestamp,
+    /// The flows as compressed columns.
+    pub segments: Vec<Segment>,
+    /// The same flows for the table `flows`; empty when rows are not kept.
+    pub rows: Vec<FlowBatch>,
+    /// What the decoder learned.
+    pub decoder_state: Vec<DecoderState>,
+    /// Who sent how much.
+    pub activity: Vec<Activity>,
+    /// What is missing.
+    pub loss: Vec<Loss>,
+}
+
+impl Database {
+    /// Where the journal stands; it is entered at position 0 when it is new.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn journal_position(&self, journal: &str) -> Result<StoredPosition, StoreError> {
+        sqlx::query("INSERT INTO journal_positions (journal_id, position) VALUES ($1::uuid, 0) ON CONFLICT DO NOTHING")
+            .bind(journal)
+            .execute(&self.writers)
+            .await?;
+        let position: i64 = sqlx::query_scalar("SELECT position FROM journal_positions WHERE journal_id = $1::uuid")
+            .bind(journal)
+            .fetch_one(&self.writers)
+            .await?;
+        Ok(StoredPosition { position: super::count(position) })
+    }
+
+    /// Stores a batch, once. When an earlier try was committed although its answer was lost, nothing is done.
+    ///
+    /// # Errors
+    /// [`StoreError::PositionMoved`] when the journal stands neither at the batch's start nor at its end; else why
+    /// PostgreSQL refused, in which case the outcome is unknown until the next try.
+    pub async fn commit(&self, journal: &str, batch: &Batch) -> Result<(), StoreError> {
+        let mut connection = self.writers.acquire().await?;
+        let written = tokio::time::timeout(COMMIT_TIMEOUT, write(&mut connection, journal, batch)).await;
+        let result = written.unwrap_or(Err(StoreError::CommitTimeout { seconds: COMMIT_TIMEOUT.as_secs() }));
+        if result.is_err() {
+            // A failed COPY can leave the session out of step with the server; dropping the socket cannot.
+            drop(connection.detach());
+        }
+        result
+    }
+
+    /// Tells that the collector has stored everything it received before `complete_until`, when there was nothing to store.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn still_complete(&self, journal: &str, complete_until: Timestamp) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE journal_positions SET complete_until = $2, updated_at = now() \
+             WHERE journal_id = $1::uuid AND complete_until IS DISTINCT FROM $2",
+        )
+        .bind(journal)
+        .bind(complete_until.to_utc())
+        .execute(&self.writers)
+        .await?;
+        Ok(())
+    }
+}
+
+async fn write(connection: &mut PgConnection, journal: &str, batch: &Batch) -> Result<(), StoreError> {
+    let (start, end) = (bigint(batch.start), bigint(batch.end));
+    let mut transaction = connection.begin().await?;
+    let (position, number, next_segment): (i64, i64, i64) = sqlx::query_as(
+        "SELECT position, number, next_segment FROM journal_positions WHERE journal_id = $1::uuid FOR UPDATE",
+    )
+    .bind(journal)
+    .fetch_one(&mut *transaction)
+    .await?;
+    if position == end && start != end {
+        return Ok(());
+    }
+    if position != start {
+        return Err(StoreError::PositionMoved { journal: journal.to_owned(), expected: start, found: position });
+    }
+    if !batch.segments.is_empty() {
+        segments::write(&mut transaction, (number << SEGMENT_BITS) | next_segment, &batch.segments).await?;
+    }
+    for rows in &batch.rows {
+        flows::write(&mut transaction, rows).await?;
+    }
+    write_decoder_state(&mut transaction, journal, &batch.decoder_state).await?;
+    write_activity(&mut transaction, &batch.activity).await?;
+    write_loss(&mut transaction, &batch.loss).await?;
+    sqlx::query(
+        "UPDATE journal_positions SET position = $2, next_segment = next_segment + $3, complete_until = $4, \
+         updated_at = now() WHERE journal_id = $1::uuid",
+    )
+    .bind(journal)
+    .bind(end)
+    .bind(bigint(batch.segments.len() as u64))
+    .bind(batch.complete_until.to_utc())
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+async fn write_decoder_state(
+    connection: &mut PgConnection,
+    journal: &str,
+    sessions: &[DecoderState],
+) -> Result<(), StoreError> {
+    let (gone, sessions): (Vec<_>, Vec<_>) = sessions.iter().partition(|session| session.state.is_empty());
+    if !gone.is_empty() {
+        sqlx::query(
+            "DELETE FROM decoder_state AS saved USING unnest($2::bigint[], $3::int[], $4::smallint[], $5::bigint[]) \
+             AS gone (exporter_id, source_port, version, observation_domain) WHERE saved.journal_id = $1::uuid \
+             AND saved.exporter_id = gone.exporter_id AND saved.source_port = gone.source_port \
+             AND saved.version = gone.version AND saved.observation_domain = gone.observation_domain",
+        )
+        .bind(journal)
+        .bind(gone.iter().map(|session| i64::from(session.exporter_id)).collect::<Vec<_>>())
+        .bind(gone.iter().map(|session| i32::from(session.source_port)).collect::<Vec<_>>())
+        .bind(gone.iter().map(|session| i16::try_from(session.version).unwrap_or(0)).collect::<Vec<_>>())
+        .bind(gone.iter().map(|session| i64::from(session.observation_domain)).collect::<Vec<_>>())
+        .execute(&mut *connection)
+        .await?;
+    }
+    if sessions.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO decoder_state (journal_id, exporter_id, source_port, version, observation_domain, templates, state) \
+         SELECT $1::uuid, * FROM unnest($2::bigint[], $3::int[], $4::smallint[], $5::bigint[], $6::int[], $7::bytea[]) \
+         ON CONFLICT (journal_id, exporter_id, source_port, version, observation_domain) \
+         DO UPDATE SET templates = EXCLUDED.templates, state = EXCLUDED.state, updated_at = now()",
+    )
+    .bind(journal)
+    .bind(sessions.iter().map(|session| i64::from(session.exporter_id)).collect::<Vec<_>>())
+    .bind(sessions.iter().map(|session| i32::from(session.source_port)).collect::<Vec<_>>())
+    .bind(sessions.iter().map(|session| i16::try_from(session.version).unwrap_or(0)).collect::<Vec<_>>())
+    .bind(sessions.iter().map(|session| i64::from(session.observation_domain)).collect::<Vec<_>>())
+    .bind(sessions.iter().map(|session| i32::try_from(session.templates).unwrap_or(i32::MAX)).collect::<Vec<_>>())
+    .bind(sessions.iter().map(|session| session.state.as_slice()).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn write_activity(connection: &mut PgConnection, activity: &[Activity]) -> Result<(), StoreError> {
+    if activity.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO exporter_activity AS known (exporter_id, version, last_seen, datagrams, flows) \
+         SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::timestamptz[], $4::bigint[], $5::bigint[]) \
+         ON CONFLICT (exporter_id, version) DO UPDATE SET last_seen = greatest(known.last_seen, EXCLUDED.last_seen), \
+         datagrams = known.datagrams + EXCLUDED.datagrams, flows = known.flows + EXCLUDED.flows",
+    )
+    .bind(activity.iter().map(|row| i64::from(row.exporter_id)).collect::<Vec<_>>())
+    .bind(activity.iter().map(|row| i16::try_from(row.version).unwrap_or(0)).collect::<Vec<_>>())
+    .bind(activity.iter().map(|row| row.last_seen.to_utc()).collect::<Vec<_>>())
+    .bind(activity.iter().map(|row| bigint(row.datagrams)).collect::<Vec<_>>())
+    .bind(activity.iter().map(|row| bigint(row.flows)).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn write_loss(connection: &mut PgConnection, loss: &[Loss]) -> Result<(), StoreError> {
+    if loss.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO loss AS known (exporter_id, hour, cause, unit, count) \
+         SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::text[], $5::bigint[]) \
+         ON CONFLICT (exporter_id, hour, cause, unit) DO UPDATE SET count = known.count + EXCLUDED.count",
+    )
+    .bind(loss.iter().map(|row| i64::from(row.exporter_id)).collect::<Vec<_>>())
+    .bind(loss.iter().map(|row| row.hour.to_utc()).collect::<Vec<_>>())
+    .bind(loss.iter().map(|row| row.cause).collect::<Vec<_>>())
+    .bind(loss.iter().map(|row| row.unit).collect::<Vec<_>>())
+    .bind(loss.iter().map(|row| row.count).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}

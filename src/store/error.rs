@@ -1,0 +1,75 @@
+//! What can go wrong with PostgreSQL, and whether waiting may mend it.
+
+/// Why the database did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database URL cannot be read.
+    #[error("the database URL cannot be read: {0}; it looks like postgres://user:password@host:5432/database")]
+    Url(#[source] sqlx::Error),
+    /// The server is too old.
+    #[error(
+        "the server is PostgreSQL {major}, but version 15 or newer is needed; upgrade it or name another in [database] url"
+    )]
+    ServerTooOld {
+        /// The server's major version.
+        major: i64,
+    },
+    /// The schema cannot be brought up to date.
+    #[error(
+        "the schema cannot be migrated: {0}; check that the role may create tables and that no newer Flowledger used this database"
+    )]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// A statement or the connection failed.
+    #[error("PostgreSQL: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The transaction took longer than it may; whether it was committed is found out by its position.
+    #[error("PostgreSQL did not answer a commit within {seconds} s; the outcome is looked up when it answers again")]
+    CommitTimeout {
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// Another server stores this journal, or its position was changed by hand.
+    #[error(
+        "journal {journal} is stored up to position {found}, but this server expected {expected}: does another server use the same journal?"
+    )]
+    PositionMoved {
+        /// The journal.
+        journal: String,
+        /// The position that the batch begins at.
+        expected: i64,
+        /// The position that the database holds.
+        found: i64,
+    },
+    /// A stored block belongs to no field this version knows, or the like.
+    #[error("the database holds something unexpected in {place}: {detail}")]
+    Unexpected {
+        /// The table or column.
+        place: &'static str,
+        /// What was found.
+        detail: String,
+    },
+}
+
+impl StoreError {
+    /// Whether the same request may succeed later without anybody changing it: the server is away, starting, stopping,
+    /// out of resources, or gave way to another session.
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::CommitTimeout { .. } => true,
+            Self::Database(error) => is_outage(error),
+            Self::Migration(sqlx::migrate::MigrateError::Execute(error)) => is_outage(error),
+            _ => false,
+        }
+    }
+}
+
+fn is_outage(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed | sqlx::Error::Protocol(_) => true,
+        // Classes 08 connection, 40 rollback, 53 resources, 57 operator, 58 system; 55P03 a lock not available.
+        sqlx::Error::Database(cause) => cause
+            .code()
+            .is_some_and(|code| ["08", "40", "53", "57", "58", "55P03"].iter().any(|class| code.starts_with(class))),
+        _ => false,
+    }
+}

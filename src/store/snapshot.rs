@@ -1,0 +1,218 @@
+//! Reading flows back: one moment of the database, seen alike by several sessions.
+//!
+//! A [`Snapshot`] is a read-only transaction that sees everything committed before it began and nothing after. It lists
+//! segments, loads the blocks that are asked for, and can be joined by further sessions that see exactly the same, so that
+//! several workers read at once and still answer from one moment.
+
+use super::{Database, StoreError, count};
+use crate::clock::{HOUR, Timestamp};
+use crate::flow::fields::Field;
+use crate::flow::segment::{Segment, Totals};
+use chrono::{DateTime, Utc};
+use sqlx::{AssertSqlSafe, Postgres, Row, Transaction};
+
+/// A segment without its blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentHeader {
+    /// The segment's id.
+    pub segment_id: i64,
+    /// How many flows it holds.
+    pub rows: u32,
+    /// The earliest receive time.
+    pub received_first: Timestamp,
+    /// The latest receive time.
+    pub received_last: Timestamp,
+    /// Sums over its flows.
+    pub totals: Totals,
+}
+
+/// Loss as it was stored, summed over the hours asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredLoss {
+    /// The exporter, 0 for none known.
+    pub exporter_id: u32,
+    /// Why it is missing.
+    pub cause: String,
+    /// What is counted.
+    pub unit: String,
+    /// How many; never negative.
+    pub count: u64,
+}
+
+/// One moment of the database. Dropping it ends its transaction.
+#[derive(Debug)]
+pub struct Snapshot {
+    database: Database,
+    transaction: Transaction<'static, Postgres>,
+}
+
+impl Database {
+    /// Begins a snapshot of everything committed until now.
+    ///
+    /// # Errors
+    /// When the database does not answer or all readers are taken.
+    pub async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let transaction = self.readers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        Ok(Snapshot { database: self.clone(), transaction })
+    }
+}
+
+impl Snapshot {
+    /// A name by which [`Snapshot::join`] finds this moment, valid while this snapshot lives.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn share(&mut self) -> Result<String, StoreError> {
+        Ok(sqlx::query_scalar("SELECT pg_export_snapshot()").fetch_one(&mut *self.transaction).await?)
+    }
+
+    /// Another session that sees the moment which [`Snapshot::share`] named.
+    ///
+    /// # Errors
+    /// When the sharing snapshot has ended, or the database does not answer.
+    pub async fn join(database: &Database, name: &str) -> Result<Self, StoreError> {
+        let mut snapshot = database.snapshot().await?;
+        // SET TRANSACTION SNAPSHOT takes no parameters. The name comes from PostgreSQL; anything else is refused here.
+        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+            return Err(StoreError::Unexpected { place: "the name of a snapshot", detail: format!("{name:?}") });
+        }
+        let statement = AssertSqlSafe(format!("SET TRANSACTION SNAPSHOT '{name}'"));
+        sqlx::query(statement).persistent(false).execute(&mut *snapshot.transaction).await?;
+        Ok(snapshot)
+    }
+
+    /// The database this is a moment of.
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// The segments that hold flows received from `from` up to but not including `to`, in the order of time.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn segments(&mut self, from: Timestamp, to: Timestamp) -> Result<Vec<SegmentHeader>, StoreError> {
+        // A segment lies in one hour, so one that begins before the window can only begin in the window's first hour.
+        let rows = sqlx::query(
+            "SELECT segment_id, flow_rows, received_first, received_last, total_bytes, total_packets, total_flows \
+             FROM flow_segments WHERE received_first >= $1 AND received_first < $2 AND received_last >= $3 \
+             ORDER BY received_first, segment_id",
+        )
+        .bind(from.hour().to_utc())
+        .bind(to.to_utc())
+        .bind(from.to_utc())
+        .fetch_all(&mut *self.transaction)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(SegmentHeader {
+                    segment_id: row.try_get(0)?,
+                    rows: u32::try_from(row.try_get::<i32, _>(1)?).unwrap_or(0),
+                    received_first: row.try_get::<DateTime<Utc>, _>(2)?.into(),
+                    received_last: row.try_get::<DateTime<Utc>, _>(3)?.into(),
+                    totals: Totals {
+                        bytes: count(row.try_get(4)?),
+                        packets: count(row.try_get(5)?),
+                        flows: count(row.try_get(6)?),
+                    },
+                })
+            })
+            .collect()
+    }
+
+    /// Loads the blocks of `fields` of the segments in `headers`, in the order of time. A field that a segment does not
+    /// have is left out of it.
+    ///
+    /// # Errors
+    /// When the database does not answer, or a segment has gone.
+    pub async fn load(&mut self, headers: &[SegmentHeader], fields: &[Field]) -> Result<Vec<Segment>, StoreError> {
+        let (Some(first), Some(last)) = (
+            headers.iter().map(|header| header.received_first).min(),
+            headers.iter().map(|header| header.received_first).max(),
+        ) else {
+            return Ok(Vec::new());
+        };
+        let ids: Vec<i64> = headers.iter().map(|header| header.segment_id).collect();
+        let columns: String = fields.iter().map(|field| format!(", {}", field.name())).collect();
+        // Only names of the catalogue are put into the text.
+        let statement = AssertSqlSafe(format!(
+            "SELECT received_first, received_last, flow_rows, total_bytes, total_packets, total_flows{columns} \
+             FROM flow_segments WHERE segment_id = ANY($1) AND received_first >= $2 AND received_first <= $3 \
+             ORDER BY received_first, segment_id"
+        ));
+        let rows = sqlx::query(statement)
+            .bind(&ids)
+            .bind(first.to_utc())
+            .bind(last.to_utc())
+            .fetch_all(&mut *self.transaction)
+            .await?;
+        if rows.len() != headers.len() {
+            return Err(StoreError::Unexpected {
+                place: "flow_segments",
+                detail: format!("{} of {} segments are there", rows.len(), headers.len()),
+            });
+        }
+        rows.iter()
+            .map(|row| {
+                let mut columns = Vec::with_capacity(fields.len());
+                for (index, &field) in fields.iter().enumerate() {
+                    if let Some(block) = row.try_get::<Option<&[u8]>, _>(index.saturating_add(6))? {
+                        columns.push((field, block.to_vec()));
+                    }
+                }
+                Ok(Segment {
+                    rows: u32::try_from(row.try_get::<i32, _>(2)?).unwrap_or(0),
+                    received_first: row.try_get::<DateTime<Utc>, _>(0)?.into(),
+                    received_last: row.try_get::<DateTime<Utc>, _>(1)?.into(),
+                    totals: Totals {
+                        bytes: count(row.try_get(3)?),
+                        packets: count(row.try_get(4)?),
+                        flows: count(row.try_get(5)?),
+                    },
+                    columns,
+                })
+            })
+            .collect()
+    }
+
+    /// What is known to be missing from the hours that the window touches, by exporter, cause and unit.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn loss(&mut self, from: Timestamp, to: Timestamp) -> Result<Vec<StoredLoss>, StoreError> {
+        let rows: Vec<(i64, String, String, i64)> = sqlx::query_as(
+            "SELECT exporter_id, cause, unit, least(sum(count), 9223372036854775807)::bigint FROM loss \
+             WHERE hour >= $1 AND hour < $2 GROUP BY 1, 2, 3 HAVING sum(count) > 0 ORDER BY 1, 2, 3",
+        )
+        .bind(from.hour().to_utc())
+        .bind(to.to_utc())
+        .fetch_all(&mut *self.transaction)
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|(exporter, cause, unit, lost)| StoredLoss {
+                exporter_id: u32::try_from(exporter).unwrap_or(0),
+                cause,
+                unit,
+                count: count(lost),
+            })
+            .collect())
+    }
+
+    /// The moment before which everything received is stored, by all collectors that were alive within `alive` microseconds
+    /// before `now`; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn complete_until(&mut self, now: Timestamp, alive: i64) -> Result<Option<Timestamp>, StoreError> {
+        let moment: Option<DateTime<Utc>> =
+            sqlx::query_scalar("SELECT min(complete_until) FROM journal_positions WHERE updated_at >= $1")
+                .bind(now.plus(alive.saturating_neg()).to_utc())
+                .fetch_one(&mut *self.transaction)
+                .await?;
+        Ok(moment.map(Timestamp::from))
+    }
+}
+
+/// How long a collector that no longer reports counts as alive: one day. A collector that was taken out of service must not
+/// make all later answers look stale.
+pub const COLLECTOR_ALIVE: i64 = 24 * HOUR;
