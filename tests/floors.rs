@@ -44,7 +44,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("serde_json", &[]),
     ("socket2", &["collect"]),
     ("sqlx", &["store"]),
-    ("strsim", &["config"]),
+    ("strsim", &["config", "query"]),
     ("thiserror", &[]),
     ("tokio", &[]),
     ("tokio_cron_scheduler", &["reports"]),

@@ -1,6 +1,8 @@
 //! `flowledger check-config`: prints the configuration in force, or everything that is wrong with it. Starts nothing.
 
 use crate::config::{Config, ConfigError};
+use crate::reports::delivery::email::Mailer;
+use std::error::Error;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,29 +25,38 @@ pub fn run(
     out: &mut impl Write,
     errors: &mut impl Write,
 ) -> std::io::Result<ExitCode> {
-    let loaded = Config::load(arguments.config.as_deref(), environment).and_then(|loaded| {
-        // Secrets that stand in files must be there too.
-        loaded.config.database.address()?;
-        Ok(loaded)
-    });
-    match loaded {
-        Ok(loaded) => {
-            write!(out, "{loaded}")?;
+    match check(arguments, environment) {
+        Ok(shown) => {
+            write!(out, "{shown}")?;
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
-            let count = if let ConfigError::Problems(problems) = &error { problems.len() } else { 1 };
+            let count = match error.downcast_ref() {
+                Some(ConfigError::Problems(problems)) => problems.len(),
+                _ => 1,
+            };
             writeln!(errors, "{error}\n{count} problem{} in the configuration.", if count == 1 { "" } else { "s" })?;
             Ok(ExitCode::FAILURE)
         }
     }
 }
 
+/// The configuration in force. Secrets that stand in files must be there too.
+fn check(
+    arguments: &Arguments,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<String, Box<dyn Error>> {
+    let loaded = Config::load(arguments.config.as_deref(), environment)?;
+    loaded.config.database.address()?;
+    Mailer::new(&loaded.config.smtp)?;
+    Ok(loaded.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(text: &str) -> (ExitCode, String, String) {
+    fn checked(text: &str) -> (ExitCode, String, String) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("flowledger.toml");
         std::fs::write(&path, text).unwrap();
@@ -56,14 +67,16 @@ mod tests {
 
     #[test]
     fn a_good_configuration_is_printed_and_a_bad_one_fails_with_all_that_is_wrong() {
-        let (code, out, errors) = check("[storage]\nflows_days = 0\n");
+        let (code, out, errors) = checked("[storage]\nflows_days = 0\n");
         assert_eq!((code, errors.as_str()), (ExitCode::SUCCESS, ""));
         assert!(out.contains("flows_days = 0  # ") && out.contains("segments_days = 90\n"), "{out}");
-        let (code, out, errors) = check("[storage]\nflow_days = 0\nsegment_days = 1\n");
+        let (code, out, errors) = checked("[storage]\nflow_days = 0\nsegment_days = 1\n");
         assert_eq!((code, out.as_str()), (ExitCode::FAILURE, ""));
         assert!(errors.contains("storage.flows_days?") && errors.contains("storage.segments_days?"), "{errors}");
         assert!(errors.ends_with("2 problems in the configuration.\n"), "{errors}");
-        let (code, _, errors) = check("[database]\nurl_file = \"/nonexistent/url\"\n");
+        let (code, _, errors) = checked("[smtp]\nhost = \"mail\"\n");
+        assert!(code == ExitCode::FAILURE && errors.contains("[smtp] from"), "{errors}");
+        let (code, _, errors) = checked("[database]\nurl_file = \"/nonexistent/url\"\n");
         assert_eq!(code, ExitCode::FAILURE);
         assert!(
             errors.contains("database.url_file") && errors.ends_with("1 problem in the configuration.\n"),
