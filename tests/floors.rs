@@ -42,6 +42,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rustls", &["server", "reports/delivery"]),
     ("serde", &[]),
     ("serde_json", &[]),
+    ("sha2", &["reports"]),
     ("socket2", &["collect"]),
     ("sqlx", &["store"]),
     ("strsim", &["config", "query"]),

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// How often dropped datagrams are told without a batch, and how long the disk is left alone after a failed flush.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Starts the thread. It ends, after a last flush, when the index is closed.
+/// Starts the thread. It ends, after a last flush, when the last writer goes.
 pub(super) fn start(shared: Arc<Shared>) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("journal-flush".into()).spawn(move || run(&shared))
 }
@@ -22,13 +22,13 @@ fn run(shared: &Shared) {
     let interval = Duration::from_millis(shared.settings.flush_interval_ms);
     let mut told = Instant::now();
     loop {
-        let closed = wait(shared, PATIENCE, true) || wait(shared, interval, false);
-        if closed || told.elapsed() >= PATIENCE {
+        let closing = wait(shared, PATIENCE, true) || wait(shared, interval, false);
+        if closing || told.elapsed() >= PATIENCE {
             told = Instant::now();
             tell(shared);
         }
         let flushed = flush(shared);
-        if closed {
+        if closing {
             return;
         }
         if !flushed {
@@ -37,27 +37,27 @@ fn run(shared: &Shared) {
     }
 }
 
-/// Waits for `time`, or until there is something to flush if that is asked: whether the journal is closed.
+/// Waits for `time`, or until there is something to flush if that is asked: whether the last writer is gone.
 fn wait(shared: &Shared, time: Duration, until_dirty: bool) -> bool {
     let index = lock(&shared.index);
     let (index, _) = shared
         .dirty
-        .wait_timeout_while(index, time, |index| !index.closed && !(until_dirty && index.unsynced_since.is_some()))
+        .wait_timeout_while(index, time, |index| !(index.closing || until_dirty && index.unsynced_since.is_some()))
         .unwrap_or_else(PoisonError::into_inner);
-    index.closed
+    index.closing
 }
 
 /// Appends the counts of dropped datagrams, into the room that is set aside for them if need be.
 fn tell(shared: &Shared) {
     let mut state = lock(&shared.writer);
-    let closed = lock(&shared.index).closed;
+    let closing = lock(&shared.index).closing;
     if state.has_pending() {
-        if closed {
+        if closing {
             state.retry_now();
         }
         state.append(shared, &[], Room::Reserved);
     }
-    if state.has_pending() && closed {
+    if state.has_pending() && closing {
         let directory = shared.settings.directory.display();
         tracing::error!("the journal in {directory} has no room to tell of dropped datagrams; only the log does");
     }

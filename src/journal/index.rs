@@ -53,7 +53,9 @@ pub(super) struct Index {
     pub unsynced_since: Option<Instant>,
     /// Whether the reader waits for `arrived`.
     pub reader_waits: bool,
-    /// Whether all writers are gone.
+    /// Whether all writers are gone, so that the flusher shall end.
+    pub closing: bool,
+    /// Whether the flusher has ended: nothing more comes.
     pub closed: bool,
 }
 

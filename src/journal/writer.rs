@@ -42,13 +42,14 @@ struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        lock(&self.shared.index).closed = true;
+        lock(&self.shared.index).closing = true;
         self.shared.dirty.notify_all();
-        self.shared.arrived.notify_all();
         if let Some(flusher) = self.flusher.take() {
             // The flusher has no way to panic; if it did, there is nobody left to tell.
             let _ = flusher.join();
         }
+        lock(&self.shared.index).closed = true;
+        self.shared.arrived.notify_all();
     }
 }
 

@@ -41,6 +41,17 @@ pub(super) fn is_ready(data: &Path, pid: u32) -> bool {
         && text.lines().nth(7).is_some_and(|status| status.trim() == "ready")
 }
 
+/// The socket's directory and port of the server that works on the cluster and accepts connections, as it says in lines
+/// four and five of `postmaster.pid`.
+pub(super) fn socket_of_ready(data: &Path) -> Option<(PathBuf, u16)> {
+    let pid = guarded_by(data).filter(|pid| is_server_of(*pid, data) && is_ready(data, *pid))?;
+    let text = fs::read_to_string(guard(data)).ok()?;
+    let mut lines = text.lines().skip(3);
+    let (port, directory) = (lines.next()?.trim().parse().ok()?, lines.next()?.trim());
+    tracing::debug!(pid, directory, port, "found a running server");
+    (!directory.is_empty()).then(|| (PathBuf::from(directory), port))
+}
+
 /// Ends every PostgreSQL process that still works on the cluster `data` (an absolute path without links).
 pub(super) fn clear(data: &Path) -> Result<(), PrivatePostgresError> {
     if let Some(pid) = guarded_by(data).filter(|pid| is_server_of(*pid, data)) {

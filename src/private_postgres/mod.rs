@@ -203,6 +203,14 @@ impl Drop for PrivatePostgres {
     }
 }
 
+/// How to reach the server that another Flowledger runs in `settings.directory` now, for a second program to work beside
+/// it; `None` when none accepts connections there.
+pub fn find_running(settings: &Settings) -> Option<Connection> {
+    let data = std::fs::canonicalize(settings.directory.join("data")).ok()?;
+    let (socket_directory, port) = leftover::socket_of_ready(&data)?;
+    Some(Connection { socket_directory, port, user: ROLE.to_owned(), database: DATABASE.to_owned() })
+}
+
 fn launch(
     settings: &Settings,
     layout: &Layout,

@@ -136,6 +136,17 @@ fn a_second_launcher_on_the_same_directory_is_refused() {
 }
 
 #[test]
+fn a_running_server_is_found_by_its_directory_while_it_runs() {
+    let place = place();
+    let settings = settings(place.path());
+    assert_eq!(find_running(&settings), None);
+    let postgres = PrivatePostgres::start(&settings).unwrap();
+    assert_eq!(find_running(&settings).as_ref(), Some(postgres.connection()));
+    postgres.stop();
+    assert_eq!(find_running(&settings), None);
+}
+
+#[test]
 fn a_server_left_behind_is_stopped_and_replaced() {
     let place = place();
     drop(PrivatePostgres::start(&settings(place.path())).unwrap());

@@ -10,7 +10,7 @@ use super::error::ReportError;
 use super::schedule::{Period, Schedule};
 use crate::filter::{self, Expression};
 use crate::flow::fields::Dimension;
-use crate::query::{Order, TopRequest, Window};
+use crate::query::{Order, TopRequest, Window, window};
 use chrono_tz::Tz;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
@@ -163,7 +163,8 @@ impl Definition {
     pub fn new(settings: &Settings, around: &Surroundings<'_>) -> Result<Self, ReportError> {
         let wrong = |key| move |problem| ReportError::Setting { report: settings.name.clone(), key, problem };
         let name = slug(&settings.name).map_err(wrong("name"))?;
-        let zone = zone(settings.zone.as_deref(), around.zone).map_err(wrong("zone"))?;
+        let zone = settings.zone.as_deref().map_or(Ok(around.zone), window::zone);
+        let zone = zone.map_err(|error| wrong("zone")(error.to_string()))?;
         let schedule = Schedule::parse(&settings.schedule, zone).map_err(wrong("schedule"))?;
         let period = Period::parse(&settings.period).ok_or_else(|| {
             let known = "\"previous day\", \"previous week\" or \"previous month\"";
@@ -209,12 +210,6 @@ fn slug(name: &str) -> Result<String, String> {
     } else {
         Err(format!("{name:?} is not made of 1 to 64 lower-case letters, digits and hyphens, with no hyphen in front"))
     }
-}
-
-fn zone(name: Option<&str>, default: Tz) -> Result<Tz, String> {
-    let Some(name) = name else { return Ok(default) };
-    name.parse()
-        .map_err(|_| format!("{name:?} is no time zone of the IANA database: write one such as \"Europe/Berlin\""))
 }
 
 fn dimensions(names: &[String]) -> Result<Vec<Dimension>, String> {

@@ -186,3 +186,73 @@ fn stamp(completeness: &Completeness, manifest: &Manifest<'_>) -> Vec<String> {
     lines.extend(lost.map(|lost| format!("  Lost: {} {} ({})", lost.count, lost.unit, lost.cause)));
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::segment::Totals;
+    use crate::flow::value::Value;
+    use crate::query::{LossCount, TopRow};
+    use crate::reports::definition::{Settings, Surroundings};
+    use crate::reports::schedule::{Period, Span};
+    use std::path::Path;
+
+    fn made(completeness: Completeness) -> Document {
+        let local = ["10.0.0.0/8".parse().unwrap()];
+        let zone = chrono_tz::Europe::Berlin;
+        let around = Surroundings { zone, local: &local, directory: Path::new("reports"), mail: false };
+        let definition = Definition::new(&Settings::default(), &around).unwrap();
+        let row = |host: u8| TopRow {
+            key: vec![Value::Address([10, 0, 0, host].into())],
+            totals: Totals { bytes: 100, packets: 2, flows: 1 },
+            first_seen: None,
+            last_seen: None,
+        };
+        let totals = Totals { bytes: 1_200, packets: 24, flows: 12 };
+        let answer = TopAnswer { rows: (1..=12).map(row).collect(), totals, groups: 12, completeness };
+        let span = Span::parse(Period::Week, "2026-W47").unwrap();
+        let now = Timestamp::from_micros(1_795_395_600_000_000);
+        Document::new(&definition, &span.to_string(), span.window(zone), &answer, now).unwrap()
+    }
+
+    #[test]
+    fn the_manifest_says_what_the_rows_are() {
+        let document = made(Completeness { exact: true, ..Completeness::default() });
+        assert_eq!((document.name.as_str(), document.rows), ("weekly-top-downloaders_2026-W47", 12));
+        let told: serde_json::Value = serde_json::from_str(&document.manifest).unwrap();
+        let expected = serde_json::json!({
+            "report": "weekly-top-downloaders",
+            "period": "2026-W47",
+            "file": "weekly-top-downloaders_2026-W47.csv",
+            "window": {
+                "from": "2026-11-16T00:00:00+01:00", "to": "2026-11-23T00:00:00+01:00", "timezone": "Europe/Berlin"
+            },
+            "by": ["dst_ip"],
+            "order": "bytes",
+            "filter": "dst net 10.0.0.0/8",
+            "rows": 12,
+            "groups": 12,
+            "totals": {"bytes": 1_200, "packets": 24, "flows": 12},
+            "completeness": {"exact": true, "stale_since": null, "lost": []},
+            "generated_at": "2026-11-23T02:00:00+01:00",
+            "sha256": told["sha256"],
+        });
+        assert_eq!(told, expected);
+        // What `sha256sum` prints for the file.
+        let sum = Sha256::digest(document.csv.as_bytes());
+        assert_eq!(told["sha256"], sum.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    }
+
+    #[test]
+    fn the_mail_shows_ten_rows_and_says_whether_to_trust_them() {
+        let text = made(Completeness { exact: true, ..Completeness::default() }).summary;
+        assert!(text.contains("Completeness: exact"), "{text}");
+        assert!(text.contains("  10. 10.0.0.10") && !text.contains("10.0.0.11"), "{text}");
+        assert!(text.contains("8.33 %"), "{text}");
+        let lost = LossCount { cause: "network".to_owned(), unit: "flows".to_owned(), count: 17 };
+        let stale = Some(Timestamp::from_micros(1_795_388_400_000_000));
+        let text = made(Completeness { exact: false, stale_since: stale, lost: vec![lost] }).summary;
+        assert!(text.contains("NOT exact") && text.contains("Lost: 17 flows (network)"), "{text}");
+        assert!(text.contains("received after 2026-11-23T00:00:00+01:00"), "{text}");
+    }
+}

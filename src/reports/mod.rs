@@ -35,13 +35,12 @@ use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 const LONGEST_SLEEP: Duration = Duration::from_secs(300);
 
 /// Runs reports when they are due, or now.
-#[derive(Clone)]
 pub struct Scheduler {
     runner: Arc<Runner>,
 }
 
 impl Scheduler {
-    /// A scheduler at rest.
+    /// A scheduler at rest, with the usual [`Pace`].
     pub fn new(
         definitions: Vec<Definition>,
         database: Database,
@@ -49,10 +48,14 @@ impl Scheduler {
         deliverer: Deliverer,
         clock: SharedClock,
         metrics: Metrics,
-        pace: Pace,
     ) -> Self {
         let answers = Arc::new(answers);
-        Self { runner: Arc::new(Runner::new(definitions, database, answers, deliverer, clock, metrics, pace)) }
+        Self::from(Runner::new(definitions, database, answers, deliverer, clock, metrics, Pace::default()))
+    }
+
+    /// The same scheduler at another pace.
+    pub fn with_pace(self, pace: Pace) -> Self {
+        Self::from(self.runner.with_pace(pace))
     }
 
     /// Begins to run what is due: now, then each minute.
@@ -92,6 +95,12 @@ impl Scheduler {
     /// is told in the outcome.
     pub async fn run_now(&self, name: &str, span: Option<Span>, deliver: bool) -> Result<RunOutcome, ReportError> {
         self.runner.run_now(name, span, deliver).await
+    }
+}
+
+impl From<Runner> for Scheduler {
+    fn from(runner: Runner) -> Self {
+        Self { runner: Arc::new(runner) }
     }
 }
 

@@ -113,6 +113,7 @@ pub struct RunOutcome {
 }
 
 /// What runs need.
+#[derive(Clone)]
 pub(super) struct Runner {
     definitions: Vec<Definition>,
     database: Database,
@@ -137,6 +138,10 @@ impl Runner {
     ) -> Self {
         let owner = Uuid::new_v4().to_string();
         Self { definitions, database, answers, deliverer, clock, metrics, pace, owner }
+    }
+
+    pub(super) fn with_pace(&self, pace: Pace) -> Self {
+        Self { pace, ..self.clone() }
     }
 
     /// Runs what is due, one after the other, until nothing is or `stopping` says so.

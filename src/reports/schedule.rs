@@ -8,7 +8,8 @@
 use super::error::ReportError;
 use crate::clock::{SECOND, Timestamp};
 use crate::query::Window;
-use chrono::{DateTime, Datelike, Days, LocalResult, Months, NaiveDate, NaiveTime, TimeDelta, TimeZone, Weekday};
+use crate::query::window::midnight;
+use chrono::{DateTime, Datelike, Days, Months, NaiveDate, Weekday};
 use chrono_tz::Tz;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
@@ -125,21 +126,6 @@ impl fmt::Display for Span {
     }
 }
 
-/// The first moment of `day` in `zone`. Where clocks jump over midnight the day begins after the jump; where midnight comes
-/// twice it begins with the first.
-fn midnight(day: NaiveDate, zone: Tz) -> Timestamp {
-    let mut local = day.and_time(NaiveTime::MIN);
-    // The longest jump in the zone database left out a whole day (Samoa, 2011-12-30); all are multiples of 15 minutes.
-    for _ in 0..=26 * 4 {
-        match zone.from_local_datetime(&local) {
-            LocalResult::Single(moment) | LocalResult::Ambiguous(moment, _) => return moment.into(),
-            LocalResult::None => {}
-        }
-        local = local.checked_add_signed(TimeDelta::minutes(15)).unwrap_or(local);
-    }
-    zone.from_utc_datetime(&local).into()
-}
-
 /// The moments at which a report is due: a cron expression read in a time zone.
 #[derive(Clone, Debug)]
 pub struct Schedule {
@@ -221,7 +207,7 @@ mod tests {
     use super::*;
     use crate::clock::{DAY, HOUR};
     use chrono_tz::Europe::Berlin;
-    use chrono_tz::{Pacific, UTC};
+    use chrono_tz::UTC;
 
     fn at(text: &str) -> Timestamp {
         DateTime::parse_from_rfc3339(text).unwrap().into()
@@ -280,15 +266,6 @@ mod tests {
             assert_eq!(window.from, at(from));
             assert_eq!(window.to.micros() - window.from.micros(), hours * HOUR, "{week}");
         }
-    }
-
-    #[test]
-    fn a_day_that_has_no_midnight_begins_after_the_jump() {
-        // Santiago's clocks jump from 24:00 to 01:00; Samoa had no 30 December 2011 at all.
-        let window = Span::parse(Period::Day, "2026-09-06").unwrap().window(chrono_tz::America::Santiago);
-        assert_eq!(window.to.micros() - window.from.micros(), 23 * HOUR);
-        let missing = Span::parse(Period::Day, "2011-12-30").unwrap().window(Pacific::Apia);
-        assert_eq!(missing.from, missing.to);
     }
 
     #[test]

@@ -75,7 +75,10 @@ impl Decoder {
         let message = Message { version: Version::V9, slot, origin };
         let found = self.read_sets(&message, reader.rest(), batch, &mut outcome);
         let counted = found.records.map(|records| records.saturating_add(found.definitions));
-        outcome.count(Reason::CountDiffers, usize::from(counted.is_some_and(|counted| counted != header.count.into())));
+        outcome.count(
+            Reason::CountDiffers,
+            usize::from(counted.is_some_and(|counted| counted != u32::from(header.count))),
+        );
         let session = self.sessions.get_mut(slot);
         let count = session.map_or(0, |session| session.sequence.complete(header.sequence, arrival, Some(1)));
         outcome.lost = Loss { unit: LossUnit::Datagrams, count };

@@ -19,6 +19,19 @@ pub enum Unit {
     Fields,
 }
 
+impl Unit {
+    /// The name in metrics and answers.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Datagrams => "datagrams",
+            Self::Sets => "sets",
+            Self::Templates => "templates",
+            Self::Records => "records",
+            Self::Fields => "fields",
+        }
+    }
+}
+
 macro_rules! reasons {
     ($($variant:ident $name:literal $unit:ident $kept:literal $description:literal;)+) => {
         /// Why something on the wire was not taken as it was sent.

@@ -12,7 +12,7 @@ use crate::clock::{SECOND, Timestamp};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// How far an uptime may step back without meaning a restart: reordered datagrams, in milliseconds.
+/// By how many milliseconds uptimes of reordered datagrams and receive times may be off.
 const UPTIME_SLACK: u32 = 10_000;
 /// How far a wrapped uptime may differ from the time that went by, in milliseconds.
 const WRAP_SLACK: u64 = 3_600_000;
@@ -65,23 +65,21 @@ impl Session {
         self.templates.iter().map(|(&id, template)| (id, template.as_ref()))
     }
 
-    /// Notes the uptime of a header and says whether the exporter has restarted since the last one. Each session finds
-    /// out for itself, so that two exporters behind one address do not clear each other's templates.
+    /// Notes the uptime of a header and says whether the exporter has restarted since the last one: its uptime went back,
+    /// to no more than the time since then, and did not wrap. (Line cards with uptimes of their own, reordered and replayed
+    /// datagrams go back, too, but not to almost nothing.) Each session finds out for itself, so that two exporters behind
+    /// one address do not clear each other's templates.
     pub(super) fn restarted(&mut self, uptime: u32, received: Timestamp) -> bool {
-        let Some((last, then)) = self.uptime else {
-            self.uptime = Some((uptime, received));
-            return false;
-        };
-        if uptime >= last {
-            self.uptime = Some((uptime, received));
-            return false;
-        }
-        if last.wrapping_sub(uptime) <= UPTIME_SLACK {
-            return false;
-        }
-        self.uptime = Some((uptime, received));
+        let (last, then) = *self.uptime.get_or_insert((uptime, received));
         let elapsed = received.micros().saturating_sub(then.micros()).max(0).cast_unsigned() / 1_000;
-        u64::from(uptime.wrapping_sub(last)).abs_diff(elapsed) > WRAP_SLACK
+        let wrapped = u64::from(uptime.wrapping_sub(last)).abs_diff(elapsed) <= WRAP_SLACK;
+        let back = last.saturating_sub(uptime);
+        let restarted =
+            back > UPTIME_SLACK && u64::from(uptime) <= elapsed.saturating_add(UPTIME_SLACK.into()) && !wrapped;
+        if back == 0 || wrapped || restarted {
+            self.uptime = Some((uptime, received));
+        }
+        restarted
     }
 }
 

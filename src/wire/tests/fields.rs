@@ -151,7 +151,8 @@ fn numbers_of_every_width_are_right_and_too_large_ones_stop_at_the_largest() {
 
 #[test]
 fn the_better_element_wins_whatever_the_order_and_the_first_of_equals() {
-    let cases: [(&[(u16, u16)], &[u64], Field, &str); 6] = [
+    type Case<'a> = (&'a [(u16, u16)], &'a [u64], Field, &'a str);
+    let cases: [Case<'_>; 6] = [
         (&[(85, 4), (1, 4)], &[1, 2], Field::InBytes, "2"),
         (&[(1, 4), (231, 4), (85, 4)], &[1, 2, 3], Field::InBytes, "1"),
         (&[(1, 4), (1, 4)], &[1, 2], Field::InBytes, "1"),
@@ -205,7 +206,8 @@ fn start_and_end_are_read_in_every_form() {
     let export = u64::from(SECONDS);
     let ntp = |seconds: u64, fraction: u64| (seconds + 2_208_988_800) << 32 | fraction;
     let second = SECOND;
-    let cases: Vec<(bool, &[(u16, u16)], Vec<u64>, Option<i64>, Option<i64>)> = vec![
+    type Case<'a> = (bool, &'a [(u16, u16)], Vec<u64>, Option<i64>, Option<i64>);
+    let cases: Vec<Case<'_>> = vec![
         (false, &[(22, 4), (21, 4)], vec![99_000, 99_500], Some(-3 * second), Some(-5 * second / 2)),
         (true, &[(22, 4), (21, 4)], vec![99_000, 99_500], None, None),
         (

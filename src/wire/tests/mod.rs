@@ -2,8 +2,17 @@
 
 #![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
 
+mod bad_input;
 mod build;
+mod captures;
 mod fields;
+mod fixtures;
+mod limits;
+mod mutate;
+mod naive;
+mod random;
+mod sequences;
+mod states;
 
 use super::{Context, Decoder, Limits, Outcome};
 use crate::clock::{SECOND, Timestamp};
