@@ -19,7 +19,7 @@ use crate::private_postgres;
 use crate::query::window;
 use crate::reports::delivery::email;
 use crate::reports::{self, Definition, ReportError, Surroundings};
-use crate::{api, ingest, journal, keep, query};
+use crate::{api, collect, ingest, journal, keep, query};
 use chrono_tz::Tz;
 use figment::Figment;
 use figment::providers::{Format, Toml};
@@ -38,20 +38,22 @@ pub const DEFAULT_FILE: &str = "flowledger.toml";
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// `[collector]`: where flows are received.
+    pub collector: collect::Settings,
+    /// `[api]`: where questions are answered.
+    pub api: api::Settings,
     /// `[database]`: which PostgreSQL.
     pub database: Database,
     /// `[storage]`: where data lives and for how long.
     pub storage: Storage,
     /// `[network]`: what is local.
     pub network: Network,
-    /// `[api]`: where questions are answered.
-    pub api: api::Settings,
-    /// `[query]`: what one question may take.
-    pub query: query::Settings,
-    /// `[ingest]`: how flows are brought into the database.
-    pub ingest: ingest::Settings,
     /// `[journal]`: the log between the sockets and the decoder.
     pub journal: journal::Settings,
+    /// `[ingest]`: how flows are brought into the database.
+    pub ingest: ingest::Settings,
+    /// `[query]`: what one question may take.
+    pub query: query::Settings,
     /// `[smtp]`: the server that mails reports.
     pub smtp: email::Settings,
     /// Each `[[report]]`; none means the default one.

@@ -114,7 +114,7 @@ impl Server {
     pub async fn start(self) -> Result<Running, ServerError> {
         let Self { config, clock, reader, collector, mut registry } = self;
         let collector_addresses = collector.addresses();
-        let collector = collector.start();
+        let collector = collector.start()?;
         let (address, private_postgres) = locate_database(&config).await?;
         let database = Database::new(&address)?;
         let engine = Engine::new(database.clone(), Arc::clone(&clock), config.query.clone());

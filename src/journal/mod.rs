@@ -116,10 +116,10 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Whether each setting is in its range.
+    /// Whether the numbers are within their ranges. [`open`] asks too.
     ///
     /// # Errors
-    /// [`JournalError::Settings`] for the first that is not.
+    /// [`JournalError::Settings`] for the first one that is not.
     pub fn check(&self) -> Result<(), JournalError> {
         let refuse = |what: String| Err(JournalError::Settings { what });
         if self.segment_bytes < 4 << 10 {
