@@ -103,7 +103,7 @@ impl Server {
         writer.metrics().register(&mut registry);
         let metrics = collect::Metrics::default();
         metrics.register(&mut registry);
-        let collector = Collector::bind(config.collector.clone(), writer, Arc::clone(&clock), metrics)?;
+        let collector = Collector::bind(&config.collector, &writer, &clock, &metrics)?;
         Ok(Self { config, clock, reader, collector, registry })
     }
 
