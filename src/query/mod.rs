@@ -1,15 +1,123 @@
 //! Turns a request into a plan, runs it over segments in one snapshot, and returns exact rows with what was lost.
 //!
-//! To be written: the engine behind these types.
+//! [`Engine`] is the only part that waits for anything: it lists the segments of the window, has workers load the columns
+//! that are needed and scan them, and adds the stamp of completeness, all from one moment of the database. [`plan`]
+//! (what to read), [`scan`] (segment by segment), [`group`] (sums by key), [`rank`] (the largest) and [`host`] are pure.
 
 pub mod answer;
+pub mod budget;
+mod error;
+mod group;
+mod host;
+mod numbering;
+mod plan;
+mod rank;
+pub mod scan;
+#[cfg(test)]
+mod tests;
+mod workers;
 
 pub use answer::{Completeness, HostAnswer, LossCount, Order, TopAnswer, TopRequest, TopRow, Window};
+pub use budget::Settings;
+pub use error::QueryError;
+pub use group::MAX_DIMENSIONS;
+pub use plan::MAX_LIMIT;
 
+use crate::clock::{SharedClock, Timestamp};
 use crate::store::Database;
+use crate::store::snapshot::{COLLECTOR_ALIVE, Snapshot, StoredLoss};
+use budget::Budget;
+use host::HostScan;
+use ipnetwork::IpNetwork;
+use scan::{Scan, TopScan};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::Semaphore;
 
-/// Answers requests from what the database holds.
+/// Answers requests from what the database holds. Clones share the limit of queries at a time.
 #[derive(Clone)]
 pub struct Engine {
     database: Database,
+    clock: SharedClock,
+    settings: Settings,
+    turns: Arc<Semaphore>,
+}
+
+impl Engine {
+    /// An engine over `database`, within `settings`. The clock tells what is still to come in a window.
+    pub fn new(database: Database, clock: SharedClock, settings: Settings) -> Self {
+        let turns = Arc::new(Semaphore::new(settings.max_queries.clamp(1, Semaphore::MAX_PERMITS)));
+        Self { database, clock, settings, turns }
+    }
+
+    /// The largest groups of a window. Dropping the future stops the query.
+    ///
+    /// # Errors
+    /// A request that cannot be answered, an exhausted budget, a damaged segment, or a database that fails.
+    pub async fn top(&self, request: &TopRequest) -> Result<TopAnswer, QueryError> {
+        let scans = self.scans(|| TopScan::new(request))?;
+        let (found, completeness) = self.run(request.window, scans).await?;
+        let ranking = tokio::task::spawn_blocking(move || found.finish());
+        let (rows, totals, groups) = ranking.await.map_err(|error| QueryError::Worker(error.to_string()))?;
+        Ok(TopAnswer { rows, totals, groups, completeness })
+    }
+
+    /// What `host` downloaded, uploaded and exchanged within the networks in `local`; see [`HostAnswer`]. When the host is
+    /// itself not in `local`, nothing is internal and all flows to it are download. Dropping the future stops the query.
+    ///
+    /// # Errors
+    /// A window in which nothing can be, an exhausted budget, a damaged segment, or a database that fails.
+    pub async fn host(&self, host: IpAddr, window: Window, local: &[IpNetwork]) -> Result<HostAnswer, QueryError> {
+        let scans = self.scans(|| HostScan::new(host, window, local))?;
+        let (found, completeness) = self.run(window, scans).await?;
+        let HostScan { download, upload, internal, .. } = found;
+        Ok(HostAnswer { host: host.to_canonical(), download, upload, internal, completeness })
+    }
+
+    /// A scan for each worker.
+    fn scans<S>(&self, new: impl Fn() -> Result<S, QueryError>) -> Result<Vec<S>, QueryError> {
+        (0..self.settings.worker_count().max(1)).map(|_| new()).collect()
+    }
+
+    /// Runs the scans over the window, within the budget, when it is this query's turn.
+    async fn run<S: Scan>(&self, window: Window, scans: Vec<S>) -> Result<(S, Completeness), QueryError> {
+        let budget = Arc::new(Budget::new(&self.settings, Instant::now()));
+        let answer = async {
+            // The semaphore is never closed, so there always comes a turn.
+            let _turn = self.turns.acquire().await.ok();
+            let mut snapshot = self.database.snapshot().await?;
+            let headers = snapshot.segments(window.from, window.to).await?;
+            let completeness = self.completeness(&mut snapshot, &window).await?;
+            let fields = scans.first().map(Scan::load_fields).unwrap_or_default();
+            let loads = plan::loads(&headers, &window, &fields);
+            Ok((workers::run(snapshot, loads, scans, &budget).await?, completeness))
+        };
+        tokio::time::timeout(self.settings.duration(), answer).await.unwrap_or_else(|_| Err(budget.out_of_time()))
+    }
+
+    async fn completeness(&self, snapshot: &mut Snapshot, window: &Window) -> Result<Completeness, QueryError> {
+        let now = self.clock.now();
+        let stored_until = snapshot.complete_until(now, COLLECTOR_ALIVE).await?;
+        let loss = snapshot.loss(window.from, window.to).await?;
+        Ok(stamp(window, &loss, stored_until, now))
+    }
+}
+
+/// What an answer may be missing, given the window's loss and the moment before which everything received is stored. Where
+/// no collector is alive nothing is on its way, and only the future is still to come.
+fn stamp(window: &Window, loss: &[StoredLoss], stored_until: Option<Timestamp>, now: Timestamp) -> Completeness {
+    let mut sums = BTreeMap::<(&str, &str), u64>::new();
+    for row in loss {
+        let sum = sums.entry((&row.cause, &row.unit)).or_default();
+        *sum = sum.saturating_add(row.count);
+    }
+    let lost: Vec<LossCount> = sums
+        .into_iter()
+        .map(|((cause, unit), count)| LossCount { cause: cause.into(), unit: unit.into(), count })
+        .collect();
+    let stored_until = stored_until.unwrap_or(now);
+    let stale_since = (stored_until < window.to).then_some(stored_until);
+    Completeness { exact: lost.is_empty() && stale_since.is_none(), stale_since, lost }
 }

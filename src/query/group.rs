@@ -1,0 +1,306 @@
+//! Groups and their sums.
+//!
+//! Rows come in chunks of at most [`CHUNK`]. A chunk's keys become numbers of groups first and its counters are added to the
+//! groups' sums second, each in one plain loop over arrays that stay in the cache; with a million groups, the waits for
+//! memory then overlap.
+
+use super::answer::TopRow;
+use super::numbering::{NONE, Numbering, Table};
+use crate::clock::Timestamp;
+use crate::flow::batch::{Column, FlowBatch, Values};
+use crate::flow::fields::{Dimension, Field, Kind};
+use crate::flow::segment::Totals;
+use crate::flow::value::Value;
+use std::cmp::Ordering;
+use std::ops::Range;
+
+/// The most rows that are added at a time.
+pub(super) const CHUNK: usize = 1_024;
+/// The most dimensions that flows are grouped by.
+pub const MAX_DIMENSIONS: usize = 4;
+
+/// The sums of one group. They saturate.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sums {
+    pub(super) totals: Totals,
+    /// The earliest first packet, `i64::MAX` for none.
+    first_seen: i64,
+    /// The latest last packet, `i64::MIN` for none.
+    last_seen: i64,
+}
+
+impl Default for Sums {
+    fn default() -> Self {
+        Self { totals: Totals::default(), first_seen: i64::MAX, last_seen: i64::MIN }
+    }
+}
+
+impl Sums {
+    fn add(&mut self, other: &Self) {
+        self.totals.add(&other.totals);
+        self.first_seen = self.first_seen.min(other.first_seen);
+        self.last_seen = self.last_seen.max(other.last_seen);
+    }
+}
+
+/// What the rows of a chunk add to the sums of their groups.
+#[derive(Debug, Default)]
+pub(super) struct Weights {
+    bytes: Vec<u64>,
+    packets: Vec<u64>,
+    flows: Vec<u64>,
+    first_seen: Vec<i64>,
+    last_seen: Vec<i64>,
+    more: Vec<u64>,
+}
+
+/// The fields that weights are made of.
+pub(super) const WEIGHT_FIELDS: [Field; 7] = [
+    Field::InBytes,
+    Field::OutBytes,
+    Field::InPackets,
+    Field::OutPackets,
+    Field::AggregatedFlows,
+    Field::FirstSeen,
+    Field::LastSeen,
+];
+
+/// Sets `room` to the column's values in `rows`, `absent` where there is none, then keeps those in `picked`.
+fn spread<T: Copy>(
+    room: &mut Vec<T>,
+    values: &[T],
+    column: &Column,
+    rows: &Range<usize>,
+    picked: Option<&[u16]>,
+    absent: T,
+) {
+    room.clear();
+    let runs = column.present().runs();
+    let after = runs.partition_point(|run| run.end <= rows.start);
+    for run in runs.get(after..).unwrap_or_default().iter().take_while(|run| run.start < rows.end) {
+        room.resize(run.start.saturating_sub(rows.start), absent);
+        let within = run.start.max(rows.start)..run.end.min(rows.end);
+        room.extend_from_slice(values.get(within).unwrap_or_default());
+    }
+    room.resize(rows.len(), absent);
+    if let Some(picked) = picked {
+        // Offsets ascend, so a value moves to the front of what is still needed.
+        for (to, from) in picked.iter().enumerate() {
+            if let Some(value) = room.get(usize::from(*from)).copied()
+                && let Some(room) = room.get_mut(to)
+            {
+                *room = value;
+            }
+        }
+        room.truncate(picked.len());
+    }
+}
+
+impl Weights {
+    /// Takes the weights of the rows of `batch` in `rows`, or of those whose offset is in `picked`.
+    pub(super) fn fill(&mut self, batch: &FlowBatch, rows: &Range<usize>, picked: Option<&[u16]>) {
+        let counter = |room: &mut Vec<u64>, field, absent| {
+            let column = batch.column(field);
+            if let Values::U64(values) = column.values() {
+                spread(room, values, column, rows, picked, absent);
+            }
+        };
+        let moment = |room: &mut Vec<i64>, field, absent| {
+            let column = batch.column(field);
+            if let Values::Time(values) = column.values() {
+                spread(room, values, column, rows, picked, absent);
+            }
+        };
+        counter(&mut self.bytes, Field::InBytes, 0);
+        counter(&mut self.packets, Field::InPackets, 0);
+        counter(&mut self.flows, Field::AggregatedFlows, 1);
+        for (sum, field) in [(&mut self.bytes, Field::OutBytes), (&mut self.packets, Field::OutPackets)] {
+            if !batch.column(field).present().is_empty() {
+                counter(&mut self.more, field, 0);
+                sum.iter_mut().zip(&self.more).for_each(|(sum, more)| *sum = sum.saturating_add(*more));
+            }
+        }
+        moment(&mut self.first_seen, Field::FirstSeen, i64::MAX);
+        moment(&mut self.last_seen, Field::LastSeen, i64::MIN);
+    }
+
+    /// The sums of all weights.
+    pub(super) fn totals(&self) -> Totals {
+        let sum = |weights: &[u64]| weights.iter().fold(0u64, |sum, weight| sum.saturating_add(*weight));
+        Totals { bytes: sum(&self.bytes), packets: sum(&self.packets), flows: sum(&self.flows) }
+    }
+}
+
+/// The groups that were found so far.
+#[derive(Debug)]
+pub(super) struct Groups {
+    /// The fields of the dimensions, once for each side that a flow counts for.
+    sides: Vec<Vec<Field>>,
+    numberings: Vec<Numbering>,
+    /// The groups of several dimensions: tuples of the values' numbers, 32 bits each.
+    tuples: Table<u128>,
+    keys: Vec<u128>,
+    sums: Vec<Sums>,
+    /// Numbers of the chunk's rows, by dimension and as groups.
+    numbers: Vec<Vec<u32>>,
+    groups: Vec<u32>,
+}
+
+impl Groups {
+    /// No groups yet, of 1 to [`MAX_DIMENSIONS`] dimensions of which at most one is a pair.
+    pub(super) fn new(by: &[Dimension]) -> Self {
+        let side = |source: bool| {
+            by.iter().map(move |dimension| match *dimension {
+                Dimension::One(field) => field,
+                Dimension::Either { source: field, .. } if source => field,
+                Dimension::Either { destination, .. } => destination,
+            })
+        };
+        let mut sides = vec![side(true).collect::<Vec<_>>(), side(false).collect()];
+        sides.dedup();
+        Self {
+            sides,
+            numberings: by.iter().map(|dimension| Numbering::new(dimension.kind())).collect(),
+            tuples: Table::default(),
+            keys: Vec::new(),
+            sums: Vec::new(),
+            numbers: vec![Vec::with_capacity(CHUNK); by.len()],
+            groups: Vec::with_capacity(CHUNK),
+        }
+    }
+
+    /// How many groups there are.
+    pub(super) fn len(&self) -> usize {
+        self.sums.len()
+    }
+
+    /// Bytes held.
+    pub(super) fn memory(&self) -> usize {
+        let numberings: usize = self.numberings.iter().map(Numbering::memory).sum();
+        numberings
+            .saturating_add(self.tuples.memory())
+            .saturating_add(self.keys.capacity().saturating_mul(size_of::<u128>()))
+            .saturating_add(self.sums.capacity().saturating_mul(size_of::<Sums>()))
+    }
+
+    /// Adds `weights` of the rows of `batch` in `rows`, or of those whose offset is in `picked`, at most [`CHUNK`].
+    pub(super) fn add(&mut self, batch: &FlowBatch, rows: &Range<usize>, picked: Option<&[u16]>, weights: &Weights) {
+        for side in &self.sides {
+            for ((field, numbering), numbers) in side.iter().zip(&mut self.numberings).zip(&mut self.numbers) {
+                numbering.number_rows(batch.column(*field), rows, picked, numbers);
+            }
+            let groups = match (self.numbers.as_slice(), self.numberings.as_slice()) {
+                ([numbers], [numbering]) => {
+                    self.sums.resize(numbering.values().len(), Sums::default());
+                    numbers
+                }
+                (numbers, _) => {
+                    number_tuples(numbers, &mut self.tuples, &mut self.keys, &mut self.groups);
+                    self.sums.resize(self.keys.len(), Sums::default());
+                    &self.groups
+                }
+            };
+            let counters = weights.bytes.iter().zip(&weights.packets).zip(&weights.flows);
+            let moments = weights.first_seen.iter().zip(&weights.last_seen);
+            for ((group, ((bytes, packets), flows)), (first_seen, last_seen)) in
+                groups.iter().zip(counters).zip(moments)
+            {
+                let totals = Totals { bytes: *bytes, packets: *packets, flows: *flows };
+                if let Some(sums) = self.sums.get_mut(*group as usize) {
+                    sums.add(&Sums { totals, first_seen: *first_seen, last_seen: *last_seen });
+                }
+            }
+        }
+    }
+
+    /// Adds the groups of `other`, which has the same dimensions.
+    pub(super) fn merge(&mut self, other: &Self) {
+        let numbers: Vec<Vec<u32>> = self
+            .numberings
+            .iter_mut()
+            .zip(&other.numberings)
+            .map(|(own, other)| other.values().iter().map(|bits| own.number(*bits)).collect())
+            .collect();
+        let mut tuple = vec![Vec::with_capacity(1); numbers.len()];
+        let mut group = Vec::with_capacity(1);
+        for (index, sums) in other.sums.iter().enumerate() {
+            let number = if let [numbers] = numbers.as_slice() {
+                numbers.get(index).copied().unwrap_or(NONE)
+            } else {
+                for (dimension, (numbers, tuple)) in numbers.iter().zip(&mut tuple).enumerate() {
+                    tuple.clear();
+                    tuple.extend(numbers.get(other.value_number(index, dimension)).copied());
+                }
+                number_tuples(&tuple, &mut self.tuples, &mut self.keys, &mut group);
+                group.first().copied().unwrap_or(NONE)
+            };
+            if number != NONE && number as usize >= self.sums.len() {
+                self.sums.resize((number as usize).saturating_add(1), Sums::default());
+            }
+            if let Some(own) = self.sums.get_mut(number as usize) {
+                own.add(sums);
+            }
+        }
+    }
+
+    /// The number of the value that the group has in a dimension.
+    fn value_number(&self, group: usize, dimension: usize) -> usize {
+        match self.numberings.as_slice() {
+            [_] => group,
+            _ => part(self.keys.get(group).copied().unwrap_or_default(), dimension) as usize,
+        }
+    }
+
+    /// The group's value in a dimension.
+    fn value(&self, group: usize, dimension: usize) -> Value {
+        let Some(numbering) = self.numberings.get(dimension) else { return Value::from_bits(Kind::U64, 0) };
+        let bits = numbering.values().get(self.value_number(group, dimension)).copied().unwrap_or_default();
+        Value::from_bits(numbering.kind(), bits)
+    }
+
+    /// The sums of each group, by its index.
+    pub(super) fn sums(&self) -> &[Sums] {
+        &self.sums
+    }
+
+    /// The order of two groups by their keys.
+    pub(super) fn compare_keys(&self, one: usize, other: usize) -> Ordering {
+        (0..self.numberings.len())
+            .map(|dimension| self.value(one, dimension).cmp(&self.value(other, dimension)))
+            .find(|order| order.is_ne())
+            .unwrap_or(Ordering::Equal)
+    }
+
+    /// The group as a row of an answer.
+    pub(super) fn row(&self, group: usize) -> TopRow {
+        let sums = self.sums.get(group).copied().unwrap_or_default();
+        TopRow {
+            key: (0..self.numberings.len()).map(|dimension| self.value(group, dimension)).collect(),
+            totals: sums.totals,
+            first_seen: (sums.first_seen != i64::MAX).then(|| Timestamp::from_micros(sums.first_seen)),
+            last_seen: (sums.last_seen != i64::MIN).then(|| Timestamp::from_micros(sums.last_seen)),
+        }
+    }
+}
+
+/// The number at position `dimension` of a tuple.
+fn part(tuple: u128, dimension: usize) -> u32 {
+    let shift = u32::try_from(dimension).unwrap_or(0).saturating_mul(32);
+    tuple.checked_shr(shift).unwrap_or_default() as u32
+}
+
+/// Sets `groups` to the numbers of the tuples that stand side by side in `numbers`. A tuple with [`NONE`] in it is none.
+fn number_tuples(numbers: &[Vec<u32>], tuples: &mut Table<u128>, keys: &mut Vec<u128>, groups: &mut Vec<u32>) {
+    let rows = numbers.first().map_or(0, Vec::len);
+    groups.clear();
+    for row in 0..rows {
+        let mut tuple = 0u128;
+        let mut complete = true;
+        for numbers in numbers.iter().rev() {
+            let number = numbers.get(row).copied().unwrap_or(NONE);
+            complete &= number != NONE;
+            tuple = tuple << 32 | u128::from(number);
+        }
+        groups.push(if complete { tuples.number(tuple, keys.len(), || keys.push(tuple)) } else { NONE });
+    }
+}
