@@ -1,1 +1,214 @@
-//! To be written.
+//! From the journal to the database: decoded in order, stored once.
+//!
+//! Three threads pass work along. [`pipeline`] reads the journal, decodes into columns and cuts a piece of [`work`] about
+//! once a second, when a segment is full, or when the hour changes; [`pack`] compresses it; [`commit`] stores what has come
+//! together since in one transaction and is the only one that waits for the database. When the database is away the pieces
+//! stop moving and the journal grows instead; nothing is dropped here. What was stored is released from the journal.
+//!
+//! Promises: pieces are stored in the order of the journal, each exactly once; the decoder's state that is stored belongs
+//! to the position that is stored with it. After any surprise (another server moved the position) the pipeline starts
+//! anew from what the database holds. Ingest knows neither sockets nor queries.
+
+mod commit;
+mod error;
+mod exporters;
+mod pack;
+mod pipeline;
+mod work;
+
+pub use error::IngestError;
+
+use crate::clock::{SharedClock, Timestamp};
+use crate::journal::Reader;
+use crate::metrics::{Counter, EncodeLabelSet, Family, Gauge, Registry};
+use crate::store::Database;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How flows are brought into the database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// How long flows wait for company before they are stored, in milliseconds, 10 to 60,000.
+    pub commit_interval_ms: u64,
+    /// The most exporters that are entered; datagrams of further ones are refused and counted.
+    pub max_exporters: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { commit_interval_ms: 1_000, max_exporters: 4_096 }
+    }
+}
+
+impl Settings {
+    fn commit_interval(&self) -> Duration {
+        Duration::from_millis(self.commit_interval_ms.clamp(10, 60_000))
+    }
+}
+
+/// The label of what was refused, odd or missing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabel {
+    /// The reason's name, as in `/api/v1/exporters`.
+    pub reason: &'static str,
+    /// What is counted.
+    pub unit: &'static str,
+}
+
+/// What ingest counts. `received = decoded + rejected`, in datagrams.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    datagrams: Counter,
+    decoded: Counter,
+    flows: Counter,
+    rejected: Family<ReasonLabel, Counter>,
+    noticed: Family<ReasonLabel, Counter>,
+    lost: Family<ReasonLabel, Gauge>,
+    stored_flows: Counter,
+    commits: Counter,
+    failed_commits: Counter,
+    restarts: Counter,
+    backlog: Gauge,
+    complete_until: Gauge,
+}
+
+impl Metrics {
+    /// Shows the counters.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("ingest_datagrams", "Datagrams read from the journal", self.datagrams.clone());
+        registry.register("ingest_datagrams_decoded", "Datagrams that were decoded", self.decoded.clone());
+        registry.register("ingest_flows_decoded", "Flows found in datagrams", self.flows.clone());
+        registry.register("ingest_rejected", "Datagrams, sets and records that were refused", self.rejected.clone());
+        registry.register("ingest_noticed", "What was odd and was kept all the same", self.noticed.clone());
+        registry.register("ingest_lost", "What is known to be missing, by cause", self.lost.clone());
+        registry.register("ingest_flows_stored", "Flows committed to PostgreSQL", self.stored_flows.clone());
+        registry.register("ingest_commits", "Transactions committed", self.commits.clone());
+        registry.register(
+            "ingest_commits_failed",
+            "Transactions that failed and were tried again",
+            self.failed_commits.clone(),
+        );
+        registry.register("ingest_restarts", "Times the pipeline began anew from the database", self.restarts.clone());
+        registry.register("ingest_backlog_bytes", "Bytes of the journal that are not stored yet", self.backlog.clone());
+        registry.register(
+            "ingest_complete_until_seconds",
+            "Everything received before this Unix time is stored",
+            self.complete_until.clone(),
+        );
+    }
+}
+
+/// What the threads of one server share.
+struct Shared {
+    settings: Settings,
+    database: Database,
+    runtime: tokio::runtime::Handle,
+    clock: SharedClock,
+    metrics: Metrics,
+    /// Whether flows are also stored as rows.
+    rows: bool,
+    /// Set once: read what is there, store it, end.
+    stopping: AtomicBool,
+    /// Set to end without storing what is left, because the database is away.
+    abandon: AtomicBool,
+    /// The position up to which everything is stored.
+    stored: std::sync::atomic::AtomicU64,
+    /// Everything received before this moment is stored.
+    complete_until: AtomicI64,
+    running: AtomicBool,
+}
+
+/// The running pipeline.
+pub struct Ingest {
+    shared: Arc<Shared>,
+    thread: JoinHandle<()>,
+}
+
+impl Ingest {
+    /// Starts the pipeline from what the database holds. `rows` tells whether flows are also stored as rows.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(
+        settings: Settings,
+        rows: bool,
+        reader: Reader,
+        database: Database,
+        clock: SharedClock,
+        metrics: Metrics,
+    ) -> Result<Self, IngestError> {
+        let shared = Arc::new(Shared {
+            settings,
+            database,
+            runtime: tokio::runtime::Handle::current(),
+            clock,
+            metrics,
+            rows,
+            stopping: AtomicBool::new(false),
+            abandon: AtomicBool::new(false),
+            stored: std::sync::atomic::AtomicU64::new(0),
+            complete_until: AtomicI64::new(i64::MIN),
+            running: AtomicBool::new(false),
+        });
+        let own = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("ingest".to_owned())
+            .spawn(move || pipeline::run(&own, reader))
+            .map_err(IngestError::Thread)?;
+        Ok(Self { shared, thread })
+    }
+
+    /// Whether the pipeline has loaded its state and is at work.
+    pub fn is_running(&self) -> bool {
+        self.shared.running.load(Ordering::Acquire)
+    }
+
+    /// A view for others of whether the pipeline is at work.
+    pub fn watch(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let shared = Arc::clone(&self.shared);
+        move || shared.running.load(Ordering::Acquire)
+    }
+
+    /// Everything received before this moment is stored; `None` until the first commit.
+    pub fn complete_until(&self) -> Option<Timestamp> {
+        match self.shared.complete_until.load(Ordering::Acquire) {
+            i64::MIN => None,
+            micros => Some(Timestamp::from_micros(micros)),
+        }
+    }
+
+    /// Stores what the journal holds and ends. When that takes longer than `patience`, because the database is away, what
+    /// is left stays in the journal for the next start.
+    pub fn stop(self, patience: Duration) {
+        self.shared.stopping.store(true, Ordering::Release);
+        let begun = std::time::Instant::now();
+        while !self.thread.is_finished() {
+            if begun.elapsed() > patience {
+                self.shared.abandon.store(true, Ordering::Release);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if self.thread.join().is_err() {
+            tracing::error!("ingest ended by a defect; what it had not stored is still in the journal");
+        }
+    }
+}
+
+impl Shared {
+    fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    fn abandoned(&self) -> bool {
+        self.abandon.load(Ordering::Acquire)
+    }
+
+    fn completed(&self, until: Timestamp) {
+        self.complete_until.store(until.micros(), Ordering::Release);
+        self.metrics.complete_until.set(until.micros() / crate::clock::SECOND);
+    }
+}

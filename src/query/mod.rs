@@ -15,6 +15,7 @@ mod rank;
 pub mod scan;
 #[cfg(test)]
 mod tests;
+pub mod window;
 mod workers;
 
 pub use answer::{Completeness, HostAnswer, LossCount, Order, TopAnswer, TopRequest, TopRow, Window};

@@ -68,7 +68,7 @@ pub struct DecoderState {
     pub observation_domain: u32,
     /// How many templates the state holds.
     pub templates: u32,
-    /// The state, in the decoder's own format.
+    /// The state, in the decoder's own format. Empty: the session was forgotten.
     pub state: Vec<u8>,
 }
 
@@ -186,6 +186,22 @@ async fn write_decoder_state(
     journal: &str,
     sessions: &[DecoderState],
 ) -> Result<(), StoreError> {
+    let (gone, sessions): (Vec<_>, Vec<_>) = sessions.iter().partition(|session| session.state.is_empty());
+    if !gone.is_empty() {
+        sqlx::query(
+            "DELETE FROM decoder_state AS saved USING unnest($2::bigint[], $3::int[], $4::smallint[], $5::bigint[]) \
+             AS gone (exporter_id, source_port, version, observation_domain) WHERE saved.journal_id = $1::uuid \
+             AND saved.exporter_id = gone.exporter_id AND saved.source_port = gone.source_port \
+             AND saved.version = gone.version AND saved.observation_domain = gone.observation_domain",
+        )
+        .bind(journal)
+        .bind(gone.iter().map(|session| i64::from(session.exporter_id)).collect::<Vec<_>>())
+        .bind(gone.iter().map(|session| i32::from(session.source_port)).collect::<Vec<_>>())
+        .bind(gone.iter().map(|session| i16::try_from(session.version).unwrap_or(0)).collect::<Vec<_>>())
+        .bind(gone.iter().map(|session| i64::from(session.observation_domain)).collect::<Vec<_>>())
+        .execute(&mut *connection)
+        .await?;
+    }
     if sessions.is_empty() {
         return Ok(());
     }

@@ -15,6 +15,7 @@ mod error;
 pub mod flows;
 mod migrate;
 pub mod partitions;
+pub mod reports;
 pub mod segments;
 pub mod snapshot;
 
@@ -63,7 +64,7 @@ impl Address {
     }
 }
 
-/// A connected, migrated database. Cheap to clone; clones share the sessions.
+/// The database. Cheap to clone; clones share the sessions.
 #[derive(Clone, Debug)]
 pub struct Database {
     writers: PgPool,
@@ -71,14 +72,11 @@ pub struct Database {
 }
 
 impl Database {
-    /// Connects, waits for a server that is still starting, and migrates.
-    ///
-    /// `waiting` is told each second what is being waited for. Waiting ends when the server answers, or with the first
-    /// error that waiting cannot mend (a wrong password, a missing database, a server older than PostgreSQL 15).
+    /// Prepares sessions at `address`. Nothing is connected until something is asked.
     ///
     /// # Errors
-    /// What the server or the address lacks.
-    pub async fn connect(address: &Address, mut waiting: impl FnMut(&StoreError)) -> Result<Self, StoreError> {
+    /// When a URL cannot be read.
+    pub fn new(address: &Address) -> Result<Self, StoreError> {
         let options = address.options()?;
         let writers = PgPoolOptions::new()
             .max_connections(WRITERS)
@@ -87,7 +85,6 @@ impl Database {
             .connect_lazy_with(options.clone().options([("plan_cache_mode", "force_custom_plan")]));
         let readers = PgPoolOptions::new()
             .max_connections(READERS)
-            .min_connections(0)
             .acquire_timeout(Duration::from_secs(10))
             .idle_timeout(Duration::from_secs(60))
             .connect_lazy_with(options.options([
@@ -97,12 +94,21 @@ impl Database {
                 ("idle_in_transaction_session_timeout", "120s"),
                 ("jit", "off"),
             ]));
-        let database = Self { writers, readers };
+        Ok(Self { writers, readers })
+    }
+
+    /// Waits for a server that is away or still starting, then brings the schema up to date.
+    ///
+    /// `waiting` is told each second what is being waited for. Waiting ends when the server answers, or with the first
+    /// error that waiting cannot mend (a wrong password, a missing database, a server older than PostgreSQL 15).
+    ///
+    /// # Errors
+    /// What the server lacks.
+    pub async fn prepare(&self, mut waiting: impl FnMut(&StoreError)) -> Result<(), StoreError> {
         loop {
-            match database.greet().await {
-                Ok(()) => return Ok(database),
+            match self.greet().await {
                 Err(error) if error.is_outage() => waiting(&error),
-                Err(error) => return Err(error),
+                done => return done,
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }

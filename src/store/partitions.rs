@@ -5,7 +5,7 @@ use crate::clock::{DAY, Timestamp};
 use sqlx::AssertSqlSafe;
 
 /// A table that has one partition a UTC day.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DailyTable {
     /// Flows as rows.
     Flows,

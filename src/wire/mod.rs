@@ -1,1 +1,257 @@
-//! To be written.
+//! Datagrams to flows: NetFlow v5, NetFlow v9 (RFC 3954) and IPFIX (RFC 7011) over UDP, one message a datagram.
+//!
+//! A [`Decoder`] remembers templates and sequence numbers by session (exporter, source port, version, observation domain)
+//! and writes flows straight into the columns of a [`FlowBatch`]. Templates are compiled once into a copy plan (`plan`),
+//! carried out by strided loops (`copy`), without allocation per flow.
+//!
+//! Promises: no bytes make it panic, and no bytes make it remember more than [`Limits`] allow. Each datagram is decoded,
+//! or rejected for one [`Reason`]; each record found is stored or counted under a reason; sets whose records cannot be
+//! known are counted as sets. One bad set does not cost the good ones. The same datagrams in the same order give the same
+//! flows, counts and state, also when the state is saved and restored in between (but for duplicates across a restart).
+//!
+//! It must not know sockets, files, the database or what time it is.
+
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+mod copy;
+mod elements;
+mod ipfix;
+mod limits;
+mod netflow_v5;
+mod netflow_v9;
+mod plan;
+mod reader;
+mod reason;
+mod sequence;
+mod sessions;
+mod sets;
+mod state;
+mod templates;
+mod times;
+
+pub use limits::Limits;
+pub use reason::{Counts, REASON_COUNT, Reason, Unit};
+pub use state::SessionState;
+
+use crate::clock::Timestamp;
+use crate::flow::batch::FlowBatch;
+use plan::Plan;
+use sessions::Sessions;
+use std::net::SocketAddr;
+use templates::FieldSpecifier;
+use times::Times;
+
+/// A version of the export protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Version {
+    /// NetFlow v5.
+    V5,
+    /// NetFlow v9 (RFC 3954).
+    V9,
+    /// IPFIX (RFC 7011).
+    Ipfix,
+}
+
+impl Version {
+    /// The number in the first two bytes of a datagram: 5, 9 or 10.
+    pub const fn number(self) -> u16 {
+        match self {
+            Self::V5 => 5,
+            Self::V9 => 9,
+            Self::Ipfix => 10,
+        }
+    }
+
+    /// The version with this number.
+    pub const fn from_number(number: u16) -> Option<Self> {
+        match number {
+            5 => Some(Self::V5),
+            9 => Some(Self::V9),
+            10 => Some(Self::Ipfix),
+            _ => None,
+        }
+    }
+}
+
+/// Where a datagram came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// When it was received.
+    pub received: Timestamp,
+    /// The exporter, as the catalogue numbers them.
+    pub exporter_id: u32,
+    /// The address and port it was sent from.
+    pub source: SocketAddr,
+}
+
+/// What sequence numbers count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LossUnit {
+    /// NetFlow v5.
+    Flows,
+    /// NetFlow v9.
+    Datagrams,
+    /// IPFIX: flow and options records.
+    Records,
+}
+
+impl LossUnit {
+    /// The name in answers.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Flows => "flows",
+            Self::Datagrams => "datagrams",
+            Self::Records => "records",
+        }
+    }
+}
+
+/// By how much the loss told so far changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// What is counted.
+    pub unit: LossUnit,
+    /// How many more are missing. Negative when what was told to be missing has come late; the sum is never negative.
+    pub count: i64,
+}
+
+/// What became of one datagram.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The version, when it has one.
+    pub version: Option<Version>,
+    /// Why the whole datagram was rejected; nothing of it was stored then.
+    pub rejected: Option<Reason>,
+    /// Flows added to the batch.
+    pub records: u32,
+    /// Options records recognised.
+    pub options_records: u32,
+    /// Definitions of templates taken.
+    pub templates: u32,
+    /// Sets found (v9 and IPFIX), rejected ones included: `sets` less the counts in [`Unit::Sets`] that are not
+    /// [`Reason::kept`] were read to their end.
+    pub sets: u32,
+    /// How often each reason occurred, that of the whole datagram included.
+    pub counts: Counts,
+    /// What the sequence number says. Zero for a rejected datagram.
+    pub lost: Loss,
+    /// The exporter has restarted: its uptime went back.
+    pub restarted: bool,
+}
+
+impl Outcome {
+    fn new(version: Version) -> Self {
+        let unit = match version {
+            Version::V5 => LossUnit::Flows,
+            Version::V9 => LossUnit::Datagrams,
+            Version::Ipfix => LossUnit::Records,
+        };
+        Self {
+            version: Some(version),
+            rejected: None,
+            records: 0,
+            options_records: 0,
+            templates: 0,
+            sets: 0,
+            counts: Counts::default(),
+            lost: Loss { unit, count: 0 },
+            restarted: false,
+        }
+    }
+
+    fn rejected(version: Option<Version>, reason: Reason) -> Self {
+        let mut outcome = Self { version, rejected: Some(reason), ..Self::new(version.unwrap_or(Version::V9)) };
+        outcome.counts.add(reason, 1);
+        outcome
+    }
+
+    fn count(&mut self, reason: Reason, times: usize) {
+        self.counts.add(reason, times);
+    }
+
+    /// Counts a set that cannot be read at all.
+    fn count_set(&mut self, reason: Reason) {
+        self.sets = self.sets.saturating_add(1);
+        self.counts.add(reason, 1);
+    }
+}
+
+/// The version of a datagram, by its first bytes and the length they promise.
+///
+/// # Errors
+/// [`Reason::TooShort`], [`Reason::UnknownVersion`], [`Reason::CountLie`] (v5) or [`Reason::LengthMismatch`] (IPFIX).
+pub fn recognise(datagram: &[u8]) -> Result<Version, Reason> {
+    classify(datagram).map_err(|(_, reason)| reason)
+}
+
+fn classify(datagram: &[u8]) -> Result<Version, (Option<Version>, Reason)> {
+    let number = reader::Reader::new(datagram).u16().ok_or((None, Reason::TooShort))?;
+    let version = Version::from_number(number).ok_or((None, Reason::UnknownVersion))?;
+    let header = match version {
+        Version::V5 => netflow_v5::HEADER,
+        Version::V9 => netflow_v9::HEADER,
+        Version::Ipfix => ipfix::HEADER,
+    };
+    let checked = match version {
+        _ if datagram.len() < header => Err(Reason::TooShort),
+        Version::V5 => netflow_v5::check(datagram),
+        Version::V9 => Ok(()),
+        Version::Ipfix => ipfix::check(datagram),
+    };
+    checked.map(|()| version).map_err(|reason| (Some(version), reason))
+}
+
+/// Decodes datagrams of all exporters.
+#[derive(Debug)]
+pub struct Decoder {
+    sessions: Sessions,
+    v5: Plan,
+    /// Fields of the template being read.
+    fields: Vec<FieldSpecifier>,
+    /// Records without their variable-length fields.
+    memory: Vec<u8>,
+    times: Times,
+}
+
+impl Decoder {
+    /// A decoder that remembers nothing yet.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            sessions: Sessions::new(limits),
+            v5: netflow_v5::plan(),
+            fields: Vec::new(),
+            memory: Vec::new(),
+            times: Times::default(),
+        }
+    }
+
+    /// Decodes one datagram and adds its flows to `batch`.
+    pub fn decode(&mut self, context: &Context, datagram: &[u8], batch: &mut FlowBatch) -> Outcome {
+        match classify(datagram) {
+            Ok(Version::V5) => self.decode_v5(context, datagram, batch),
+            Ok(Version::V9) => self.decode_v9(context, datagram, batch),
+            Ok(Version::Ipfix) => self.decode_ipfix(context, datagram, batch),
+            Err((version, reason)) => Outcome::rejected(version, reason),
+        }
+    }
+
+    /// The sessions changed since the last call, as they are to be saved; one with an empty state is to be deleted.
+    pub fn take_changes(&mut self) -> Vec<SessionState> {
+        state::take_changes(&mut self.sessions)
+    }
+
+    /// Takes up saved sessions. Returns how many could not be taken up: written by a later release, damaged, or beyond
+    /// the limits. Their exporters resend templates in time.
+    #[expect(clippy::needless_pass_by_value, reason = "states are of no use once taken up")]
+    pub fn restore(&mut self, states: Vec<SessionState>) -> usize {
+        states.iter().filter(|saved| state::restore(&mut self.sessions, saved).is_none()).count()
+    }
+
+    /// How many sessions are remembered.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+}
+
+#[cfg(test)]
+mod tests;

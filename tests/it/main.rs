@@ -1,1 +1,13 @@
-//! t
+//! The integration tests: one program, so that it is linked once.
+
+/// The main job from the first datagram to the answer, on an empty machine.
+mod first_answer;
+/// `kill -9` of the server and of PostgreSQL: stored equals journalled, nothing twice.
+mod kills;
+/// The three founding questions against real exporters, `nfcapd` and `nfdump`.
+mod nfdump;
+/// Each period of a report once: asleep, beside other servers, with the mail server away.
+mod reports;
+/// SQL over `flows` and the API give equal answers.
+mod rows_equal_answers;
+mod support;

@@ -1,0 +1,197 @@
+//! `GET /api/v1/exporters`: who sends flows, and what of it was lost or refused.
+
+use super::State;
+use super::format;
+use super::params::Asked;
+use super::problem::Problem;
+use super::shapes::moment;
+use crate::query::window::zone;
+use crate::store::catalogue::ExporterRow;
+use actix_web::{HttpResponse, get, web};
+use chrono_tz::Tz;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use utoipa::{IntoParams, ToSchema};
+
+/// In which zone moments are written.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ZoneParams {
+    /// The time zone in which moments are written, by its IANA name (`Europe/Berlin`). Left out: the zone of the server's
+    /// configuration.
+    tz: Option<String>,
+}
+
+/// What an exporter sent and the network lost.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Lost {
+    /// What the exporter's sequence numbers count: `flows` (NetFlow v5), `datagrams` (v9) or `records` (IPFIX).
+    #[schema(example = "flows")]
+    pub unit: &'static str,
+    /// How many are missing.
+    #[schema(example = 30)]
+    pub count: u64,
+}
+
+/// An exporter.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Exporter {
+    /// Its number, as the field `exporter_id` of its flows has it.
+    #[schema(example = 1)]
+    pub id: u32,
+    /// The address its datagrams come from.
+    #[schema(value_type = String, example = "192.0.2.1")]
+    pub address: IpAddr,
+    /// What people call it; null when nobody named it.
+    #[schema(example = "core-1", required = true)]
+    pub name: Option<String>,
+    /// The versions of the protocol it sent: 5, 9 or 10 (IPFIX).
+    #[schema(example = json!([9]))]
+    pub versions: Vec<u16>,
+    /// Flows stored since it is known.
+    #[schema(example = 4_100)]
+    pub flows: u64,
+    /// What the network lost, by the exporter's sequence numbers. One that changed versions is counted in the unit of
+    /// which most was lost.
+    pub lost: Lost,
+    /// What was received of it and dropped before it was decoded: datagrams by cause.
+    #[schema(example = json!({"journal_full": 12}))]
+    pub dropped: BTreeMap<String, u64>,
+    /// What was received of it and refused, by reason.
+    #[schema(example = json!({"unknown_template": 3}))]
+    pub rejected: BTreeMap<String, u64>,
+    /// Templates known of it now.
+    #[schema(example = 4)]
+    pub templates: u64,
+    /// When its last datagram was received; null when none was stored yet.
+    #[schema(format = DateTime, example = "2026-11-23T13:00:00+01:00", required = true)]
+    pub last_seen: Option<String>,
+}
+
+/// All exporters.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Exporters {
+    /// By number.
+    pub exporters: Vec<Exporter>,
+}
+
+/// The units in which exporters count what they send.
+const UNITS: [&str; 3] = ["flows", "datagrams", "records"];
+
+/// What the sequence numbers of an exporter count that lost nothing yet.
+fn unit_of(versions: &[u16]) -> &'static str {
+    match versions.last() {
+        Some(9) => "datagrams",
+        Some(10) => "records",
+        _ => "flows",
+    }
+}
+
+impl Exporter {
+    fn new(row: ExporterRow, zone: Tz) -> Self {
+        let mut lost = Lost { unit: unit_of(&row.versions), count: 0 };
+        let (mut dropped, mut rejected) = (BTreeMap::new(), BTreeMap::new());
+        for ((cause, unit), count) in row.loss {
+            match cause.as_str() {
+                "network" => {
+                    if let Some(unit) = UNITS.into_iter().find(|known| *known == unit)
+                        && count > lost.count
+                    {
+                        lost = Lost { unit, count };
+                    }
+                }
+                "kernel" | "journal_full" | "journal_corrupt" => add(&mut dropped, cause, count),
+                _ => add(&mut rejected, cause, count),
+            }
+        }
+        Self {
+            id: row.exporter_id,
+            address: row.address,
+            name: row.name,
+            versions: row.versions,
+            flows: row.flows,
+            lost,
+            dropped,
+            rejected,
+            templates: row.templates,
+            last_seen: row.last_seen.map(|seen| moment(seen, zone)),
+        }
+    }
+}
+
+fn add(counts: &mut BTreeMap<String, u64>, cause: String, count: u64) {
+    let sum = counts.entry(cause).or_default();
+    *sum = sum.saturating_add(count);
+}
+
+/// Who sends flows
+///
+/// All exporters that ever sent something, with what was stored, lost and refused since each is known.
+#[utoipa::path(
+    tag = "Server",
+    operation_id = "exporters",
+    params(ZoneParams),
+    responses(
+        (status = 200, description = "All exporters.", body = Exporters),
+        (status = "4XX", description = "The request cannot be answered.", body = Problem, content_type = "application/problem+json"),
+        (status = "5XX", description = "The request cannot be answered at the moment.", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+#[get("/exporters")]
+pub async fn get_exporters(asked: Asked<(ZoneParams,)>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
+    let Asked((asked,)) = asked;
+    let zone = match asked.tz {
+        None => state.zone,
+        Some(name) => zone(&name)?,
+    };
+    let rows = state.database.exporters().await?;
+    format::json(&Exporters { exporters: rows.into_iter().map(|row| Exporter::new(row, zone)).collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use serde_json::json;
+
+    fn row(loss: &[(&str, &str, u64)]) -> ExporterRow {
+        ExporterRow {
+            exporter_id: 3,
+            address: "192.0.2.1".parse().unwrap(),
+            name: None,
+            versions: vec![5, 9],
+            datagrams: 7,
+            flows: 210,
+            templates: 2,
+            last_seen: Some(Timestamp::from_micros(1_795_392_000_000_000)),
+            loss: loss.iter().map(|(cause, unit, count)| ((cause.to_string(), unit.to_string()), *count)).collect(),
+        }
+    }
+
+    #[test]
+    fn loss_is_told_apart_by_where_it_happened() {
+        let row = row(&[
+            ("bad_length", "datagrams", 1),
+            ("bad_length", "sets", 2),
+            ("journal_full", "datagrams", 4),
+            ("network", "datagrams", 5),
+            ("network", "flows", 30),
+        ]);
+        assert_eq!(
+            serde_json::to_value(Exporter::new(row, chrono_tz::Europe::Berlin)).unwrap(),
+            json!({
+                "id": 3, "address": "192.0.2.1", "name": null, "versions": [5, 9], "flows": 210,
+                "lost": {"unit": "flows", "count": 30}, "dropped": {"journal_full": 4}, "rejected": {"bad_length": 3},
+                "templates": 2, "last_seen": "2026-11-23T01:00:00+01:00",
+            })
+        );
+    }
+
+    #[test]
+    fn an_exporter_that_lost_nothing_says_so_in_its_unit() {
+        let exporter = Exporter::new(row(&[]), chrono_tz::UTC);
+        assert_eq!(exporter.lost, Lost { unit: "datagrams", count: 0 });
+        assert_eq!((unit_of(&[5]), unit_of(&[9, 10]), unit_of(&[])), ("flows", "records", "flows"));
+    }
+}

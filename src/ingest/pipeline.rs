@@ -1,0 +1,319 @@
+//! The first stage: reads the journal in order, decodes into columns and cuts pieces of work.
+//!
+//! A piece ends about once a second, when a segment is full, or when the UTC hour of reception changes, so that all flows
+//! of a segment lie in one hour. This stage also releases from the journal what is stored, and tells the database now and
+//! then, when nothing comes, that nothing is missing.
+
+use super::exporters::Exporters;
+use super::work::{Ledger, Work};
+use super::{IngestError, ReasonLabel, Shared, commit, pack};
+use crate::clock::Timestamp;
+use crate::flow::batch::FlowBatch;
+use crate::flow::segment::MAX_SEGMENT_FLOWS;
+use crate::journal::{Chunk, Datagram, DropCause, Position, Reader, Record};
+use crate::wire::{Context, Decoder, Limits, Reason, SessionState, recognise};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+/// A segment counts as full when another ordinary datagram might not fit.
+const FULL: usize = MAX_SEGMENT_FLOWS - 256;
+/// Batches in memory: one being decoded, one being compressed, the others being stored as rows.
+const BATCHES: usize = 4;
+/// Compressed pieces that wait for the database while it is busy.
+const WAITING: usize = 16;
+/// The longest wait for datagrams, so that stopping and the clock are looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// How often the database is told that nothing came.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// How long a datagram may be on its way from the socket into the journal, in microseconds: what was received that shortly
+/// before a moment may not be in the journal at that moment.
+const ON_THE_WAY: i64 = 200_000;
+
+/// The cause of loss that sequence numbers tell.
+const NETWORK: &str = "network";
+/// The reason for refusing an exporter that is one too many.
+const EXPORTER_LIMIT: &str = "exporter_limit";
+
+/// Works until told to stop, beginning anew from the database after every failure.
+pub(super) fn run(shared: &Shared, mut reader: Reader) {
+    loop {
+        let ended = live(shared, &mut reader);
+        shared.running.store(false, Ordering::Release);
+        match ended {
+            Ok(()) => return,
+            Err(IngestError::Abandoned) => {
+                tracing::warn!("{}", IngestError::Abandoned);
+                return;
+            }
+            Err(IngestError::Store(error)) if error.is_outage() => {
+                tracing::warn!("ingest waits for the database: {error}");
+            }
+            Err(error) => {
+                shared.metrics.restarts.inc();
+                tracing::error!("ingest begins anew from what is stored: {error}");
+            }
+        }
+        if shared.abandoned() {
+            return;
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// One life of the pipeline: from what the database holds until told to stop, or until something fails.
+fn live(shared: &Shared, reader: &mut Reader) -> Result<(), IngestError> {
+    let journal = reader.id().to_string();
+    let start = shared.runtime.block_on(shared.database.journal_position(&journal))?.position;
+    reader.seek(Position::new(start))?;
+    let mut decoder = Decoder::new(Limits::default());
+    decoder.restore(
+        shared
+            .runtime
+            .block_on(shared.database.decoder_state(&journal))?
+            .into_iter()
+            .map(|stored| SessionState {
+                exporter_id: stored.exporter_id,
+                source_port: stored.source_port,
+                version: stored.version,
+                observation_domain: stored.observation_domain,
+                state: stored.state,
+                templates: stored.templates,
+            })
+            .collect(),
+    );
+    let exporters = Exporters::load(shared)?;
+    shared.stored.store(start, Ordering::Release);
+    shared.running.store(true, Ordering::Release);
+
+    let (empty_in, empty_out) = sync_channel(BATCHES);
+    for _ in 0..BATCHES {
+        empty_in.send(FlowBatch::default()).map_err(|_| IngestError::StageEnded { stage: "decode" })?;
+    }
+    let (work_in, work_out) = sync_channel(1);
+    let (packed_in, packed_out) = sync_channel(WAITING);
+    std::thread::scope(|scope| {
+        let empty_after_commit = empty_in.clone();
+        let pack = std::thread::Builder::new()
+            .name("ingest-pack".to_owned())
+            .spawn_scoped(scope, move || pack::run(shared, &work_out, &packed_in, &empty_in))
+            .map_err(IngestError::Thread)?;
+        let commit = std::thread::Builder::new()
+            .name("ingest-commit".to_owned())
+            .spawn_scoped(scope, || {
+                let packed_out = packed_out;
+                let empty_after_commit = empty_after_commit;
+                commit::run(shared, &journal, &packed_out, &empty_after_commit)
+            })
+            .map_err(IngestError::Thread)?;
+        let flows = empty_out.recv().map_err(|_| IngestError::StageEnded { stage: "decode" })?;
+        let decode = Stage {
+            shared,
+            journal: &journal,
+            reader,
+            decoder,
+            exporters,
+            empty: empty_out,
+            works: work_in,
+            start,
+            flows,
+        }
+        .run();
+        // The decode stage has dropped its sender: the others finish what is on its way and end. The last one's error is
+        // the cause, the others only noticed it.
+        let commit = commit.join().unwrap_or(Err(IngestError::StageEnded { stage: "commit" }));
+        let pack = pack.join().unwrap_or(Err(IngestError::StageEnded { stage: "pack" }));
+        commit.and(pack).and(decode)
+    })
+}
+
+/// What the first stage holds.
+struct Stage<'a> {
+    shared: &'a Shared,
+    journal: &'a str,
+    reader: &'a mut Reader,
+    decoder: Decoder,
+    exporters: Exporters,
+    empty: Receiver<FlowBatch>,
+    works: SyncSender<Work>,
+    /// Where the piece that is being made begins.
+    start: u64,
+    flows: FlowBatch,
+}
+
+/// The piece that is being made.
+struct Piece {
+    end: u64,
+    hour: Timestamp,
+    begun: Instant,
+    last_received: Timestamp,
+    ledger: Ledger,
+}
+
+impl Stage<'_> {
+    fn run(mut self) -> Result<(), IngestError> {
+        let mut chunk = Chunk::default();
+        let mut piece: Option<Piece> = None;
+        let mut heartbeat = Instant::now();
+        let mut released = self.start;
+        let interval = self.shared.settings.commit_interval();
+        loop {
+            let due = piece.as_ref().map_or(TICK, |piece| interval.saturating_sub(piece.begun.elapsed()).min(TICK));
+            let before = self.shared.clock.now();
+            let stopping = self.shared.stopping();
+            let read = self.reader.read(&mut chunk, if stopping { Duration::ZERO } else { due })?;
+            for (position, record) in chunk.iter() {
+                let received = match &record {
+                    Record::Datagram(datagram) => datagram.received,
+                    Record::Dropped(dropped) => dropped.received,
+                };
+                let another_hour = piece.as_ref().is_some_and(|piece| piece.hour != received.hour());
+                if another_hour || self.flows.rows() >= FULL {
+                    if let Some(piece) = piece.take() {
+                        let until = piece.last_received.plus(-ON_THE_WAY);
+                        self.cut(piece, until, !another_hour)?;
+                    }
+                }
+                let current = piece.get_or_insert_with(|| Piece {
+                    end: self.start,
+                    hour: received.hour(),
+                    begun: Instant::now(),
+                    last_received: received,
+                    ledger: Ledger::default(),
+                });
+                current.last_received = received;
+                current.end = position.get();
+                match record {
+                    Record::Datagram(datagram) => self.datagram(&datagram, &mut current.ledger)?,
+                    Record::Dropped(dropped) => {
+                        let exporter = dropped.exporter.and_then(|address| self.exporters.get(address)).unwrap_or(0);
+                        let cause = match dropped.cause {
+                            DropCause::Kernel => "kernel",
+                            DropCause::JournalFull => "journal_full",
+                            DropCause::Corrupt => "journal_corrupt",
+                        };
+                        let count = i64::try_from(dropped.count).unwrap_or(i64::MAX);
+                        self.lost(&mut current.ledger, exporter, received, cause, "datagrams", count);
+                    }
+                }
+            }
+            let caught_up = read == 0;
+            if piece.as_ref().is_some_and(|piece| piece.begun.elapsed() >= interval || (caught_up && stopping)) {
+                if let Some(piece) = piece.take() {
+                    let until = if caught_up { before } else { piece.last_received };
+                    self.cut(piece, until.plus(-ON_THE_WAY), false)?;
+                }
+            }
+            let stored = self.shared.stored.load(Ordering::Acquire);
+            if stored != released {
+                self.reader.release(Position::new(stored))?;
+                released = stored;
+            }
+            let end = self.reader.end().get();
+            self.shared.metrics.backlog.set(i64::try_from(end.saturating_sub(stored)).unwrap_or(i64::MAX));
+            if caught_up && piece.is_none() {
+                if stopping {
+                    return Ok(());
+                }
+                if stored == self.start && heartbeat.elapsed() >= HEARTBEAT {
+                    heartbeat = Instant::now();
+                    self.still_complete(before.plus(-ON_THE_WAY));
+                }
+            }
+        }
+    }
+
+    /// Hands a piece to the next stage.
+    fn cut(&mut self, mut piece: Piece, complete_until: Timestamp, full: bool) -> Result<(), IngestError> {
+        let gone = |_| IngestError::StageEnded { stage: "pack" };
+        piece.ledger.learned(self.decoder.take_changes());
+        let next = if self.flows.rows() > 0 {
+            self.empty.recv().map_err(|_| IngestError::StageEnded { stage: "pack" })?
+        } else {
+            FlowBatch::default()
+        };
+        let flows = std::mem::replace(&mut self.flows, next);
+        let work = Work { start: self.start, end: piece.end, flows, ledger: piece.ledger, complete_until, full };
+        self.start = work.end;
+        self.works.send(work).map_err(gone)
+    }
+
+    fn datagram(&mut self, datagram: &Datagram<'_>, ledger: &mut Ledger) -> Result<(), IngestError> {
+        let metrics = &self.shared.metrics;
+        metrics.datagrams.inc();
+        let address = datagram.source.ip();
+        let exporter = match (recognise(datagram.payload), self.exporters.get(address)) {
+            (_, Some(exporter_id)) => exporter_id,
+            (Err(reason), None) => {
+                self.rejected(ledger, 0, datagram.received, reason, 1);
+                return Ok(());
+            }
+            (Ok(_), None) => match self.exporters.enter(self.shared, address)? {
+                Some(exporter_id) => exporter_id,
+                None => {
+                    let label = ReasonLabel { reason: EXPORTER_LIMIT, unit: "datagrams" };
+                    metrics.rejected.get_or_create(&label).inc();
+                    ledger.lost(0, datagram.received, EXPORTER_LIMIT, "datagrams", 1);
+                    return Ok(());
+                }
+            },
+        };
+        let context = Context { received: datagram.received, exporter_id: exporter, source: datagram.source };
+        let outcome = self.decoder.decode(&context, datagram.payload, &mut self.flows);
+        if outcome.rejected.is_none() {
+            metrics.decoded.inc();
+            metrics.flows.inc_by(outcome.records.into());
+        }
+        if let Some(version) = outcome.version {
+            ledger.sent(exporter, version.number(), datagram.received, outcome.records.into());
+        }
+        for (reason, count) in outcome.counts.iter() {
+            if reason.kept() {
+                let label = ReasonLabel { reason: reason.name(), unit: reason.unit().name() };
+                metrics.noticed.get_or_create(&label).inc_by(count.into());
+            } else {
+                self.rejected(ledger, exporter, datagram.received, reason, count);
+            }
+        }
+        if outcome.lost.count != 0 {
+            self.lost(ledger, exporter, datagram.received, NETWORK, outcome.lost.unit.name(), outcome.lost.count);
+        }
+        if outcome.restarted {
+            tracing::info!("exporter {address} has restarted");
+        }
+        Ok(())
+    }
+
+    /// Notes what was refused, in the ledger and in the counters.
+    fn rejected(&self, ledger: &mut Ledger, exporter: u32, at: Timestamp, reason: Reason, count: u32) {
+        let (reason, unit) = (reason.name(), reason.unit().name());
+        ledger.lost(exporter, at, reason, unit, count.into());
+        self.shared.metrics.rejected.get_or_create(&ReasonLabel { reason, unit }).inc_by(count.into());
+    }
+
+    /// Notes what is missing, in the ledger and in the counters.
+    fn lost(
+        &self,
+        ledger: &mut Ledger,
+        exporter: u32,
+        at: Timestamp,
+        cause: &'static str,
+        unit: &'static str,
+        count: i64,
+    ) {
+        ledger.lost(exporter, at, cause, unit, count);
+        // A gauge, because what turns out to be only late is taken back.
+        self.shared.metrics.lost.get_or_create(&ReasonLabel { reason: cause, unit }).inc_by(count);
+    }
+
+    /// Tells the database that everything received before `until` is stored, although nothing came.
+    fn still_complete(&self, until: Timestamp) {
+        let told = self.shared.runtime.block_on(async {
+            let tell = self.shared.database.still_complete(self.journal, until);
+            tokio::time::timeout(Duration::from_secs(5), tell).await
+        });
+        if matches!(told, Ok(Ok(()))) {
+            self.shared.completed(until);
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What writer, flusher and reader share: the segments there are, how far they reach, and how they wake each other.
+//!
+//! Locks are taken in this order: the writer's state, then the index. Neither is held while a file is flushed or deleted.
+
+use super::error::JournalError;
+use super::files::{self, Disk};
+use super::metrics::Metrics;
+use super::record;
+use super::segment::{HEADER_BYTES, Header, HeaderFault, Segment};
+use super::writer::State;
+use super::{JournalId, Settings};
+use crate::clock::{Clock as _, SystemClock};
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// The highest position an opening may begin at; what lies above is more than one process can write.
+const LAST_START: u64 = (i64::MAX / 2) as u64;
+
+/// One open journal.
+pub(super) struct Shared {
+    pub settings: Settings,
+    pub disk: Arc<dyn Disk>,
+    pub id: JournalId,
+    /// Begins the checksums of the records.
+    pub seed: u32,
+    pub metrics: Metrics,
+    pub writer: Mutex<State>,
+    pub index: Mutex<Index>,
+    /// Records arrived, or the writers are gone.
+    pub arrived: Condvar,
+    /// There is something to flush, or the writers are gone.
+    pub dirty: Condvar,
+    _lock: File,
+}
+
+/// The segments and how far they reach.
+#[derive(Default)]
+pub(super) struct Index {
+    /// Ascending, without overlaps.
+    pub segments: VecDeque<Arc<Segment>>,
+    /// What the files take together.
+    pub file_bytes: u64,
+    /// Where the next record goes.
+    pub end: u64,
+    /// The number of the next record.
+    pub next_number: u32,
+    /// A power cut leaves at least this position.
+    pub durable: u64,
+    /// Since when there are bytes that may not be on disk.
+    pub unsynced_since: Option<Instant>,
+    /// Whether the reader waits for `arrived`.
+    pub reader_waits: bool,
+    /// Whether all writers are gone, so that the flusher shall end.
+    pub closing: bool,
+    /// Whether the flusher has ended: nothing more comes.
+    pub closed: bool,
+}
+
+/// Locks, also after a panic elsewhere: what the locks guard is true after every single step.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Index {
+    /// The first segment that reaches beyond `position`.
+    pub(super) fn beyond(&self, position: u64) -> Option<Arc<Segment>> {
+        let at = self.segments.partition_point(|segment| segment.written() <= position);
+        self.segments.get(at).cloned()
+    }
+
+    /// The segment after the one that starts at `start`.
+    pub(super) fn after(&self, start: u64) -> Option<Arc<Segment>> {
+        let at = self.segments.partition_point(|segment| segment.start <= start);
+        self.segments.get(at).cloned()
+    }
+
+    /// Shows sizes in the metrics.
+    pub(super) fn show(&self, metrics: &Metrics) {
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        metrics.segments.set(gauge(self.segments.len() as u64));
+        metrics.size_bytes.set(gauge(self.file_bytes));
+        metrics.unsynced_bytes.set(gauge(self.end.saturating_sub(self.durable)));
+    }
+
+    /// Shows how long the oldest unsynced byte has waited until now.
+    pub(super) fn show_wait(&self, metrics: &Metrics) {
+        if let Some(since) = self.unsynced_since {
+            let waited = i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX);
+            // Two threads may race here; the larger wait wins within one flush.
+            if metrics.unsynced_ms_max.get() < waited {
+                metrics.unsynced_ms_max.set(waited);
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Locks and reads the directory, or begins a journal in it.
+    pub(super) fn open(settings: Settings, disk: Arc<dyn Disk>) -> Result<Self, JournalError> {
+        let directory = settings.directory.clone();
+        let directory_lock = files::lock(&directory)?;
+        let starts = files::segment_starts(&directory)?;
+        // Without segments nobody knows which positions were used, so positions begin anew, under a new id.
+        let id = if starts.is_empty() { files::make_id(&directory, &*disk)? } else { files::read_id(&directory)? };
+        let mut index = Index::default();
+        let mut gap = settings.gap();
+        let mut ends = starts.iter().skip(1).map(Some).chain([None]);
+        for start in &starts {
+            let (segment, its_gap) = open_segment(&settings, id, *start, ends.next().flatten().copied())?;
+            gap = its_gap.unwrap_or(gap).max(settings.gap());
+            index.file_bytes = index.file_bytes.saturating_add(segment.file_bytes.load(Ordering::Acquire));
+            index.end = segment.written();
+            index.segments.push_back(Arc::new(segment));
+        }
+        if !starts.is_empty() {
+            index.end = index.end.saturating_add(gap);
+            index.unsynced_since = Some(Instant::now());
+        }
+        if index.end > LAST_START {
+            return Err(JournalError::Exhausted { position: index.end });
+        }
+        index.durable = index.end;
+        let state = State::new(index.end);
+        let begin = starts.is_empty();
+        let shared = Self {
+            seed: record::seed_of(id.uuid()),
+            settings,
+            disk,
+            id,
+            metrics: Metrics::default(),
+            writer: Mutex::new(state),
+            index: Mutex::new(index),
+            arrived: Condvar::new(),
+            dirty: Condvar::new(),
+            _lock: directory_lock,
+        };
+        if begin {
+            // A directory with an id has a segment, so that the positions in use are always known.
+            let path = files::segment_path(&directory, 0);
+            lock(&shared.writer).begin_segment(&shared).map_err(JournalError::file("begin", path))?;
+        }
+        lock(&shared.index).show(&shared.metrics);
+        Ok(shared)
+    }
+
+    /// Lets the next record have `position`, if that is later than the next one would be.
+    pub(super) fn advance(&self, position: u64) -> Result<(), JournalError> {
+        if position > LAST_START {
+            return Err(JournalError::Exhausted { position });
+        }
+        let mut state = lock(&self.writer);
+        if position > lock(&self.index).end {
+            tracing::warn!(position, "the journal was asked for a position it has not reached: it goes on from there");
+            state.restart_at(self, position);
+        }
+        Ok(())
+    }
+}
+
+/// Opens one segment file of a former process. Also tells what gap the next opening must leave, if the header does.
+///
+/// Its records end where the file does, or where the next file starts: what lies behind is left of an abandoned write.
+fn open_segment(
+    settings: &Settings,
+    id: JournalId,
+    start: u64,
+    next: Option<u64>,
+) -> Result<(Segment, Option<u64>), JournalError> {
+    let path = files::segment_path(&settings.directory, start);
+    let file =
+        OpenOptions::new().read(true).write(true).open(&path).map_err(JournalError::file("open", path.as_path()))?;
+    let mut bytes = [0; HEADER_BYTES as usize];
+    let mut read: usize = 0;
+    while let Some(rest) = bytes.get_mut(read..).filter(|rest| !rest.is_empty()) {
+        match files::RealDisk.read(&file, rest, read as u64) {
+            Ok(0) => break,
+            Ok(count) => read = read.saturating_add(count),
+            Err(source) => return Err(JournalError::File { action: "read", path, source }),
+        }
+    }
+    let header = match Header::decode(&bytes) {
+        Ok(header) if header.id != id.uuid() => return Err(JournalError::Foreign { path }),
+        Ok(header) if header.start == start => Ok(header),
+        Err(HeaderFault::Version(version)) => return Err(JournalError::Version { path, version }),
+        Ok(_) | Err(HeaderFault::Damaged) => Err(SystemClock.now()),
+    };
+    let file_bytes = file.metadata().map_err(JournalError::file("look at", path.as_path()))?.len();
+    let end = start.saturating_add(file_bytes.saturating_sub(HEADER_BYTES)).min(next.unwrap_or(u64::MAX));
+    let gap = header.ok().map(|header| header.gap);
+    let segment = Segment::new(path, file, header, start, end);
+    segment.file_bytes.store(file_bytes, Ordering::Release);
+    Ok((segment, gap))
+}

@@ -1,0 +1,46 @@
+//! What the journal counts.
+
+use crate::metrics::{Counter, Gauge, Registry};
+
+/// The journal's counters and gauges.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    /// Records appended.
+    pub records: Counter<u64>,
+    /// Bytes of records appended.
+    pub bytes: Counter<u64>,
+    /// Datagrams dropped because the journal was full or could not be written.
+    pub dropped: Counter<u64>,
+    /// Records found damaged when read.
+    pub corrupt: Counter<u64>,
+    /// Writes, creations and truncations that failed.
+    pub write_errors: Counter<u64>,
+    /// Flushes to the disk that failed.
+    pub sync_errors: Counter<u64>,
+    /// Segment files.
+    pub segments: Gauge,
+    /// Bytes that all segment files take.
+    pub size_bytes: Gauge,
+    /// Bytes appended that are not yet known to be on disk.
+    pub unsynced_bytes: Gauge,
+    /// The longest that appended bytes have waited for the disk since the start, in milliseconds.
+    pub unsynced_ms_max: Gauge,
+}
+
+impl Metrics {
+    /// Shows them all.
+    pub fn register(&self, registry: &mut Registry) {
+        let mut counter = |name, help, metric: &Counter<u64>| registry.register(name, help, metric.clone());
+        counter("journal_records", "Records appended to the journal", &self.records);
+        counter("journal_bytes", "Bytes of records appended to the journal", &self.bytes);
+        counter("journal_dropped_datagrams", "Datagrams dropped because the journal was full", &self.dropped);
+        counter("journal_corrupt_records", "Journal records found damaged when read", &self.corrupt);
+        counter("journal_write_errors", "Writes to the journal that failed", &self.write_errors);
+        counter("journal_sync_errors", "Flushes of the journal to the disk that failed", &self.sync_errors);
+        let mut gauge = |name, help, metric: &Gauge| registry.register(name, help, metric.clone());
+        gauge("journal_segments", "Segment files of the journal", &self.segments);
+        gauge("journal_size_bytes", "Bytes that the journal's files take", &self.size_bytes);
+        gauge("journal_unsynced_bytes", "Bytes appended that a power cut could take", &self.unsynced_bytes);
+        gauge("journal_unsynced_ms_max", "Longest wait of appended bytes for the disk in ms", &self.unsynced_ms_max);
+    }
+}

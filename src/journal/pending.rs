@@ -1,0 +1,53 @@
+//! Datagrams that were dropped and not yet told to the reader, counted by cause, listener and exporter.
+
+use super::record::{Datagram, DropCause, Dropped, Record};
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+/// Drops by more exporters than this are counted without the address, so that forged sources cannot fill the memory.
+pub(super) const MAX_EXPORTERS: usize = 4_096;
+
+/// The counts.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    counts: HashMap<(DropCause, u16, Option<IpAddr>), Dropped>,
+}
+
+impl Pending {
+    pub(super) fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
+    /// Counts a record that could not be appended. `most` bounds the exporters told apart.
+    pub(super) fn add(&mut self, record: &Record<'_>, most: usize) {
+        let mut dropped = match *record {
+            Record::Dropped(dropped) => dropped,
+            Record::Datagram(Datagram { received, source, listener, .. }) => {
+                let exporter = Some(source.ip());
+                Dropped { received, listener, cause: DropCause::JournalFull, exporter, count: 1 }
+            }
+        };
+        let key = (dropped.cause, dropped.listener, dropped.exporter);
+        if self.counts.len() >= most.min(MAX_EXPORTERS) && !self.counts.contains_key(&key) {
+            dropped.exporter = None;
+        }
+        let key = (dropped.cause, dropped.listener, dropped.exporter);
+        self.counts
+            .entry(key)
+            .and_modify(|sum| {
+                sum.count = sum.count.saturating_add(dropped.count);
+                sum.received = sum.received.max(dropped.received);
+            })
+            .or_insert(dropped);
+    }
+
+    /// Hands the counts out and forgets them, the earliest first.
+    pub(super) fn take(&mut self) -> Vec<Dropped> {
+        if self.counts.is_empty() {
+            return Vec::new();
+        }
+        let mut all: Vec<Dropped> = self.counts.drain().map(|(_, dropped)| dropped).collect();
+        all.sort_unstable_by_key(|dropped| (dropped.received, dropped.listener, dropped.exporter));
+        all
+    }
+}

@@ -1,0 +1,403 @@
+//! What goes in comes out, in order, across gaps, damage and restarts.
+
+mod faults;
+
+use super::*;
+use crate::clock::Timestamp;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const SOON: Duration = Duration::from_secs(10);
+
+fn settings(directory: &Path) -> Settings {
+    Settings { directory: directory.to_owned(), segment_bytes: 4 << 10, max_bytes: 1 << 20, flush_interval_ms: 1 }
+}
+
+/// A record as it is compared: what a borrowed one says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Owned {
+    Datagram(Timestamp, SocketAddr, u16, Vec<u8>),
+    Dropped(Dropped),
+}
+
+impl Owned {
+    fn of(record: &Record<'_>) -> Self {
+        match *record {
+            Record::Datagram(Datagram { received, source, listener, payload }) => {
+                Self::Datagram(received, source, listener, payload.to_vec())
+            }
+            Record::Dropped(dropped) => Self::Dropped(dropped),
+        }
+    }
+
+    fn record(&self) -> Record<'_> {
+        match self {
+            Self::Datagram(received, source, listener, payload) => {
+                Record::Datagram(Datagram { received: *received, source: *source, listener: *listener, payload })
+            }
+            Self::Dropped(dropped) => Record::Dropped(*dropped),
+        }
+    }
+}
+
+/// The datagram of this number: its payload tells the number, its source one of four exporters.
+fn numbered(number: u32) -> Owned {
+    let mut payload = number.to_be_bytes().to_vec();
+    payload.resize(60 + number as usize % 50, 0xA5);
+    let source = SocketAddr::new(Ipv4Addr::new(192, 0, 2, number as u8 % 4).into(), 2055);
+    Owned::Datagram(Timestamp::from_micros(i64::from(number)), source, 0, payload)
+}
+
+fn numbers_of(records: &[(Position, Owned)]) -> Vec<u32> {
+    records
+        .iter()
+        .filter_map(|(_, record)| match record {
+            Owned::Datagram(_, _, _, payload) => Some(u32::from_be_bytes(payload[..4].try_into().unwrap())),
+            Owned::Dropped(_) => None,
+        })
+        .collect()
+}
+
+/// Datagrams told as lost, by cause and exporter.
+fn dropped_of(records: &[(Position, Owned)]) -> BTreeMap<(String, Option<IpAddr>), u64> {
+    let mut sums = BTreeMap::new();
+    for (_, record) in records {
+        if let Owned::Dropped(Dropped { cause, exporter, count, .. }) = record {
+            *sums.entry((format!("{cause:?}"), *exporter)).or_default() += count;
+        }
+    }
+    sums
+}
+
+fn append_numbered(writer: &Writer, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        writer.append(&[numbered(number).record()]).unwrap();
+    }
+}
+
+/// Everything that can be read without waiting, in whatever chunks.
+fn read_all(reader: &mut Reader) -> Vec<(Position, Owned)> {
+    let mut chunk = Chunk::default();
+    let mut records = Vec::new();
+    while reader.read(&mut chunk, Duration::ZERO).unwrap() > 0 {
+        assert_eq!(chunk.iter().count(), chunk.len());
+        records.extend(chunk.iter().map(|(position, record)| (position, Owned::of(&record))));
+    }
+    let mut before = Position::default();
+    for (position, _) in &records {
+        assert!(*position > before || matches!(records[0].1, Owned::Dropped(_)), "positions ascend");
+        before = *position;
+    }
+    records
+}
+
+/// Reads until `done` says that all is there.
+fn read_until(reader: &mut Reader, done: impl Fn(&[(Position, Owned)]) -> bool) -> Vec<(Position, Owned)> {
+    let mut records = Vec::new();
+    let deadline = Instant::now() + SOON;
+    while !done(&records) {
+        assert!(Instant::now() < deadline, "too little came: {} records", records.len());
+        records.extend(read_all(reader));
+        thread::sleep(Duration::from_millis(1));
+    }
+    records
+}
+
+fn segment_files(directory: &Path) -> Vec<PathBuf> {
+    let starts = files::segment_starts(directory).unwrap();
+    starts.into_iter().map(|start| files::segment_path(directory, start)).collect()
+}
+
+fn any_address() -> impl Strategy<Value = SocketAddr> {
+    prop_oneof![
+        (any::<[u8; 4]>(), any::<u16>()).prop_map(|(ip, port)| SocketAddr::new(Ipv4Addr::from(ip).into(), port)),
+        (any::<[u8; 16]>(), any::<u16>(), any::<u32>()).prop_map(|(ip, port, scope)| SocketAddrV6::new(
+            Ipv6Addr::from(ip),
+            port,
+            0,
+            scope
+        )
+        .into()),
+    ]
+}
+
+fn any_record() -> impl Strategy<Value = Owned> {
+    let payload = prop_oneof![
+        4 => prop::collection::vec(any::<u8>(), 0..200),
+        1 => (0..=MAX_PAYLOAD_BYTES, any::<u8>()).prop_map(|(length, byte)| vec![byte; length]),
+    ];
+    let cause = prop_oneof![Just(DropCause::Kernel), Just(DropCause::JournalFull)];
+    let exporter = prop::option::of(any_address().prop_map(|address| address.ip()));
+    prop_oneof![
+        8 => (any::<i64>(), any_address(), any::<u16>(), payload).prop_map(|(received, source, listener, payload)| {
+            Owned::Datagram(Timestamp::from_micros(received), source, listener, payload)
+        }),
+        1 => (any::<i64>(), any::<u16>(), cause, exporter, any::<u64>()).prop_map(
+            |(received, listener, cause, exporter, count)| {
+                let received = Timestamp::from_micros(received);
+                Owned::Dropped(Dropped { received, listener, cause, exporter, count })
+            }
+        ),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_record_comes_out_as_it_went_in(batches in prop::collection::vec(prop::collection::vec(any_record(), 0..20), 0..8), reopen in any::<bool>()) {
+        let directory = TempDir::new().unwrap();
+        let settings = Settings { max_bytes: 1 << 30, ..settings(directory.path()) };
+        let (writer, mut reader) = open(settings.clone()).unwrap();
+        for batch in &batches {
+            let records: Vec<Record<'_>> = batch.iter().map(Owned::record).collect();
+            writer.append(&records).unwrap();
+        }
+        if reopen {
+            drop((writer, reader));
+            reader = open(settings).unwrap().1;
+        }
+        let read: Vec<Owned> = read_all(&mut reader).into_iter().map(|(_, record)| record).collect();
+        prop_assert_eq!(read, batches.concat());
+    }
+}
+
+#[test]
+fn a_batch_larger_than_a_segment_is_one_segment() {
+    let directory = TempDir::new().unwrap();
+    let (writer, mut reader) = open(settings(directory.path())).unwrap();
+    let batch: Vec<Owned> = (0..200).map(numbered).collect();
+    writer.append(&batch.iter().map(Owned::record).collect::<Vec<_>>()).unwrap();
+    assert_eq!(segment_files(directory.path()).len(), 1);
+    assert_eq!(numbers_of(&read_all(&mut reader)), (0..200).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_payload_too_long_is_refused_and_nothing_of_its_batch_is_appended() {
+    let directory = TempDir::new().unwrap();
+    let (writer, mut reader) = open(settings(directory.path())).unwrap();
+    let Owned::Datagram(received, source, listener, _) = numbered(1) else { unreachable!() };
+    let long = Owned::Datagram(received, source, listener, vec![0; MAX_PAYLOAD_BYTES + 1]);
+    let refused = writer.append(&[numbered(0).record(), long.record()]);
+    assert!(matches!(refused, Err(JournalError::Oversized { length: 65_536 })), "{refused:?}");
+    assert!(read_all(&mut reader).is_empty());
+}
+
+#[test]
+fn every_position_leads_to_the_records_after_it() {
+    let directory = TempDir::new().unwrap();
+    let (writer, mut reader) = open(settings(directory.path())).unwrap();
+    append_numbered(&writer, 0..150);
+    let all = read_all(&mut reader);
+    assert!(segment_files(directory.path()).len() > 3);
+    for (at, (position, _)) in all.iter().enumerate() {
+        reader.seek(*position).unwrap();
+        assert_eq!(reader.position(), *position);
+        assert_eq!(read_all(&mut reader), all[at + 1..], "after {position}");
+    }
+    assert_eq!(reader.end(), all.last().unwrap().0);
+}
+
+#[test]
+fn reopening_leaves_a_gap_that_the_reader_walks_over() {
+    let directory = TempDir::new().unwrap();
+    let settings = settings(directory.path());
+    let (writer, mut reader) = open(settings.clone()).unwrap();
+    let id = reader.id();
+    append_numbered(&writer, 0..10);
+    let first = read_all(&mut reader);
+    let committed = first.last().unwrap().0;
+    drop((writer, reader));
+
+    let (writer, mut reader) = open(settings.clone()).unwrap();
+    assert_eq!(reader.id(), id);
+    assert_eq!(reader.end().get(), committed.get() + settings.gap());
+    reader.seek(committed).unwrap();
+    assert!(read_all(&mut reader).is_empty());
+    append_numbered(&writer, 10..20);
+    assert_eq!(numbers_of(&read_all(&mut reader)), (10..20).collect::<Vec<_>>());
+    reader.seek(first[4].0).unwrap();
+    let again = read_all(&mut reader);
+    assert_eq!(numbers_of(&again), (5..20).collect::<Vec<_>>());
+    assert!(dropped_of(&again).is_empty());
+}
+
+#[test]
+fn after_a_power_cut_no_new_record_counts_as_committed() {
+    for cut_whole_run in [false, true] {
+        let directory = TempDir::new().unwrap();
+        // The former process had a larger journal than the next one.
+        let wide = Settings { max_bytes: 8 << 20, ..settings(directory.path()) };
+        let (writer, reader) = open(wide.clone()).unwrap();
+        append_numbered(&writer, 0..5);
+        drop((writer, reader));
+        let (writer, mut reader) = open(wide).unwrap();
+        append_numbered(&writer, 5..900);
+        let committed = read_all(&mut reader).last().unwrap().0;
+        drop((writer, reader));
+        // The disk has only the first file of the run, and of that only the header.
+        let files = segment_files(directory.path());
+        for file in &files[2..] {
+            fs::remove_file(file).unwrap();
+        }
+        if cut_whole_run {
+            fs::OpenOptions::new().write(true).open(&files[1]).unwrap().set_len(segment::HEADER_BYTES).unwrap();
+        }
+        let (writer, mut reader) = open(settings(directory.path())).unwrap();
+        assert!(reader.end() > committed);
+        reader.seek(committed).unwrap();
+        append_numbered(&writer, 900..905);
+        assert_eq!(numbers_of(&read_all(&mut reader)), (900..905).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_position_beyond_the_end_moves_the_end() {
+    let directory = TempDir::new().unwrap();
+    let (writer, mut reader) = open(settings(directory.path())).unwrap();
+    append_numbered(&writer, 0..3);
+    let far = Position::new(reader.end().get() + 1_000_000);
+    reader.seek(far).unwrap();
+    append_numbered(&writer, 3..6);
+    assert_eq!(numbers_of(&read_all(&mut reader)), [3, 4, 5]);
+    assert!(reader.end() > far);
+    assert!(matches!(reader.seek(Position::new(u64::MAX)), Err(JournalError::Exhausted { .. })));
+}
+
+#[test]
+fn release_deletes_what_lies_below_but_never_the_newest_segment() {
+    let directory = TempDir::new().unwrap();
+    let settings = settings(directory.path());
+    let (writer, mut reader) = open(settings.clone()).unwrap();
+    append_numbered(&writer, 0..150);
+    let all = read_all(&mut reader);
+    let before = segment_files(directory.path());
+    // Which files are on disk the flusher tells in its own time.
+    let deadline = Instant::now() + SOON;
+    while segment_files(directory.path()).len() == before.len() {
+        assert!(Instant::now() < deadline);
+        reader.release(all[80].0).unwrap();
+    }
+    assert!(segment_files(directory.path()).len() > 1);
+    reader.seek(all[80].0).unwrap();
+    assert_eq!(read_all(&mut reader), all[81..]);
+    while segment_files(directory.path()).len() > 1 {
+        assert!(Instant::now() < deadline);
+        reader.release(reader.end()).unwrap();
+    }
+    assert_eq!(segment_files(directory.path()), before[before.len() - 1..]);
+    let end = reader.end();
+    drop((writer, reader));
+    assert_eq!(open(settings.clone()).unwrap().1.end().get(), end.get() + settings.gap());
+}
+
+#[test]
+fn a_journal_whose_segments_were_removed_is_a_new_one() {
+    let directory = TempDir::new().unwrap();
+    let id = open(settings(directory.path())).unwrap().1.id();
+    for file in segment_files(directory.path()) {
+        fs::remove_file(file).unwrap();
+    }
+    assert_ne!(open(settings(directory.path())).unwrap().1.id(), id);
+}
+
+#[test]
+fn what_is_not_this_journal_is_refused_with_the_reason() {
+    let directory = TempDir::new().unwrap();
+    let settings = settings(directory.path());
+    let opened = open(settings.clone()).unwrap();
+    let second = open(settings.clone());
+    assert!(matches!(second, Err(JournalError::InUse { .. })), "{second:?}");
+    drop(opened);
+    for bad in [
+        Settings { segment_bytes: 1, ..settings.clone() },
+        Settings { max_bytes: 7 << 10, ..settings.clone() },
+        Settings { flush_interval_ms: 0, ..settings.clone() },
+    ] {
+        assert!(matches!(open(bad), Err(JournalError::Settings { .. })));
+    }
+    let id = directory.path().join("id");
+    let kept = fs::read(&id).unwrap();
+    for content in ["", "nonsense\n"] {
+        fs::write(&id, content).unwrap();
+        assert!(matches!(open(settings.clone()), Err(JournalError::Id { .. })));
+    }
+    fs::write(&id, Uuid::nil().to_string()).unwrap();
+    assert!(matches!(open(settings.clone()), Err(JournalError::Foreign { .. })));
+    fs::write(&id, kept).unwrap();
+    assert!(open(settings).is_ok());
+}
+
+#[test]
+fn a_segment_of_a_later_format_is_refused() {
+    let directory = TempDir::new().unwrap();
+    drop(open(settings(directory.path())).unwrap());
+    let file = segment_files(directory.path()).remove(0);
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[8] = 2;
+    let checked = [&bytes[..12], &bytes[16..]].concat();
+    bytes[12..16].copy_from_slice(&crc32c::crc32c(&checked).to_le_bytes());
+    fs::write(&file, bytes).unwrap();
+    let refused = open(settings(directory.path()));
+    assert!(matches!(refused, Err(JournalError::Version { version: 2, .. })), "{refused:?}");
+}
+
+#[test]
+fn a_reader_follows_the_writer_while_segments_come_and_go() {
+    let directory = TempDir::new().unwrap();
+    let settings = Settings { segment_bytes: 64 << 10, ..settings(directory.path()) };
+    let (writer, mut reader) = open(settings).unwrap();
+    let writers: Vec<_> = [0, 1]
+        .into_iter()
+        .map(|half| {
+            let writer = writer.clone();
+            thread::spawn(move || {
+                for first in (half * 20_000..(half + 1) * 20_000).step_by(20) {
+                    let batch: Vec<Owned> = (first..first + 20).map(numbered).collect();
+                    writer.append(&batch.iter().map(Owned::record).collect::<Vec<_>>()).unwrap();
+                    thread::yield_now();
+                }
+            })
+        })
+        .collect();
+    drop(writer);
+    let mut chunk = Chunk::default();
+    let mut seen = vec![0_u8; 40_000];
+    let mut dropped = 0;
+    while reader.read(&mut chunk, SOON).unwrap() > 0 {
+        let mut after = Position::default();
+        let mut records = Vec::new();
+        for (position, record) in chunk.iter() {
+            records.push((position, Owned::of(&record)));
+            after = position;
+        }
+        numbers_of(&records).into_iter().for_each(|number| seen[number as usize] += 1);
+        dropped += dropped_of(&records).values().sum::<u64>();
+        reader.release(after).unwrap();
+    }
+    writers.into_iter().for_each(|writer| writer.join().unwrap());
+    assert!(seen.iter().all(|times| *times <= 1));
+    assert_eq!(seen.iter().map(|times| u64::from(*times)).sum::<u64>() + dropped, 40_000);
+}
+
+#[test]
+fn a_waiting_reader_wakes_for_a_record_and_gives_up_in_time() {
+    let directory = TempDir::new().unwrap();
+    let (writer, mut reader) = open(settings(directory.path())).unwrap();
+    let mut chunk = Chunk::default();
+    let begun = Instant::now();
+    assert_eq!(reader.read(&mut chunk, Duration::from_millis(30)).unwrap(), 0);
+    assert!((Duration::from_millis(30)..SOON).contains(&begun.elapsed()));
+    let waiting = thread::spawn(move || reader.read(&mut chunk, SOON * 6).unwrap());
+    thread::sleep(Duration::from_millis(20));
+    append_numbered(&writer, 0..1);
+    let begun = Instant::now();
+    assert_eq!(waiting.join().unwrap(), 1);
+    assert!(begun.elapsed() < SOON);
+}

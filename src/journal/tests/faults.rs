@@ -1,0 +1,401 @@
+//! Damage on the disk, a full disk, a disk that refuses: every datagram is read or counted.
+
+use super::*;
+use crate::journal::files::{Disk, RealDisk};
+use proptest::test_runner::TestRng;
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::Mutex;
+
+/// The copy of a journal whose newest file has these bytes.
+fn with_newest(original: &Path, bytes: &[u8]) -> TempDir {
+    let copy = TempDir::new().unwrap();
+    let files = segment_files(original);
+    for file in files.iter().map(PathBuf::as_path).chain([original.join("id").as_path()]) {
+        fs::copy(file, copy.path().join(file.file_name().unwrap())).unwrap();
+    }
+    fs::write(copy.path().join(files.last().unwrap().file_name().unwrap()), bytes).unwrap();
+    copy
+}
+
+/// A disk that does not flush, for tests that open thousands of journals.
+struct Forgetful;
+
+impl Disk for Forgetful {
+    fn sync(&self, _: &File) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync_directory(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A closed journal of one file with these records, and what is in the file.
+fn one_file(count: u32) -> (TempDir, Vec<u8>, Vec<(Position, Owned)>) {
+    let directory = TempDir::new().unwrap();
+    let settings = Settings { segment_bytes: 64 << 10, ..settings(directory.path()) };
+    let (writer, mut reader) = open(settings).unwrap();
+    append_numbered(&writer, 0..count);
+    let records = read_all(&mut reader);
+    drop((writer, reader));
+    let bytes = fs::read(&segment_files(directory.path())[0]).unwrap();
+    (directory, bytes, records)
+}
+
+fn corrupt(records: &[(Position, Owned)]) -> u64 {
+    dropped_of(records).get(&("Corrupt".to_owned(), None)).copied().unwrap_or(0)
+}
+
+#[test]
+fn a_tail_torn_at_any_byte_costs_the_records_it_cuts() {
+    let (directory, bytes, records) = one_file(8);
+    let ends: Vec<usize> = records.iter().map(|(end, _)| (end.get() + segment::HEADER_BYTES) as usize).collect();
+    for length in 0..bytes.len() {
+        let copy = with_newest(directory.path(), &bytes[..length]);
+        let (writer, mut reader) = open_on(settings(copy.path()), Arc::new(Forgetful)).unwrap();
+        let read = read_all(&mut reader);
+        let whole = ends.iter().filter(|end| **end <= length).count();
+        assert_eq!(numbers_of(&read), (0..whole as u32).collect::<Vec<_>>(), "cut at {length}");
+        let torn = length > segment::HEADER_BYTES as usize && !ends.contains(&length);
+        assert_eq!(corrupt(&read), u64::from(torn), "cut at {length}");
+        append_numbered(&writer, 100..102);
+        assert_eq!(numbers_of(&read_all(&mut reader)), [100, 101], "cut at {length}");
+    }
+}
+
+#[test]
+fn any_flipped_bit_costs_at_most_its_record_and_is_counted() {
+    let (directory, bytes, records) = one_file(5);
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let copy = with_newest(directory.path(), &flipped);
+        let (writer, mut reader) = open_on(settings(copy.path()), Arc::new(Forgetful)).unwrap();
+        let read = read_all(&mut reader);
+        let hit = records.iter().position(|(end, _)| (bit / 8) < (end.get() + segment::HEADER_BYTES) as usize).unwrap();
+        let hit = (bit / 8 >= segment::HEADER_BYTES as usize).then_some(hit as u32);
+        let left: Vec<u32> = (0..5).filter(|number| Some(*number) != hit).collect();
+        assert_eq!(numbers_of(&read), left, "bit {bit}");
+        assert_eq!(corrupt(&read), u64::from(hit.is_some()), "bit {bit}");
+        assert_eq!(writer.metrics().corrupt.get(), u64::from(hit.is_some()), "bit {bit}");
+    }
+}
+
+#[test]
+fn damage_over_many_records_is_counted_by_their_numbers() {
+    let directory = TempDir::new().unwrap();
+    let (writer, mut reader) = open(settings(directory.path())).unwrap();
+    append_numbered(&writer, 0..200);
+    let files = segment_files(directory.path());
+    // From the middle of the first file to its end, and over a stretch of the second.
+    let mut first = fs::read(&files[0]).unwrap();
+    let half = first.len() / 2;
+    first[half..].fill(0);
+    fs::write(&files[0], &first).unwrap();
+    let mut second = fs::read(&files[1]).unwrap();
+    second[1000..2000].fill(0xFF);
+    fs::write(&files[1], &second).unwrap();
+    let read = read_all(&mut reader);
+    assert_eq!(numbers_of(&read).len() as u64 + corrupt(&read), 200);
+    assert!(corrupt(&read) > 20);
+    drop((writer, reader));
+    let again = read_all(&mut open(settings(directory.path())).unwrap().1);
+    assert_eq!(again, read);
+}
+
+#[test]
+fn random_damage_in_a_large_file_never_hides_a_record_that_is_whole() {
+    let mut random = TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha);
+    let directory = TempDir::new().unwrap();
+    let settings = Settings { segment_bytes: 8 << 20, max_bytes: 64 << 20, ..settings(directory.path()) };
+    let (writer, mut reader) = open(settings).unwrap();
+    let source = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), 1);
+    let payloads: Vec<Vec<u8>> = (0..200_u32).map(|number| number.to_be_bytes().repeat(number as usize * 60)).collect();
+    for payload in &payloads {
+        writer.append(&[Owned::Datagram(Timestamp::default(), source, 0, payload.clone()).record()]).unwrap();
+    }
+    let whole = read_all(&mut reader);
+    let file = segment_files(directory.path()).remove(0);
+    let bytes = fs::read(&file).unwrap();
+    for _ in 0..20 {
+        let mut damaged = bytes.clone();
+        let mut hit = std::collections::BTreeSet::new();
+        for _ in 0..5 {
+            let at = random.random_range(segment::HEADER_BYTES as usize..bytes.len());
+            damaged[at] ^= 0x10;
+            hit.insert(whole.partition_point(|(end, _)| (end.get() + segment::HEADER_BYTES) as usize <= at));
+        }
+        fs::write(&file, &damaged).unwrap();
+        reader.seek(Position::default()).unwrap();
+        let read = read_all(&mut reader);
+        let left = whole.iter().enumerate().filter(|(at, _)| !hit.contains(at)).map(|(_, record)| record);
+        assert!(read.iter().filter(|(_, record)| matches!(record, Owned::Datagram(..))).eq(left));
+        assert_eq!(corrupt(&read), hit.len() as u64);
+    }
+}
+
+#[test]
+fn a_copy_of_a_record_inside_a_payload_is_not_taken_for_one() {
+    let (directory, bytes, records) = one_file(3);
+    let copied = bytes[segment::HEADER_BYTES as usize..].to_vec();
+    let (writer, mut reader) = open(settings(directory.path())).unwrap();
+    reader.seek(reader.end()).unwrap();
+    let Owned::Datagram(received, source, listener, _) = records[0].1.clone() else { unreachable!() };
+    writer.append(&[Owned::Datagram(received, source, listener, copied).record()]).unwrap();
+    append_numbered(&writer, 7..8);
+    let file = segment_files(directory.path()).pop().unwrap();
+    let mut damaged = fs::read(&file).unwrap();
+    damaged[segment::HEADER_BYTES as usize] ^= 1;
+    fs::write(&file, damaged).unwrap();
+    let read = read_all(&mut reader);
+    assert_eq!(numbers_of(&read), [7]);
+    assert_eq!(corrupt(&read), 1);
+}
+
+/// A disk whose next calls can be told to fail.
+#[derive(Default)]
+struct FaultyDisk(Mutex<Faults>);
+
+#[derive(Default)]
+struct Faults {
+    /// What all files together may still take, if the disk is full at some point.
+    room: Option<usize>,
+    write: Option<io::ErrorKind>,
+    read: Option<u64>,
+    sync: usize,
+    truncate: bool,
+    synced_directories: usize,
+}
+
+impl FaultyDisk {
+    fn set(&self, change: impl FnOnce(&mut Faults)) {
+        change(&mut self.0.lock().unwrap());
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn write(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let mut faults = self.0.lock().unwrap();
+        if let Some(kind) = faults.write {
+            // Half of it arrives before the disk fails.
+            RealDisk.write(file, &bytes[..bytes.len() / 2], offset)?;
+            return Err(kind.into());
+        }
+        let Some(room) = &mut faults.room else { return RealDisk.write(file, bytes, offset) };
+        let fits = bytes.len().min(*room);
+        if fits == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        *room -= fits;
+        RealDisk.write(file, &bytes[..fits], offset)
+    }
+
+    fn read(&self, file: &File, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        match self.0.lock().unwrap().read {
+            Some(bad) if offset == bad => Err(io::Error::from_raw_os_error(5)),
+            Some(bad) if offset < bad => {
+                let before = bytes.len().min((bad - offset) as usize);
+                RealDisk.read(file, &mut bytes[..before], offset)
+            }
+            _ => RealDisk.read(file, bytes, offset),
+        }
+    }
+
+    fn truncate(&self, file: &File, length: u64) -> io::Result<()> {
+        if self.0.lock().unwrap().truncate { Err(io::ErrorKind::Other.into()) } else { RealDisk.truncate(file, length) }
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        let mut faults = self.0.lock().unwrap();
+        if faults.sync > 0 {
+            faults.sync -= 1;
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        Forgetful.sync(file)
+    }
+
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        self.0.lock().unwrap().synced_directories += 1;
+        Forgetful.sync_directory(directory)
+    }
+}
+
+/// Every number of `sent` was read once or counted once, under its own exporter.
+fn assert_accounted(records: &[(Position, Owned)], sent: std::ops::Range<u32>) {
+    let read = numbers_of(records);
+    assert!(read.is_sorted_by(|a, b| a < b), "in order and once");
+    for exporter in 0..4 {
+        let mine = |number: &u32| *number % 4 == exporter;
+        let address = Some(IpAddr::from([192, 0, 2, exporter as u8]));
+        let counted = dropped_of(records).get(&("JournalFull".to_owned(), address)).copied().unwrap_or(0);
+        let arrived = read.iter().filter(|number| mine(number)).count() as u64;
+        assert_eq!(arrived + counted, sent.clone().filter(mine).count() as u64, "exporter {exporter}");
+    }
+}
+
+#[test]
+fn a_full_journal_drops_the_newest_counts_them_by_exporter_and_goes_on_when_there_is_room() {
+    let directory = TempDir::new().unwrap();
+    let settings = Settings { max_bytes: 64 << 10, ..settings(directory.path()) };
+    let (writer, mut reader) = open(settings.clone()).unwrap();
+    append_numbered(&writer, 0..1_000);
+    let kept = read_all(&mut reader);
+    let count = numbers_of(&kept).len() as u32;
+    assert!((300..1_000).contains(&count), "{count}");
+    assert_eq!(numbers_of(&kept), (0..count).collect::<Vec<_>>());
+    assert_eq!(writer.metrics().dropped.get(), u64::from(1_000 - count));
+    let size: u64 = segment_files(directory.path()).iter().map(|file| fs::metadata(file).unwrap().len()).sum();
+    assert!(size <= settings.max_bytes, "{size}");
+    assert_eq!(writer.metrics().size_bytes.get(), size as i64);
+
+    let deadline = Instant::now() + SOON;
+    while segment_files(directory.path()).len() > 1 {
+        assert!(Instant::now() < deadline);
+        reader.release(reader.end()).unwrap();
+    }
+    append_numbered(&writer, 1_000..1_010);
+    let all = [kept, read_all(&mut reader)].concat();
+    assert_accounted(&all, 0..1_010);
+    assert_eq!(numbers_of(&all).len() as u32, count + 10);
+}
+
+#[test]
+fn counts_of_a_full_journal_are_told_without_a_further_datagram_and_across_a_restart() {
+    for restart in [false, true] {
+        let directory = TempDir::new().unwrap();
+        let settings = Settings { max_bytes: 64 << 10, ..settings(directory.path()) };
+        let (writer, mut reader) = open(settings.clone()).unwrap();
+        append_numbered(&writer, 0..1_000);
+        if restart {
+            drop((writer, reader));
+            let (_writer, mut reader) = open(settings).unwrap();
+            assert_accounted(&read_all(&mut reader), 0..1_000);
+        } else {
+            let told = read_until(&mut reader, |records| dropped_of(records).len() == 4);
+            assert_accounted(&told, 0..1_000);
+        }
+    }
+}
+
+#[test]
+fn drops_of_more_exporters_than_memory_allows_are_counted_without_address() {
+    let mut pending = pending::Pending::default();
+    let count = pending::MAX_EXPORTERS as u32 + 100;
+    for number in 0..count {
+        let source = SocketAddr::new(Ipv4Addr::from(number).into(), 1);
+        let datagram = Owned::Datagram(Timestamp::from_micros(i64::from(number)), source, 0, Vec::new());
+        pending.add(&datagram.record(), usize::MAX);
+    }
+    let told = pending.take();
+    assert!(pending.is_empty());
+    assert_eq!(told.len(), pending::MAX_EXPORTERS + 1);
+    assert_eq!(told.iter().map(|dropped| dropped.count).sum::<u64>(), u64::from(count));
+    assert_eq!(told.iter().find(|dropped| dropped.exporter.is_none()).unwrap().count, 100);
+}
+
+#[test]
+fn a_disk_that_fills_at_any_byte_loses_nothing_uncounted() {
+    for room in (0..3_000).step_by(31) {
+        for truncate in [false, true] {
+            let directory = TempDir::new().unwrap();
+            let disk = Arc::new(FaultyDisk::default());
+            let (writer, mut reader) = open_on(settings(directory.path()), disk.clone()).unwrap();
+            disk.set(|faults| (faults.room, faults.truncate) = (Some(room), truncate));
+            let batch: Vec<Owned> = (0..40).map(numbered).collect();
+            let batch: Vec<Record<'_>> = batch.iter().map(Owned::record).collect();
+            writer.append(&batch[..20]).unwrap();
+            writer.append(&batch[20..]).unwrap();
+            let whole = read_all(&mut reader);
+            disk.set(|faults| faults.room = None);
+            let mut all = whole.clone();
+            for number in 40..60 {
+                append_numbered(&writer, number..number + 1);
+                thread::sleep(Duration::from_millis(if all.len() == whole.len() { 2 } else { 0 }));
+                all.extend(read_all(&mut reader));
+            }
+            if dropped_of(&all).values().sum::<u64>() + (numbers_of(&all).len() as u64) < 60 {
+                all.extend(read_until(&mut reader, |more| !more.is_empty()));
+            }
+            assert_accounted(&all, 0..60);
+            drop((writer, reader));
+            // What a failed write left behind is never read, not by the next process either.
+            let again = read_all(&mut open(settings(directory.path())).unwrap().1);
+            assert_eq!(again, all, "room {room}, truncate fails: {truncate}");
+        }
+    }
+}
+
+#[test]
+fn a_write_error_abandons_the_segment_and_keeps_its_complete_records() {
+    let directory = TempDir::new().unwrap();
+    let disk = Arc::new(FaultyDisk::default());
+    let (writer, mut reader) = open_on(settings(directory.path()), disk.clone()).unwrap();
+    append_numbered(&writer, 0..5);
+    disk.set(|faults| (faults.write, faults.truncate) = (Some(io::ErrorKind::Other), true));
+    append_numbered(&writer, 5..8);
+    disk.set(|faults| (faults.write, faults.truncate) = (None, false));
+    thread::sleep(Duration::from_millis(30));
+    append_numbered(&writer, 8..10);
+    let all = read_all(&mut reader);
+    assert_eq!(numbers_of(&all), [0, 1, 2, 3, 4, 8, 9]);
+    assert_accounted(&all, 0..10);
+    assert!(writer.metrics().write_errors.get() > 0);
+    assert_eq!(segment_files(directory.path()).len(), 2);
+}
+
+#[test]
+fn a_segment_that_failed_to_flush_is_not_trusted_again() {
+    let directory = TempDir::new().unwrap();
+    let disk = Arc::new(FaultyDisk::default());
+    let (writer, mut reader) = open_on(settings(directory.path()), disk.clone()).unwrap();
+    disk.set(|faults| faults.sync = 1);
+    append_numbered(&writer, 0..3);
+    let metrics = writer.metrics();
+    let deadline = Instant::now() + SOON;
+    while metrics.sync_errors.get() == 0 {
+        assert!(Instant::now() < deadline);
+        thread::sleep(Duration::from_millis(1));
+    }
+    assert!(metrics.unsynced_bytes.get() > 0);
+    append_numbered(&writer, 3..6);
+    assert_eq!(segment_files(directory.path()).len(), 2);
+    assert_eq!(numbers_of(&read_all(&mut reader)), (0..6).collect::<Vec<_>>());
+    while metrics.unsynced_bytes.get() > 0 {
+        assert!(Instant::now() < deadline);
+        thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(metrics.sync_errors.get(), 1);
+}
+
+#[test]
+fn the_first_segment_of_an_opening_is_on_disk_before_anything_is_read_from_it() {
+    let directory = TempDir::new().unwrap();
+    let disk = Arc::new(FaultyDisk::default());
+    let slow = Settings { flush_interval_ms: 60_000, ..settings(directory.path()) };
+    drop(open(slow.clone()).unwrap());
+    let (writer, mut reader) = open_on(slow, disk.clone()).unwrap();
+    disk.set(|faults| faults.sync = 1);
+    append_numbered(&writer, 0..1);
+    assert!(read_all(&mut reader).is_empty());
+    thread::sleep(Duration::from_millis(30));
+    append_numbered(&writer, 1..2);
+    assert!(disk.0.lock().unwrap().synced_directories > 0);
+    let all = read_all(&mut reader);
+    assert_eq!(numbers_of(&all), [1]);
+    assert_accounted(&all, 0..2);
+}
+
+#[test]
+fn a_page_that_cannot_be_read_costs_the_records_on_it() {
+    let directory = TempDir::new().unwrap();
+    let disk = Arc::new(FaultyDisk::default());
+    let settings = Settings { segment_bytes: 64 << 10, ..settings(directory.path()) };
+    let (writer, mut reader) = open_on(settings, disk.clone()).unwrap();
+    append_numbered(&writer, 0..300);
+    disk.set(|faults| faults.read = Some(8192));
+    let all = read_all(&mut reader);
+    assert_eq!(numbers_of(&all).len() as u64 + corrupt(&all), 300);
+    assert!((20..80).contains(&corrupt(&all)), "{}", corrupt(&all));
+}

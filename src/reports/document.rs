@@ -1,0 +1,258 @@
+//! A finished report: its CSV, the manifest that stands beside it, and the text of its mail.
+//!
+//! All three are made once for a period and kept with the run, so that every attempt to deliver, and every recipient, gets
+//! the same bytes. This module does no I/O and reads no clock.
+
+use super::csv;
+use super::definition::Definition;
+use super::error::ReportError;
+use crate::clock::Timestamp;
+use crate::query::{Completeness, Order, TopAnswer, Window};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::fmt::Write;
+
+/// How many rows the mail shows in its text.
+const ROWS_IN_MAIL: usize = 10;
+
+/// A finished report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// `<report>_<period>`, the name of its files without their suffixes.
+    pub name: String,
+    /// The rows, as [`csv::render`] writes them.
+    pub csv: String,
+    /// What the rows are: a JSON object with window, filter, totals, completeness and the CSV's SHA-256.
+    pub manifest: String,
+    /// The report in a few lines, for the text of a mail.
+    pub summary: String,
+    /// How many rows the CSV has below its head.
+    pub rows: u64,
+}
+
+#[derive(Serialize)]
+struct Manifest<'a> {
+    report: &'a str,
+    period: &'a str,
+    file: String,
+    window: Bounds,
+    by: Vec<&'a str>,
+    order: &'a str,
+    filter: Option<String>,
+    rows: usize,
+    groups: u64,
+    totals: Sums,
+    completeness: Stamp,
+    generated_at: String,
+    sha256: String,
+}
+
+#[derive(Serialize)]
+struct Bounds {
+    from: String,
+    to: String,
+    timezone: String,
+}
+
+#[derive(Serialize)]
+struct Sums {
+    bytes: u64,
+    packets: u64,
+    flows: u64,
+}
+
+#[derive(Serialize)]
+struct Stamp {
+    exact: bool,
+    stale_since: Option<String>,
+    lost: Vec<Lost>,
+}
+
+#[derive(Serialize)]
+struct Lost {
+    cause: String,
+    unit: String,
+    count: u64,
+}
+
+impl Document {
+    /// Renders `answer` as the report of `window`, which people call `period` (such as `2026-W47`).
+    ///
+    /// # Errors
+    /// [`ReportError::Render`] when the answer does not fit the definition.
+    pub fn new(
+        definition: &Definition,
+        period: &str,
+        window: Window,
+        answer: &TopAnswer,
+        generated_at: Timestamp,
+    ) -> Result<Self, ReportError> {
+        let zone = window.zone;
+        let names: Vec<_> = definition.by.iter().map(|dimension| dimension.name()).collect();
+        let csv = String::from_utf8(csv::render(&names, definition.order, answer, zone)?)
+            .map_err(|error| ReportError::Render(error.to_string()))?;
+        let name = format!("{}_{period}", definition.name);
+        let manifest = Manifest {
+            report: &definition.name,
+            period,
+            file: format!("{name}.csv"),
+            window: Bounds {
+                from: csv::time(window.from, zone),
+                to: csv::time(window.to, zone),
+                timezone: zone.name().to_owned(),
+            },
+            by: names,
+            order: word(definition.order),
+            filter: definition.filter.as_ref().map(ToString::to_string),
+            rows: answer.rows.len(),
+            groups: answer.groups,
+            totals: Sums { bytes: answer.totals.bytes, packets: answer.totals.packets, flows: answer.totals.flows },
+            completeness: Stamp {
+                exact: answer.completeness.exact,
+                stale_since: answer.completeness.stale_since.map(|moment| csv::time(moment, zone)),
+                lost: answer
+                    .completeness
+                    .lost
+                    .iter()
+                    .map(|lost| Lost { cause: lost.cause.clone(), unit: lost.unit.clone(), count: lost.count })
+                    .collect(),
+            },
+            generated_at: csv::time(generated_at, zone),
+            sha256: Sha256::digest(csv.as_bytes()).iter().fold(String::new(), |mut text, byte| {
+                let _ = write!(text, "{byte:02x}");
+                text
+            }),
+        };
+        let summary = summary(&manifest, definition, &answer.completeness, answer);
+        let manifest =
+            serde_json::to_string_pretty(&manifest).map_err(|error| ReportError::Render(error.to_string()))?;
+        Ok(Self { name, csv, manifest: manifest + "\n", summary, rows: answer.rows.len() as u64 })
+    }
+}
+
+/// The word for what rows are ranked by.
+const fn word(order: Order) -> &'static str {
+    match order {
+        Order::Bytes => "bytes",
+        Order::Packets => "packets",
+        Order::Flows => "flows",
+    }
+}
+
+/// The text of the mail.
+fn summary(
+    manifest: &Manifest<'_>,
+    definition: &Definition,
+    completeness: &Completeness,
+    answer: &TopAnswer,
+) -> String {
+    let by = manifest.by.join(", ");
+    let mut lines = vec![
+        format!("Report {}, {}", manifest.report, manifest.period),
+        format!("From {} to {} ({})", manifest.window.from, manifest.window.to, manifest.window.timezone),
+        format!("Filter: {}", manifest.filter.as_deref().unwrap_or("none, all flows")),
+        format!(
+            "Total: {} bytes, {} packets, {} flows; {} groups by {by}",
+            manifest.totals.bytes, manifest.totals.packets, manifest.totals.flows, manifest.groups
+        ),
+        String::new(),
+    ];
+    lines.extend(stamp(completeness, manifest));
+    lines.push(String::new());
+    let shown = answer.rows.len().min(ROWS_IN_MAIL);
+    lines.push(format!(
+        "The first {shown} of {} rows in {}, largest {} first:",
+        manifest.rows, manifest.file, manifest.order
+    ));
+    for (row, rank) in answer.rows.iter().take(ROWS_IN_MAIL).zip(1..) {
+        let key: Vec<_> = row.key.iter().map(ToString::to_string).collect();
+        let sum = csv::ranked(definition.order, &row.totals);
+        let share = 100.0 * csv::share(definition.order, &row.totals, &answer.totals);
+        lines.push(format!("{rank:>4}. {:<40} {sum:>20} {share:>6.2} %", key.join(" ")));
+    }
+    lines.join("\n") + "\n"
+}
+
+/// What the reader must know before trusting the sums.
+fn stamp(completeness: &Completeness, manifest: &Manifest<'_>) -> Vec<String> {
+    if completeness.exact {
+        return vec!["Completeness: exact, nothing is known to be missing.".to_owned()];
+    }
+    let mut lines = vec!["Completeness: NOT exact.".to_owned()];
+    if let Some(stale) = &manifest.completeness.stale_since {
+        lines.push(format!("  Flows received after {stale} are not all in it."));
+    }
+    let lost = completeness.lost.iter();
+    lines.extend(lost.map(|lost| format!("  Lost: {} {} ({})", lost.count, lost.unit, lost.cause)));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::segment::Totals;
+    use crate::flow::value::Value;
+    use crate::query::{LossCount, TopRow};
+    use crate::reports::definition::{Settings, Surroundings};
+    use crate::reports::schedule::{Period, Span};
+    use std::path::Path;
+
+    fn made(completeness: Completeness) -> Document {
+        let local = ["10.0.0.0/8".parse().unwrap()];
+        let zone = chrono_tz::Europe::Berlin;
+        let around = Surroundings { zone, local: &local, directory: Path::new("reports"), mail: false };
+        let definition = Definition::new(&Settings::default(), &around).unwrap();
+        let row = |host: u8| TopRow {
+            key: vec![Value::Address([10, 0, 0, host].into())],
+            totals: Totals { bytes: 100, packets: 2, flows: 1 },
+            first_seen: None,
+            last_seen: None,
+        };
+        let totals = Totals { bytes: 1_200, packets: 24, flows: 12 };
+        let answer = TopAnswer { rows: (1..=12).map(row).collect(), totals, groups: 12, completeness };
+        let span = Span::parse(Period::Week, "2026-W47").unwrap();
+        let now = Timestamp::from_micros(1_795_395_600_000_000);
+        Document::new(&definition, &span.to_string(), span.window(zone), &answer, now).unwrap()
+    }
+
+    #[test]
+    fn the_manifest_says_what_the_rows_are() {
+        let document = made(Completeness { exact: true, ..Completeness::default() });
+        assert_eq!((document.name.as_str(), document.rows), ("weekly-top-downloaders_2026-W47", 12));
+        let told: serde_json::Value = serde_json::from_str(&document.manifest).unwrap();
+        let expected = serde_json::json!({
+            "report": "weekly-top-downloaders",
+            "period": "2026-W47",
+            "file": "weekly-top-downloaders_2026-W47.csv",
+            "window": {
+                "from": "2026-11-16T00:00:00+01:00", "to": "2026-11-23T00:00:00+01:00", "timezone": "Europe/Berlin"
+            },
+            "by": ["dst_ip"],
+            "order": "bytes",
+            "filter": "dst net 10.0.0.0/8",
+            "rows": 12,
+            "groups": 12,
+            "totals": {"bytes": 1_200, "packets": 24, "flows": 12},
+            "completeness": {"exact": true, "stale_since": null, "lost": []},
+            "generated_at": "2026-11-23T02:00:00+01:00",
+            "sha256": told["sha256"],
+        });
+        assert_eq!(told, expected);
+        // What `sha256sum` prints for the file.
+        let sum = Sha256::digest(document.csv.as_bytes());
+        assert_eq!(told["sha256"], sum.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    }
+
+    #[test]
+    fn the_mail_shows_ten_rows_and_says_whether_to_trust_them() {
+        let text = made(Completeness { exact: true, ..Completeness::default() }).summary;
+        assert!(text.contains("Completeness: exact"), "{text}");
+        assert!(text.contains("  10. 10.0.0.10") && !text.contains("10.0.0.11"), "{text}");
+        assert!(text.contains("8.33 %"), "{text}");
+        let lost = LossCount { cause: "network".to_owned(), unit: "flows".to_owned(), count: 17 };
+        let stale = Some(Timestamp::from_micros(1_795_388_400_000_000));
+        let text = made(Completeness { exact: false, stale_since: stale, lost: vec![lost] }).summary;
+        assert!(text.contains("NOT exact") && text.contains("Lost: 17 flows (network)"), "{text}");
+        assert!(text.contains("received after 2026-11-23T00:00:00+01:00"), "{text}");
+    }
+}

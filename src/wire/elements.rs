@@ -1,0 +1,166 @@
+//! Which field an information element feeds, and how.
+//!
+//! Identifiers are IANA's, which NetFlow v9 shares. Where several elements feed one field the lowest rank wins; within a
+//! template the first of equals wins (RFC 7011, 8: a repeated element must be handled). This table knows no bytes; the
+//! plan turns it into loops.
+
+use crate::flow::fields::Field;
+use Field as F;
+use Target::{Duration, First, Icmp, Last, Mac, SystemInit, Unsigned, V4, V6};
+
+/// How a moment is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// Milliseconds since the exporter started, modulo 2^32.
+    Uptime,
+    /// Seconds since 1970.
+    Seconds,
+    /// Milliseconds since 1970.
+    Milliseconds,
+    /// The 64-bit NTP format (RFC 7011, 6.1.9 and 6.1.10), for microseconds and nanoseconds alike.
+    Ntp,
+    /// Microseconds before the export time of the header.
+    MicrosecondsBeforeExport,
+}
+
+/// What an element feeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// A number of 1 to 8 bytes (reduced-size encoding, RFC 7011, 6.2).
+    Unsigned(Field),
+    /// An address of 4 bytes.
+    V4(Field),
+    /// An address of 16 bytes.
+    V6(Field),
+    /// An address of 6 bytes.
+    Mac(Field),
+    /// ICMP type and code, a byte each.
+    Icmp,
+    /// The flow's start.
+    First(Moment),
+    /// The flow's end.
+    Last(Moment),
+    /// The flow's duration in units of so many microseconds, used when start or end is missing.
+    Duration(i64),
+    /// When the exporter started, in milliseconds since 1970: what [`Moment::Uptime`] counts from in IPFIX.
+    SystemInit,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Element {
+    id: u16,
+    /// What the element feeds.
+    pub(super) target: Target,
+    /// Among elements that feed the same field the lowest rank wins.
+    pub(super) rank: u8,
+}
+
+/// The enterprise whose elements are IANA's in the reverse direction (RFC 5103, 6.1).
+const REVERSE: u32 = 29_305;
+
+const fn row(id: u16, target: Target, rank: u8) -> Element {
+    Element { id, target, rank }
+}
+
+/// All known elements, by identifier.
+static ELEMENTS: &[Element] = &[
+    row(1, Unsigned(F::InBytes), 0),
+    row(2, Unsigned(F::InPackets), 0),
+    row(3, Unsigned(F::AggregatedFlows), 0),
+    row(4, Unsigned(F::Protocol), 0),
+    row(5, Unsigned(F::SrcTos), 0),
+    row(6, Unsigned(F::TcpFlags), 0),
+    row(7, Unsigned(F::SrcPort), 0),
+    row(8, V4(F::SrcIp), 0),
+    row(9, Unsigned(F::SrcMask), 0),
+    row(10, Unsigned(F::InputInterface), 0),
+    row(11, Unsigned(F::DstPort), 0),
+    row(12, V4(F::DstIp), 0),
+    row(13, Unsigned(F::DstMask), 0),
+    row(14, Unsigned(F::OutputInterface), 0),
+    row(15, V4(F::NextHop), 0),
+    row(16, Unsigned(F::SrcAs), 0),
+    row(17, Unsigned(F::DstAs), 0),
+    row(18, V4(F::BgpNextHop), 0),
+    row(21, Last(Moment::Uptime), 4),
+    row(22, First(Moment::Uptime), 4),
+    row(23, Unsigned(F::OutBytes), 0),
+    row(24, Unsigned(F::OutPackets), 0),
+    row(27, V6(F::SrcIp), 0),
+    row(28, V6(F::DstIp), 0),
+    row(29, Unsigned(F::SrcMask), 1),
+    row(30, Unsigned(F::DstMask), 1),
+    row(32, Icmp, 2),
+    row(55, Unsigned(F::DstTos), 0),
+    row(56, Mac(F::InSrcMac), 0),
+    row(57, Mac(F::OutDstMac), 0),
+    row(58, Unsigned(F::SrcVlan), 0),
+    row(59, Unsigned(F::DstVlan), 0),
+    row(61, Unsigned(F::Direction), 0),
+    row(62, V6(F::NextHop), 0),
+    row(63, V6(F::BgpNextHop), 0),
+    row(80, Mac(F::InDstMac), 0),
+    row(81, Mac(F::OutSrcMac), 0),
+    row(85, Unsigned(F::InBytes), 2),
+    row(86, Unsigned(F::InPackets), 2),
+    row(89, Unsigned(F::ForwardingStatus), 0),
+    row(139, Icmp, 3),
+    row(150, First(Moment::Seconds), 2),
+    row(151, Last(Moment::Seconds), 2),
+    row(152, First(Moment::Milliseconds), 1),
+    row(153, Last(Moment::Milliseconds), 1),
+    row(154, First(Moment::Ntp), 0),
+    row(155, Last(Moment::Ntp), 0),
+    row(156, First(Moment::Ntp), 0),
+    row(157, Last(Moment::Ntp), 0),
+    row(158, First(Moment::MicrosecondsBeforeExport), 3),
+    row(159, Last(Moment::MicrosecondsBeforeExport), 3),
+    row(160, SystemInit, 0),
+    row(161, Duration(1_000), 1),
+    row(162, Duration(1), 0),
+    row(176, Unsigned(F::IcmpType), 0),
+    row(177, Unsigned(F::IcmpCode), 0),
+    row(178, Unsigned(F::IcmpType), 1),
+    row(179, Unsigned(F::IcmpCode), 1),
+    row(180, Unsigned(F::SrcPort), 1),
+    row(181, Unsigned(F::DstPort), 1),
+    row(182, Unsigned(F::SrcPort), 1),
+    row(183, Unsigned(F::DstPort), 1),
+    row(231, Unsigned(F::InBytes), 1),
+    row(232, Unsigned(F::OutBytes), 1),
+    row(243, Unsigned(F::SrcVlan), 1),
+    row(252, Unsigned(F::InputInterface), 1),
+    row(253, Unsigned(F::OutputInterface), 1),
+    row(254, Unsigned(F::DstVlan), 1),
+    row(298, Unsigned(F::InPackets), 1),
+    row(299, Unsigned(F::OutPackets), 1),
+];
+
+/// What element `id` of `enterprise` (0 is IANA) feeds, if it is known.
+pub(super) fn find(enterprise: u32, id: u16) -> Option<Element> {
+    match (enterprise, id) {
+        (0, _) => {
+            let position = ELEMENTS.binary_search_by_key(&id, |element| element.id).ok()?;
+            ELEMENTS.get(position).copied()
+        }
+        (REVERSE, 1) => Some(row(id, Unsigned(F::OutBytes), 2)),
+        (REVERSE, 2) => Some(row(id, Unsigned(F::OutPackets), 2)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_ascends_so_that_every_row_is_found() {
+        assert!(ELEMENTS.is_sorted_by(|a, b| a.id < b.id));
+        for element in ELEMENTS {
+            assert_eq!(find(0, element.id).map(|found| found.target), Some(element.target));
+        }
+        assert_eq!(find(REVERSE, 1).map(|found| found.target), Some(Unsigned(F::OutBytes)));
+        assert!(find(9, 1).is_none() && find(0, 9_999).is_none());
+    }
+}

@@ -1,0 +1,40 @@
+//! How much one exporter, and all together, may make the decoder remember and produce.
+//!
+//! Every limit has a counter among the reasons and acts before memory is taken.
+
+use serde::{Deserialize, Serialize};
+
+/// Limits of the decoder.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Sessions (exporter, source port, version, observation domain) in all. Beyond it a new one is refused
+    /// (`session_limit`) unless one has been idle for [`Limits::session_idle_seconds`].
+    pub sessions: usize,
+    /// Sessions of one exporter. Beyond it the exporter's longest unused one is forgotten.
+    pub sessions_per_exporter: usize,
+    /// After how many seconds without a datagram a session may be forgotten in favour of another exporter's.
+    pub session_idle_seconds: u32,
+    /// Templates in one session; more are refused (`template_limit`).
+    pub templates_per_session: usize,
+    /// Fields in one template; a template with more is refused (`template_limit`).
+    pub fields_per_template: usize,
+    /// Memory for all templates in bytes; templates beyond it are refused (`template_limit`).
+    pub template_bytes: usize,
+    /// Flow records taken out of one datagram; more are rejected (`output_limit`).
+    pub records_per_datagram: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sessions: 4_096,
+            sessions_per_exporter: 256,
+            session_idle_seconds: 86_400,
+            templates_per_session: 1_024,
+            fields_per_template: 512,
+            template_bytes: 32 << 20,
+            records_per_datagram: 16_384,
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! A template compiled into what is to be copied from where: the decoder's inner loops without decisions.
+//!
+//! Compiling happens once per definition. Offsets are into a record without its variable-length fields, which
+//! [`Layout::Variable`] removes before copying, so that every data set is a row of equal strides. A known field whose width
+//! is impossible is left out and counted for every record.
+
+use super::elements::{Moment, Target, find};
+use super::reader::Reader;
+use super::templates::{FieldSpecifier, VARIABLE};
+use crate::flow::fields::{FIELD_COUNT, Field};
+
+/// Where the values of a column come from. Offsets in bytes from the start of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A number of `width` bytes, 1 to 8.
+    Unsigned { offset: usize, width: usize },
+    /// An IPv4 address.
+    V4 { offset: usize },
+    /// An IPv6 address.
+    V6 { offset: usize },
+    /// Both: the IPv6 address if only that is not zero, else the IPv4 address.
+    Either { v4: usize, v6: usize },
+    /// A MAC address.
+    Mac { offset: usize },
+}
+
+/// A moment to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TimeStep {
+    /// Offset in bytes from the start of a record.
+    pub(super) offset: usize,
+    /// How it is written.
+    pub(super) moment: Moment,
+}
+
+/// A duration to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DurationStep {
+    /// Offset in bytes from the start of a record.
+    pub(super) offset: usize,
+    /// 1 to 8 bytes.
+    pub(super) width: usize,
+    /// Microseconds per unit.
+    pub(super) scale: i64,
+}
+
+/// A stretch of a record with variable-length fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Span {
+    /// So many bytes that are kept.
+    Fixed(usize),
+    /// A field that brings its length along and is removed.
+    Variable,
+}
+
+/// How records lie in a set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// Each is as long as the plan says.
+    Fixed,
+    /// Each is at least `minimum` bytes long and made of these spans.
+    Variable { spans: Vec<Span>, minimum: usize },
+}
+
+/// What to copy from each record of a template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Bytes of a record without its variable-length fields.
+    pub(super) record_length: usize,
+    /// How records lie in a set.
+    pub(super) layout: Layout,
+    /// The columns and their sources.
+    pub(super) columns: Vec<(Field, Source)>,
+    /// The flow's start.
+    pub(super) first: Option<TimeStep>,
+    /// The flow's end.
+    pub(super) last: Option<TimeStep>,
+    /// The flow's duration.
+    pub(super) duration: Option<DurationStep>,
+    /// Where the exporter's start stands, 8 bytes in milliseconds since 1970.
+    pub(super) system_init: Option<usize>,
+    /// How many known fields cannot be read for their width.
+    pub(super) bad_widths: usize,
+}
+
+/// Keeps the candidate of the lowest rank, the first of equals.
+fn better<T>(best: &mut Option<(u8, T)>, rank: u8, candidate: T) {
+    if best.as_ref().is_none_or(|&(taken, _)| rank < taken) {
+        *best = Some((rank, candidate));
+    }
+}
+
+/// The candidates seen so far while compiling, each with its rank.
+struct Candidates {
+    plain: [Option<(u8, Source)>; FIELD_COUNT],
+    wide: [Option<(u8, usize)>; FIELD_COUNT],
+    first: Option<(u8, TimeStep)>,
+    last: Option<(u8, TimeStep)>,
+    duration: Option<(u8, DurationStep)>,
+    system_init: Option<(u8, usize)>,
+}
+
+impl Candidates {
+    fn plain(&mut self, field: Field, rank: u8, source: Source) {
+        if let Some(best) = self.plain.get_mut(field.index()) {
+            better(best, rank, source);
+        }
+    }
+
+    /// Takes a field for `target` if its width is possible, and says whether it is.
+    fn offer(&mut self, target: Target, rank: u8, offset: usize, width: usize) -> bool {
+        match (target, width) {
+            (Target::Unsigned(field), 1..=8) => self.plain(field, rank, Source::Unsigned { offset, width }),
+            (Target::V4(field), 4) => self.plain(field, rank, Source::V4 { offset }),
+            (Target::V6(field), 16) => {
+                if let Some(best) = self.wide.get_mut(field.index()) {
+                    better(best, rank, offset);
+                }
+            }
+            (Target::Mac(field), 6) => self.plain(field, rank, Source::Mac { offset }),
+            (Target::Icmp, 2) => {
+                self.plain(Field::IcmpType, rank, Source::Unsigned { offset, width: 1 });
+                self.plain(Field::IcmpCode, rank, Source::Unsigned { offset: offset.saturating_add(1), width: 1 });
+            }
+            (Target::First(moment), width) if width == width_of(moment) => {
+                better(&mut self.first, rank, TimeStep { offset, moment });
+            }
+            (Target::Last(moment), width) if width == width_of(moment) => {
+                better(&mut self.last, rank, TimeStep { offset, moment });
+            }
+            (Target::Duration(scale), 1..=8) => {
+                better(&mut self.duration, rank, DurationStep { offset, width, scale });
+            }
+            (Target::SystemInit, 8) => better(&mut self.system_init, rank, offset),
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// How many bytes a moment takes (RFC 7011, 6.1.7 to 6.1.10). Reduced-size encoding does not apply to moments.
+const fn width_of(moment: Moment) -> usize {
+    match moment {
+        Moment::Uptime | Moment::Seconds | Moment::MicrosecondsBeforeExport => 4,
+        Moment::Milliseconds | Moment::Ntp => 8,
+    }
+}
+
+impl Plan {
+    /// The plan for records of `fields`.
+    pub(super) fn compile(fields: &[FieldSpecifier]) -> Self {
+        let mut candidates = Candidates {
+            plain: [None; FIELD_COUNT],
+            wide: [None; FIELD_COUNT],
+            first: None,
+            last: None,
+            duration: None,
+            system_init: None,
+        };
+        let (mut offset, mut bad_widths, mut variable) = (0usize, 0usize, 0usize);
+        let mut spans = Vec::new();
+        for field in fields {
+            let element = find(field.enterprise, field.id);
+            if field.length == VARIABLE {
+                // Only strings and octet arrays may vary (RFC 7011, 7); no known element is one.
+                bad_widths = bad_widths.saturating_add(usize::from(element.is_some()));
+                variable = variable.saturating_add(1);
+                spans.push(Span::Variable);
+                continue;
+            }
+            let width = usize::from(field.length);
+            if let Some(element) = element {
+                let taken = candidates.offer(element.target, element.rank, offset, width);
+                bad_widths = bad_widths.saturating_add(usize::from(!taken));
+            }
+            offset = offset.saturating_add(width);
+            match spans.last_mut() {
+                Some(Span::Fixed(length)) => *length = length.saturating_add(width),
+                _ => spans.push(Span::Fixed(width)),
+            }
+        }
+        let columns = Field::ALL.into_iter().zip(candidates.plain.into_iter().zip(candidates.wide));
+        Self {
+            record_length: offset,
+            layout: match variable {
+                0 => Layout::Fixed,
+                _ => Layout::Variable { spans, minimum: offset.saturating_add(variable) },
+            },
+            columns: columns
+                .filter_map(|(field, (plain, wide))| {
+                    let source = match (plain, wide) {
+                        (Some((_, Source::V4 { offset: v4 })), Some((_, v6))) => Source::Either { v4, v6 },
+                        (Some((_, source)), _) => source,
+                        (None, Some((_, offset))) => Source::V6 { offset },
+                        (None, None) => return None,
+                    };
+                    Some((field, source))
+                })
+                .collect(),
+            first: candidates.first.map(|(_, step)| step),
+            last: candidates.last.map(|(_, step)| step),
+            duration: candidates.duration.map(|(_, step)| step),
+            system_init: candidates.system_init.map(|(_, offset)| offset),
+            bad_widths,
+        }
+    }
+
+    /// The shortest record this plan reads, in bytes; 0 when the template describes nothing.
+    pub(super) const fn shortest(&self) -> usize {
+        match self.layout {
+            Layout::Fixed => self.record_length,
+            Layout::Variable { minimum, .. } => minimum,
+        }
+    }
+}
+
+/// Records of one length, one after the other.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Records<'a> {
+    /// At least `length` times `count` bytes.
+    pub(super) bytes: &'a [u8],
+    /// Bytes of a record; may be 0 when nothing of it is kept.
+    pub(super) length: usize,
+    /// How many there are.
+    pub(super) count: usize,
+}
+
+impl<'a> Records<'a> {
+    /// What lies `offset` bytes into each record: one slice a record, reaching into the next record's start.
+    pub(super) fn at(&self, offset: usize) -> std::slice::Chunks<'a, u8> {
+        self.bytes.get(offset..).unwrap_or_default().chunks(self.length.max(1))
+    }
+
+    /// The first `count` records at most.
+    pub(super) fn limit(self, count: usize) -> Self {
+        Self { count: self.count.min(count), ..self }
+    }
+}
+
+/// The records of a data set.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Split<'a> {
+    /// The records found.
+    pub(super) records: Records<'a>,
+    /// What follows the last record.
+    pub(super) rest: &'a [u8],
+    /// A variable-length field ran past the set, so that the rest is lost.
+    pub(super) overrun: bool,
+}
+
+/// Finds the records in the body of a data set. Those with variable-length fields are copied into `memory` without them.
+pub(super) fn split<'a>(plan: &Plan, body: &'a [u8], memory: &'a mut Vec<u8>) -> Split<'a> {
+    let Layout::Variable { spans, minimum } = &plan.layout else {
+        let count = body.len().checked_div(plan.record_length).unwrap_or(0);
+        let (bytes, rest) = body.split_at_checked(count.saturating_mul(plan.record_length)).unwrap_or((body, &[]));
+        return Split { records: Records { bytes, length: plan.record_length, count }, rest, overrun: false };
+    };
+    memory.clear();
+    let mut reader = Reader::new(body);
+    let (mut count, mut overrun) = (0usize, false);
+    while *minimum > 0 && reader.len() >= *minimum {
+        let kept = memory.len();
+        if compact(spans, &mut reader, memory).is_none() {
+            memory.truncate(kept);
+            overrun = true;
+            break;
+        }
+        count = count.saturating_add(1);
+    }
+    let rest = if overrun { &[] } else { reader.rest() };
+    Split { records: Records { bytes: memory, length: plan.record_length, count }, rest, overrun }
+}
+
+/// Copies the fixed spans of one record; `None` when it runs past the set.
+fn compact(spans: &[Span], reader: &mut Reader<'_>, memory: &mut Vec<u8>) -> Option<()> {
+    for span in spans {
+        match span {
+            Span::Fixed(length) => memory.extend_from_slice(reader.take(*length)?),
+            Span::Variable => {
+                // RFC 7011, 7: one byte, or 255 and two bytes.
+                let length = match reader.u8()? {
+                    255 => usize::from(reader.u16()?),
+                    short => usize::from(short),
+                };
+                reader.take(length)?;
+            }
+        }
+    }
+    Some(())
+}

@@ -1,0 +1,245 @@
+//! What sequence numbers tell about datagrams that did not come.
+//!
+//! The number counts flows (v5), datagrams (v9) or records (IPFIX) and wraps at 2^32; this module only knows units. A jump
+//! ahead is a loss that is told at once and taken back when the missing datagram comes among the next [`WINDOW`] ones,
+//! so the sum of what is told is exact. A step back that fills no hole tells nothing: it is a straggler, or, when
+//! [`CONFIRM`] datagrams continue each other there, the exporter's restart. So does a jump of more than [`WRAP_JUMP`] across
+//! the wrap: from 4 billion to 0 is a restart, not a loss. After a datagram of unknown units the next one
+//! sets the number anew. The same datagram within the window is a duplicate; two that only share a number are not.
+
+use std::collections::VecDeque;
+
+/// How many datagrams a missing one may be late, and a duplicate behind.
+pub(super) const WINDOW: u32 = 64;
+/// How many datagrams in a row make a step back a restart.
+const CONFIRM: u8 = 3;
+
+/// The longest jump across the wrap that is taken for a loss.
+const WRAP_JUMP: u32 = 1 << 20;
+
+/// A range of numbers that did not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Hole {
+    /// The first number missing.
+    pub(super) start: u32,
+    /// How many are missing.
+    pub(super) length: u32,
+    /// After how many datagrams it opened.
+    born: u32,
+}
+
+/// Where a stream of numbers stands.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sequence {
+    expected: Option<u32>,
+    /// Where a restarted stream would go on, and for how many datagrams it has.
+    restart: Option<(u32, u8)>,
+    holes: Vec<Hole>,
+    datagrams: u32,
+    recent: VecDeque<(u32, u32)>,
+}
+
+/// How a datagram stands to those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// It is the next one, or comes after so many missing units, or is the first one.
+    Forward {
+        /// How many units are missing before it.
+        missing: u32,
+    },
+    /// It comes after later ones.
+    Behind,
+    /// It came before.
+    Duplicate,
+}
+
+impl Sequence {
+    /// Notes a datagram that begins with `number` and whose bytes have `checksum`.
+    pub(super) fn arrive(&mut self, number: u32, checksum: u32) -> Arrival {
+        let arrival = match self.expected.map(|expected| (expected, number.wrapping_sub(expected))) {
+            Some((expected, missing)) if missing.cast_signed() >= 0 && (number >= expected || missing <= WRAP_JUMP) => {
+                Arrival::Forward { missing }
+            }
+            _ if self.recent.contains(&(number, checksum)) => return Arrival::Duplicate,
+            None => Arrival::Forward { missing: 0 },
+            Some(_) => Arrival::Behind,
+        };
+        self.datagrams = self.datagrams.wrapping_add(1);
+        if self.recent.len() >= WINDOW as usize {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((number, checksum));
+        arrival
+    }
+
+    /// Accounts for the datagram that just arrived, now that it is known to hold `units`, and returns by how much the
+    /// loss told so far changes.
+    pub(super) fn complete(&mut self, number: u32, arrival: Arrival, units: Option<u32>) -> i64 {
+        let now = self.datagrams;
+        self.holes.retain(|hole| now.wrapping_sub(hole.born) <= WINDOW);
+        match arrival {
+            Arrival::Duplicate => 0,
+            Arrival::Behind => units.map_or(0, |units| self.fill(number, units)),
+            Arrival::Forward { missing } => {
+                if missing > 0 {
+                    self.holes.push(Hole { start: number.wrapping_sub(missing), length: missing, born: now });
+                }
+                self.expected = units.map(|units| number.wrapping_add(units));
+                self.restart = None;
+                missing.into()
+            }
+        }
+    }
+
+    /// A datagram of `units` from `number` came late: takes back the loss if it is in a hole.
+    fn fill(&mut self, number: u32, units: u32) -> i64 {
+        if units == 0 {
+            return 0;
+        }
+        let end = number.wrapping_add(units);
+        for hole in &mut self.holes {
+            let skipped = number.wrapping_sub(hole.start);
+            let Some(left) = hole.length.checked_sub(skipped).and_then(|left| left.checked_sub(units)) else {
+                continue;
+            };
+            let born = hole.born;
+            hole.length = skipped;
+            self.holes.push(Hole { start: end, length: left, born });
+            self.holes.retain(|hole| hole.length > 0);
+            return i64::from(units).saturating_neg();
+        }
+        let steps = match self.restart {
+            Some((expected, steps)) if expected == number => steps.saturating_add(1),
+            _ => 1,
+        };
+        self.restart = Some((end, steps));
+        if steps >= CONFIRM {
+            self.begin(Some(end));
+        }
+        0
+    }
+
+    /// The exporter started anew, or its number is unknown: the next number is `expected`, or whatever comes.
+    pub(super) fn begin(&mut self, expected: Option<u32>) {
+        self.expected = expected;
+        self.restart = None;
+        self.holes.clear();
+    }
+
+    /// The next number and the holes that may still be filled, each with the datagrams since it opened.
+    pub(super) fn standing(&self) -> (Option<u32>, impl ExactSizeIterator<Item = (Hole, u32)>) {
+        (self.expected, self.holes.iter().map(|hole| (*hole, self.datagrams.wrapping_sub(hole.born))))
+    }
+
+    /// A sequence that stands as [`Sequence::standing`] told. What had come lately is forgotten.
+    pub(super) fn standing_at(expected: Option<u32>, holes: impl Iterator<Item = (u32, u32, u32)>) -> Self {
+        let holes = holes.map(|(start, length, age)| Hole { start, length, born: 0u32.wrapping_sub(age) }).collect();
+        Self { expected, holes, ..Self::default() }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "a test may stop at the first surprise")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn send(sequence: &mut Sequence, number: u32, units: u32) -> i64 {
+        let arrival = sequence.arrive(number, number.wrapping_mul(31));
+        sequence.complete(number, arrival, Some(units))
+    }
+
+    #[test]
+    fn a_gap_is_told_at_once_and_taken_back_when_it_is_filled() {
+        let mut sequence = Sequence::default();
+        assert_eq!(send(&mut sequence, 100, 10), 0);
+        assert_eq!(send(&mut sequence, 140, 10), 30);
+        assert_eq!(send(&mut sequence, 120, 10), -10);
+        assert_eq!(send(&mut sequence, 120, 10), 0);
+        assert_eq!(send(&mut sequence, 110, 10), -10);
+        assert_eq!(send(&mut sequence, 130, 10), -10);
+        assert_eq!(send(&mut sequence, 150, 10), 0);
+    }
+
+    #[test]
+    fn a_late_datagram_counts_within_the_window_only() {
+        for (between, expected) in [(62, -1), (63, -1), (64, 0)] {
+            let mut sequence = Sequence::default();
+            send(&mut sequence, 0, 1);
+            let lost: i64 = (2..=between + 2).map(|number| send(&mut sequence, number, 1)).sum();
+            assert_eq!(lost, 1);
+            assert_eq!(send(&mut sequence, 1, 1), expected, "{between}");
+        }
+    }
+
+    #[test]
+    fn the_number_wraps_and_an_exporter_that_always_sends_zero_loses_nothing() {
+        let mut sequence = Sequence::default();
+        assert_eq!(send(&mut sequence, u32::MAX - 4, 10), 0);
+        assert_eq!(send(&mut sequence, 5, 10), 0);
+        assert_eq!(send(&mut sequence, 17, 10), 2);
+        let mut stuck = Sequence::default();
+        for checksum in 0..200 {
+            let arrival = stuck.arrive(0, checksum);
+            assert_ne!(arrival, Arrival::Duplicate);
+            assert_eq!(stuck.complete(0, arrival, Some(7)), 0);
+        }
+    }
+
+    #[test]
+    fn a_restart_is_no_loss_and_losses_after_it_count_again() {
+        let mut sequence = Sequence::default();
+        assert_eq!(send(&mut sequence, 4_000_000_000, 10), 0);
+        for number in [0, 10, 20, 30] {
+            assert_eq!(send(&mut sequence, number, 10), 0);
+        }
+        assert_eq!(send(&mut sequence, 50, 10), 10);
+        // A single straggler from long ago moves nothing.
+        assert_eq!(send(&mut sequence, 3_999_999_000, 10), 0);
+        assert_eq!(send(&mut sequence, 60, 10), 0);
+    }
+
+    #[test]
+    fn unknown_units_claim_no_loss() {
+        let mut sequence = Sequence::default();
+        send(&mut sequence, 0, 10);
+        let arrival = sequence.arrive(10, 1);
+        assert_eq!(sequence.complete(10, arrival, None), 0);
+        assert_eq!(send(&mut sequence, 99, 10), 0);
+        assert_eq!(send(&mut sequence, 110, 10), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn injected_loss_is_reported_to_the_unit(
+            start in any::<u32>(),
+            units in proptest::collection::vec((0u32..40, 0u8..10, 0usize..12), 2..400),
+        ) {
+            // Each datagram: its units, its fate (0 lost, 1 late by some places, 2 doubled), and by how many places.
+            let (mut number, mut sent, mut lost) = (start, Vec::<(usize, usize, u32, u32)>::new(), 0i64);
+            for (index, &(units, fate, places)) in units.iter().enumerate() {
+                // What is lost before the first datagram cannot be known.
+                match if index == 0 { 9 } else { fate } {
+                    0 => lost += i64::from(units),
+                    1 => sent.push((index + places, index, number, units)),
+                    2 => {
+                        sent.push((index, index, number, units));
+                        sent.push((index + places, index, number, units));
+                    }
+                    _ => sent.push((index, index, number, units)),
+                }
+                number = number.wrapping_add(units);
+            }
+            // One that is sure to come ends the stream.
+            sent.push((usize::MAX, 0, number, 1));
+            sent.sort_by_key(|&(place, ..)| place);
+            let mut sequence = Sequence::default();
+            let mut told = 0i64;
+            for (_, index, number, units) in sent {
+                let arrival = sequence.arrive(number, index as u32);
+                told += sequence.complete(number, arrival, Some(units));
+            }
+            prop_assert_eq!(told, lost);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Sessions as bytes, so that a restarted collector decodes at once.
+//!
+//! Format, version 1, integers little-endian: version `u8`; flags `u8` (1 expected number, 2 start of the exporter, 4 uptime);
+//! time of the last datagram `i64`; expected `u32`; start `u64` in ms; uptime `u32` and its receive time `i64`, each only
+//! when flagged; holes `u8`, each start, length and age as `u32`; templates `u16`, each id `u16`, kind `u8` (0 data, 1
+//! options), scope `u16`, fields `u16`, each enterprise `u32`, id `u16` and length `u16`. Templates are written by
+//! ascending id, so that equal sessions give equal bytes. Reading bytes that are not such a state gives nothing and does no
+//! harm: they pass the same limits as templates from the wire.
+
+use super::Version;
+use super::sequence::Sequence;
+use super::sessions::{Session, SessionKey, Sessions};
+use super::templates::{FIRST_TEMPLATE, FieldSpecifier, Template, TemplateKind};
+use crate::clock::Timestamp;
+
+const FORMAT: u8 = 1;
+
+/// One session as it is saved. The first four fields are its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionState {
+    /// The exporter.
+    pub exporter_id: u32,
+    /// The UDP port it sends from.
+    pub source_port: u16,
+    /// 5, 9 or 10.
+    pub version: u16,
+    /// The observation domain, source id or engine.
+    pub observation_domain: u32,
+    /// Templates and sequence state. Empty: the session was forgotten and its saved state is to be deleted.
+    pub state: Vec<u8>,
+    /// How many templates it has.
+    pub templates: u32,
+}
+
+/// The sessions changed since the last call.
+pub(super) fn take_changes(sessions: &mut Sessions) -> Vec<SessionState> {
+    let (mut states, mut gone) = (Vec::new(), Vec::new());
+    sessions.drain_changes(
+        |session| states.push(saved(session.key, encode(session), session.templates().len())),
+        |key| gone.push(saved(key, Vec::new(), 0)),
+    );
+    gone.append(&mut states);
+    gone
+}
+
+fn saved(key: SessionKey, state: Vec<u8>, templates: usize) -> SessionState {
+    SessionState {
+        exporter_id: key.exporter_id,
+        source_port: key.source_port,
+        version: key.version.number(),
+        observation_domain: key.observation_domain,
+        state,
+        templates: u32::try_from(templates).unwrap_or(u32::MAX),
+    }
+}
+
+fn encode(session: &Session) -> Vec<u8> {
+    let mut out = vec![FORMAT];
+    let (expected, holes) = session.sequence.standing();
+    let flag = |present: bool, bit: u8| if present { bit } else { 0 };
+    out.push(flag(expected.is_some(), 1) | flag(session.system_init.is_some(), 2) | flag(session.uptime.is_some(), 4));
+    out.extend(session.used.micros().to_le_bytes());
+    out.extend(expected.iter().flat_map(|number| number.to_le_bytes()));
+    out.extend(session.system_init.iter().flat_map(|init| init.to_le_bytes()));
+    if let Some((uptime, received)) = session.uptime {
+        out.extend(uptime.to_le_bytes());
+        out.extend(received.micros().to_le_bytes());
+    }
+    let holes: Vec<_> = holes.take(255).collect();
+    out.push(u8::try_from(holes.len()).unwrap_or(u8::MAX));
+    for (hole, age) in holes {
+        for number in [hole.start, hole.length, age] {
+            out.extend(number.to_le_bytes());
+        }
+    }
+    let mut templates: Vec<_> = session.templates().collect();
+    templates.sort_unstable_by_key(|&(id, _)| id);
+    out.extend(u16::try_from(templates.len()).unwrap_or(u16::MAX).to_le_bytes());
+    for (id, template) in templates {
+        out.extend(id.to_le_bytes());
+        let (kind, scope) = match template.kind {
+            TemplateKind::Data => (0, 0),
+            TemplateKind::Options { scope } => (1, scope),
+        };
+        out.push(kind);
+        out.extend(scope.to_le_bytes());
+        out.extend(u16::try_from(template.fields.len()).unwrap_or(u16::MAX).to_le_bytes());
+        for field in &template.fields {
+            out.extend(field.enterprise.to_le_bytes());
+            out.extend(field.id.to_le_bytes());
+            out.extend(field.length.to_le_bytes());
+        }
+    }
+    out
+}
+
+/// Takes up a saved session; `None` when its bytes cannot be read or there is no room for it.
+pub(super) fn restore(sessions: &mut Sessions, saved: &SessionState) -> Option<()> {
+    let mut bytes = Bytes(&saved.state);
+    let [format, flags] = bytes.take()?;
+    if format != FORMAT {
+        return None;
+    }
+    let used = Timestamp::from_micros(i64::from_le_bytes(bytes.take()?));
+    let expected = if flags & 1 != 0 { Some(bytes.u32()?) } else { None };
+    let system_init = if flags & 2 != 0 { Some(u64::from_le_bytes(bytes.take()?)) } else { None };
+    let uptime = if flags & 4 != 0 {
+        Some((bytes.u32()?, Timestamp::from_micros(i64::from_le_bytes(bytes.take()?))))
+    } else {
+        None
+    };
+    let [count] = bytes.take()?;
+    let holes = (0..count).map(|_| Some((bytes.u32()?, bytes.u32()?, bytes.u32()?)));
+    let holes: Vec<_> = holes.collect::<Option<_>>()?;
+    let mut templates = Vec::new();
+    for _ in 0..bytes.u16()? {
+        templates.push(template(&mut bytes, sessions.limits().fields_per_template)?);
+    }
+    let key = SessionKey {
+        exporter_id: saved.exporter_id,
+        source_port: saved.source_port,
+        version: Version::from_number(saved.version)?,
+        observation_domain: saved.observation_domain,
+    };
+    let slot = sessions.open(key, used)?;
+    let session = sessions.get_mut(slot)?;
+    session.sequence = Sequence::standing_at(expected, holes.into_iter());
+    session.system_init = system_init;
+    session.uptime = uptime;
+    for (id, template) in templates {
+        sessions.define(slot, id, template);
+    }
+    sessions.mark_saved(slot);
+    Some(())
+}
+
+fn template(bytes: &mut Bytes<'_>, limit: usize) -> Option<(u16, Template)> {
+    let id = bytes.u16()?;
+    let [kind] = bytes.take()?;
+    let scope = bytes.u16()?;
+    let count = bytes.u16()?;
+    if id < FIRST_TEMPLATE || usize::from(count) > limit {
+        return None;
+    }
+    let fields = (0..count)
+        .map(|_| Some(FieldSpecifier { enterprise: bytes.u32()?, id: bytes.u16()?, length: bytes.u16()? }))
+        .collect::<Option<Vec<_>>>()?;
+    let kind = if kind == 0 { TemplateKind::Data } else { TemplateKind::Options { scope } };
+    let template = Template::new(kind, &fields);
+    // A template without bytes never came from the wire.
+    if template.plan.shortest() == 0 { None } else { Some((id, template)) }
+}
+
+/// Little-endian numbers off the front of a slice.
+struct Bytes<'a>(&'a [u8]);
+
+impl Bytes<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (taken, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*taken)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.take().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_le_bytes)
+    }
+}

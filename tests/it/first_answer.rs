@@ -1,0 +1,82 @@
+//! The main job from the first datagram to the answer.
+
+use crate::support::server::TestServer;
+use crate::support::{traffic, wait_for};
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
+
+#[test]
+fn simulated_flows_are_in_the_answer_within_three_seconds() {
+    let server = TestServer::with_private_postgres(&[]);
+    for (protocol, seed) in [("v5", 1), ("v9", 2), ("ipfix", 3)] {
+        let before = server.stored_flows();
+        let sent = traffic::send(server.collector(), protocol, 3_000, 0, seed);
+        let begun = Instant::now();
+        let flows = sent["flows"].as_u64().unwrap();
+        server.wait_for_flows(before + flows);
+        assert!(begun.elapsed() < Duration::from_secs(3), "{protocol} took {:?}", begun.elapsed());
+    }
+    let exporters = server.json("/api/v1/exporters");
+    let exporter = &exporters["exporters"][0];
+    assert_eq!(exporter["address"], "127.0.0.1");
+    assert_eq!(exporter["versions"], serde_json::json!([5, 9, 10]));
+    assert_eq!(exporter["flows"], 9_000);
+    assert_eq!(exporter["lost"]["count"], 0);
+    let answer = server.json("/api/v1/top?by=dst_ip&last=1h");
+    assert_eq!(answer["completeness"]["exact"], true, "{answer}");
+    assert_eq!(answer["rows"].as_array().unwrap().len(), 10);
+}
+
+#[test]
+fn the_totals_are_those_that_were_sent_and_the_top_hosts_too() {
+    let server = TestServer::start();
+    let sent = traffic::send(server.collector(), "ipfix", 20_000, 20_000, 4);
+    server.wait_for_flows(20_000);
+    let answer = server.json("/api/v1/top?by=dst_ip&last=1h");
+    for name in ["bytes", "packets", "flows"] {
+        assert_eq!(answer["totals"][name], sent[name], "{name}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_counted_by_reason_and_costs_nothing_else() {
+    let server = TestServer::start();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let junk: [&[u8]; 4] = [b"", b"\x00", &[0, 99, 0, 0, 0, 0, 0, 0], &[0, 5, 0, 31, 0, 0]];
+    for datagram in junk {
+        socket.send_to(datagram, server.collector()).unwrap();
+    }
+    traffic::send(server.collector(), "v9", 1_000, 0, 5);
+    server.wait_for_flows(1_000);
+    let received = wait_for("all datagrams to be read", 10, || {
+        let received = server.metric("ingest_datagrams_total");
+        (received == server.metric("collector_datagrams_total")).then_some(received)
+    });
+    assert_eq!(server.metric("ingest_datagrams_decoded_total") + 4, received);
+    let (_, _, metrics) = server.fetch("/metrics");
+    let rejected: u64 = metrics
+        .lines()
+        .filter(|line| line.starts_with("flowledger_ingest_rejected_total{") && line.contains("unit=\"datagrams\""))
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+        .sum();
+    assert_eq!(rejected, 4, "{metrics}");
+}
+
+#[test]
+fn a_restart_keeps_templates_and_stored_flows() {
+    let mut server = TestServer::start();
+    let exporter = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let datagrams = flowledger::cli::simulate::datagrams("v9", 200, 9);
+    let (first, rest) = datagrams.split_first().unwrap();
+    exporter.send_to(first, server.collector()).unwrap();
+    wait_for("the first flows", 10, || (server.stored_flows() > 0).then_some(()));
+    let before = server.stored_flows();
+    server.terminate();
+    server.launch();
+    assert_eq!(server.stored_flows(), before);
+    // Only the first datagram carried the template.
+    for datagram in rest.iter().take(3) {
+        exporter.send_to(datagram, server.collector()).unwrap();
+    }
+    wait_for("flows without a new template", 10, || (server.stored_flows() > before).then_some(()));
+}

@@ -1,0 +1,174 @@
+//! `kill -9` at random moments while a bounded stream comes in.
+//!
+//! What the server took into its journal is kept by hard links to the journal's files, made while the server works; after
+//! the last round it is read and decoded here, and must equal what the database holds: nothing lost, nothing twice.
+
+use crate::support::postgres::query;
+use crate::support::server::TestServer;
+use crate::support::{traffic, wait_for};
+use flowledger::flow::batch::FlowBatch;
+use flowledger::flow::segment::Totals;
+use flowledger::journal::{self, Chunk, Record};
+use flowledger::wire::{Context, Decoder, Limits};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Keeps all files of a journal by hard links, until it is told to end.
+struct Keeper {
+    kept: PathBuf,
+    ended: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Keeper {
+    fn start(journal: PathBuf, kept: PathBuf) -> Self {
+        std::fs::create_dir_all(&kept).unwrap();
+        let ended = Arc::new(AtomicBool::new(false));
+        let (own_end, own_kept) = (Arc::clone(&ended), kept.clone());
+        let thread = std::thread::spawn(move || {
+            loop {
+                let last = own_end.load(Ordering::Acquire);
+                link_all(&journal, &own_kept);
+                if last {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        Self { kept, ended, thread: Some(thread) }
+    }
+
+    fn end(mut self) -> PathBuf {
+        self.ended.store(true, Ordering::Release);
+        self.thread.take().unwrap().join().unwrap();
+        self.kept.clone()
+    }
+}
+
+fn link_all(from: &Path, to: &Path) {
+    let Ok(entries) = std::fs::read_dir(from) else { return };
+    for entry in entries.flatten() {
+        let target = to.join(entry.file_name());
+        if !target.exists() {
+            // The file may be gone by now; then everything in it was stored and linked before.
+            let _ = std::fs::hard_link(entry.path(), target);
+        }
+    }
+}
+
+/// Reads a kept journal and sums what its datagrams hold.
+fn journalled(kept: &Path) -> Totals {
+    let settings = journal::Settings { directory: kept.to_owned(), ..journal::Settings::default() };
+    let (_writer, mut reader) = journal::open(settings).unwrap();
+    let mut decoder = Decoder::new(Limits::default());
+    let mut exporters = HashMap::new();
+    let (mut chunk, mut flows, mut totals) = (Chunk::default(), FlowBatch::default(), Totals::default());
+    while reader.read(&mut chunk, Duration::ZERO).unwrap() > 0 {
+        for (_, record) in chunk.iter() {
+            let Record::Datagram(datagram) = record else { continue };
+            let next = exporters.len() as u32 + 1;
+            let exporter_id = *exporters.entry(datagram.source.ip()).or_insert(next);
+            let context = Context { received: datagram.received, exporter_id, source: datagram.source };
+            let _ = decoder.decode(&context, datagram.payload, &mut flows);
+        }
+        totals.add(&flows.totals(0..flows.rows()));
+        flows.clear();
+    }
+    totals
+}
+
+/// What the database holds, as segments and as rows; both must agree.
+fn stored(url: &str) -> Totals {
+    let sums = |statement: &str| -> Totals {
+        let rows = query(url, statement);
+        let number = |index: usize| rows[0][index].as_deref().unwrap().parse().unwrap();
+        Totals { bytes: number(0), packets: number(1), flows: number(2) }
+    };
+    let rows = sums(
+        "SELECT coalesce(sum(coalesce(in_bytes, 0) + coalesce(out_bytes, 0)), 0), \
+         coalesce(sum(coalesce(in_packets, 0) + coalesce(out_packets, 0)), 0), \
+         coalesce(sum(coalesce(aggregated_flows, 1)), 0) FROM flows",
+    );
+    let segments = sums(
+        "SELECT coalesce(sum(total_bytes), 0), coalesce(sum(total_packets), 0), coalesce(sum(total_flows), 0) \
+         FROM flow_segments",
+    );
+    assert_eq!(rows, segments, "rows and segments were stored in one transaction");
+    segments
+}
+
+/// How many rounds: a few in an ordinary run, all with FLOWLEDGER_TEST_LONG.
+fn rounds(ordinary: u64, long: u64) -> u64 {
+    if std::env::var_os("FLOWLEDGER_TEST_LONG").is_some() { long } else { ordinary }
+}
+
+#[test]
+fn killing_the_server_loses_and_doubles_nothing_that_was_journalled() {
+    let mut server = TestServer::with(&[("INGEST__COMMIT_INTERVAL_MS", "50")]);
+    let keeper = Keeper::start(server.journal(), server.folder().join("kept"));
+    let rounds = rounds(50, 2_000);
+    let mut stream = traffic::begin(server.collector(), "v9", rounds * 60_000, 20_000, 7);
+    let mut random = fastrand::Rng::with_seed(11);
+    for _ in 0..rounds {
+        std::thread::sleep(Duration::from_millis(random.u64(0..400)));
+        server.kill();
+        server.launch();
+    }
+    assert!(stream.is_sending(), "the stream must outlast the rounds");
+    stream.stop();
+    server.terminate();
+    let kept = keeper.end();
+    let url = server.database.as_ref().unwrap().url();
+    let (journalled, stored) = (journalled(&kept), stored(&url));
+    assert!(journalled.flows > rounds * 100, "too little came through to prove anything: {journalled:?}");
+    assert_eq!(stored, journalled);
+}
+
+#[test]
+fn killing_postgresql_loses_and_doubles_nothing_that_was_journalled() {
+    let mut server = TestServer::with_private_postgres(&[("INGEST__COMMIT_INTERVAL_MS", "50")]);
+    let keeper = Keeper::start(server.journal(), server.folder().join("kept"));
+    let rounds = rounds(10, 200);
+    let mut stream = traffic::begin(server.collector(), "ipfix", rounds * 200_000, 20_000, 8);
+    let mut random = fastrand::Rng::with_seed(12);
+    let mut last = 0;
+    for _ in 0..rounds {
+        std::thread::sleep(Duration::from_millis(random.u64(0..400)));
+        let pid = wait_for("PostgreSQL to be back", 60, || {
+            postmaster(server.folder()).filter(|&pid| pid != last && server.fetch("/readyz").0 == 200)
+        });
+        last = pid;
+        let killed = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+        assert!(killed.success());
+    }
+    stream.stop();
+    let connection = wait_for("all flows to be stored", 60, || {
+        let backlog = server.metric("ingest_backlog_bytes");
+        (backlog == 0 && postmaster(server.folder()).is_some_and(|pid| pid != last)).then(|| private_url(&server))
+    });
+    let stored = wait_for("the last commit", 30, || {
+        std::thread::sleep(Duration::from_millis(500));
+        (server.metric("ingest_backlog_bytes") == 0).then(|| stored(&connection))
+    });
+    server.terminate();
+    let journalled = journalled(&keeper.end());
+    assert!(journalled.flows > rounds * 1_000, "too little came through to prove anything: {journalled:?}");
+    assert_eq!(stored, journalled);
+}
+
+/// The process id of a server's own PostgreSQL, when its pid file has one.
+fn postmaster(folder: &Path) -> Option<u32> {
+    let text = std::fs::read_to_string(folder.join("data/postgres/data/postmaster.pid")).ok()?;
+    let lines: Vec<_> = text.lines().collect();
+    (lines.get(7)?.trim() == "ready").then(|| lines[0].trim().parse().ok()).flatten()
+}
+
+/// How to reach a server's own PostgreSQL: its pid file names the socket's directory.
+fn private_url(server: &TestServer) -> String {
+    let text = std::fs::read_to_string(server.folder().join("data/postgres/data/postmaster.pid")).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    format!("postgres://flowledger@/flowledger?host={}&port={}", lines[4].trim(), lines[3].trim())
+}

@@ -1,0 +1,35 @@
+//! What the tests stand on: a server to talk to, databases to fill, addresses to send to.
+//!
+//! Everything here is the real thing: the server is the program itself in a process of its own, the database is a real
+//! PostgreSQL run by the project's own launcher. Tests of one run share the PostgreSQL, and each has a database of its own.
+
+pub mod pcap;
+pub mod postgres;
+pub mod server;
+pub mod traffic;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Waits until `probe` gives something, for at most `seconds`; panics with `what` when it does not.
+pub fn wait_for<T>(what: &str, seconds: u64, mut probe: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(seconds), "waited {seconds} s in vain for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The folder of captured exports beside the checkout, when it is there. Says so when it is not.
+pub fn captures() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/captures");
+    if folder.is_dir() {
+        Some(folder)
+    } else {
+        println!("skipped: no captures at {}", folder.display());
+        None
+    }
+}

@@ -1,0 +1,97 @@
+//! One real PostgreSQL for a run of the tests, and a database of its own for each test.
+
+use flowledger::private_postgres::{Durability, PrivatePostgres, Settings};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The shared server. It ends with the test program, because it asked the kernel for that.
+fn shared() -> &'static PrivatePostgres {
+    static SHARED: OnceLock<PrivatePostgres> = OnceLock::new();
+    SHARED.get_or_init(|| {
+        let directory = std::env::temp_dir().join(format!("flt-postgres-{}", std::process::id()));
+        sweep();
+        let settings =
+            Settings { directory, memory_mib: Some(1_024), durability: Durability::Throwaway, ..Settings::default() };
+        PrivatePostgres::start(&settings).unwrap()
+    })
+}
+
+/// Removes clusters of test programs that are gone.
+fn sweep() {
+    for entry in std::fs::read_dir(std::env::temp_dir()).unwrap().flatten() {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.strip_prefix("flt-postgres-")) else { continue };
+        if !std::path::Path::new("/proc").join(pid).exists() {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// A database that is dropped at the end.
+pub struct TestDatabase {
+    name: String,
+}
+
+fn url(database: &str) -> String {
+    let connection = shared().connection();
+    let directory = connection.socket_directory.display().to_string();
+    format!("postgres://{}@/{database}?host={directory}&port={}", connection.user, connection.port)
+}
+
+/// Runs something that waits.
+pub fn wait_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+fn administer(statement: String) {
+    wait_on(async {
+        let mut connection = PgConnection::connect(&url("postgres")).await.unwrap();
+        sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
+    });
+}
+
+impl TestDatabase {
+    /// An empty database.
+    pub fn create() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        administer(format!("CREATE DATABASE {name}"));
+        Self { name }
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        url(&self.name)
+    }
+
+    /// Runs one statement and gives the rows, each value as text.
+    pub fn query(&self, statement: &str) -> Vec<Vec<Option<String>>> {
+        query(&self.url(), statement)
+    }
+
+    /// Runs one statement that gives one number.
+    pub fn number(&self, statement: &str) -> i64 {
+        self.query(statement)[0][0].as_deref().unwrap().parse().unwrap()
+    }
+}
+
+/// Runs one statement at a URL and gives the rows, each value as text.
+pub fn query(url: &str, statement: &str) -> Vec<Vec<Option<String>>> {
+    wait_on(async {
+        let mut connection = PgConnection::connect(url).await.unwrap();
+        let rows = sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).fetch_all(&mut connection).await.unwrap();
+        // The simple protocol gives all values as text.
+        rows.iter()
+            .map(|row| (0..row.len()).map(|index| row.try_get_unchecked::<Option<String>, _>(index).unwrap()).collect())
+            .collect()
+    })
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            administer(format!("DROP DATABASE {} WITH (FORCE)", self.name));
+        }
+    }
+}

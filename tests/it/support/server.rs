@@ -1,0 +1,230 @@
+//! The program under test in a process of its own, with verbs.
+
+use super::postgres::TestDatabase;
+use super::wait_for;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+/// A server, and what is needed to start it again.
+pub struct TestServer {
+    folder: tempfile::TempDir,
+    environment: BTreeMap<String, String>,
+    process: Option<Child>,
+    log: Arc<Mutex<Vec<String>>>,
+    api: Option<SocketAddr>,
+    collector: Option<SocketAddr>,
+    /// The database, unless the server runs its own PostgreSQL.
+    pub database: Option<TestDatabase>,
+}
+
+impl TestServer {
+    /// A server with a database of its own in the shared PostgreSQL, started and ready.
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// The same with settings, each as (`SECTION__KEY`, value).
+    pub fn with(settings: &[(&str, &str)]) -> Self {
+        let database = TestDatabase::create();
+        let mut server = Self::prepare(settings);
+        server.environment.insert("FLOWLEDGER__DATABASE__URL".to_owned(), database.url());
+        server.database = Some(database);
+        server.launch();
+        server
+    }
+
+    /// A server that runs its own PostgreSQL.
+    pub fn with_private_postgres(settings: &[(&str, &str)]) -> Self {
+        let mut server = Self::prepare(settings);
+        server.launch();
+        server
+    }
+
+    /// Not started yet.
+    fn prepare(settings: &[(&str, &str)]) -> Self {
+        let folder = tempfile::Builder::new().prefix("flt-").tempdir().unwrap();
+        // PostgreSQL runs as another user when the tests run as root, and must reach its directory.
+        make_passable(folder.path());
+        let mut environment = BTreeMap::from([
+            ("FLOWLEDGER__STORAGE__DATA_DIR".to_owned(), folder.path().join("data").display().to_string()),
+            ("FLOWLEDGER__API__LISTEN".to_owned(), "127.0.0.1:0".to_owned()),
+            ("FLOWLEDGER__COLLECTOR__LISTEN".to_owned(), r#"["udp://127.0.0.1:0"]"#.to_owned()),
+        ]);
+        for (key, value) in settings {
+            environment.insert(format!("FLOWLEDGER__{key}"), (*value).to_owned());
+        }
+        Self { folder, environment, process: None, log: Arc::default(), api: None, collector: None, database: None }
+    }
+
+    /// The folder the server works in; `data` below it holds its data.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The journal's directory.
+    pub fn journal(&self) -> PathBuf {
+        self.folder.path().join("data/journal")
+    }
+
+    /// Sets or replaces a setting for the next launch.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.environment.insert(format!("FLOWLEDGER__{key}"), value.to_owned());
+    }
+
+    /// Starts the process and waits until it says that it is ready. Keeps the collector's port of an earlier start.
+    pub fn launch(&mut self) {
+        if let Some(collector) = self.collector {
+            self.set("COLLECTOR__LISTEN", &format!("[\"udp://{collector}\"]"));
+        }
+        self.log.lock().unwrap().clear();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_flowledger"))
+            .arg("serve")
+            .current_dir(self.folder.path())
+            .envs(&self.environment)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let log = Arc::clone(&self.log);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                log.lock().unwrap().push(line);
+            }
+        });
+        self.process = Some(child);
+        let ready = wait_for("the server to be ready", 90, || {
+            let log = self.log.lock().unwrap();
+            if let Some(status) = self.process.as_mut().unwrap().try_wait().unwrap() {
+                panic!("the server ended with {status}:\n{}", log.join("\n"));
+            }
+            log.iter().any(|line| line.contains("collecting NetFlow")).then(|| log.clone())
+        });
+        let after = |mark: &str| -> SocketAddr {
+            let line = ready.iter().find(|line| line.contains(mark)).unwrap();
+            let rest = &line[line.find(mark).unwrap() + mark.len()..];
+            rest.split(['/', ' ']).next().unwrap().parse().unwrap()
+        };
+        self.api = Some(after("API http://"));
+        self.collector = Some(after("udp://"));
+    }
+
+    /// Where to send flows.
+    pub fn collector(&self) -> SocketAddr {
+        self.collector.unwrap()
+    }
+
+    /// The API's base address.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.api.unwrap())
+    }
+
+    /// What the server logged since it was launched.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().unwrap().id()
+    }
+
+    /// Gets a path: status, content type, body.
+    pub fn fetch(&self, path: &str) -> (u16, String, String) {
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+        let mut response = agent.get(self.url(path)).call().unwrap_or_else(|error| panic!("GET {path}: {error}"));
+        let kind = response.headers().get("content-type").map(|kind| kind.to_str().unwrap().to_owned());
+        let body = response.body_mut().with_config().limit(64 << 20).read_to_string().unwrap();
+        (response.status().as_u16(), kind.unwrap_or_default(), body)
+    }
+
+    /// Gets a path that must answer 200 with JSON.
+    pub fn json(&self, path: &str) -> Value {
+        let (status, _, body) = self.fetch(path);
+        assert_eq!(status, 200, "GET {path}: {body}\n{}", self.log());
+        serde_json::from_str(&body).unwrap()
+    }
+
+    /// The value of a metric without labels.
+    pub fn metric(&self, name: &str) -> u64 {
+        let (_, _, text) = self.fetch("/metrics");
+        let prefix = format!("flowledger_{name} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&prefix));
+        line.unwrap_or_else(|| panic!("no metric {name} in\n{text}")).parse().unwrap()
+    }
+
+    /// Waits until the database holds this many flows, as the API counts them.
+    pub fn wait_for_flows(&self, flows: u64) {
+        wait_for(&format!("{flows} flows to be stored"), 60, || {
+            let stored = self.stored_flows();
+            assert!(stored <= flows, "{stored} flows are stored, but only {flows} were sent\n{}", self.log());
+            (stored == flows).then_some(())
+        });
+    }
+
+    /// How many flows of the last day the API knows.
+    pub fn stored_flows(&self) -> u64 {
+        self.json("/api/v1/top?by=dst_ip&limit=1&last=24h")["totals"]["flows"].as_u64().unwrap()
+    }
+
+    /// Kills the process as `kill -9` does.
+    pub fn kill(&mut self) {
+        let mut child = self.process.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Ends the process as an administrator does, and checks that it ended well.
+    pub fn terminate(&mut self) {
+        let mut child = self.process.take().unwrap();
+        let killed = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+        assert!(killed.success());
+        let status = wait_for("the server to stop", 60, || child.try_wait().unwrap());
+        assert!(status.success(), "the server ended with {status}:\n{}", self.log());
+    }
+
+    /// Runs another command of the program with the server's settings.
+    pub fn command(&self, arguments: &[&str]) -> std::process::Output {
+        Command::new(env!("CARGO_BIN_EXE_flowledger"))
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .envs(&self.environment)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.process.take() {
+            if self.database.is_none() {
+                // Its PostgreSQL is its child: let it end in order.
+                let _ = Command::new("kill").arg(child.id().to_string()).status();
+                for _ in 0..1_000 {
+                    if matches!(child.try_wait(), Ok(Some(_))) {
+                        return;
+                    }
+                    std::thread::sleep(std::time::Duration::from_millis(10));
+                }
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("the server's log:\n{}", self.log());
+        }
+    }
+}
+
+/// Lets other users pass through a directory without listing it.
+fn make_passable(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o711)).unwrap();
+}

@@ -1,0 +1,48 @@
+//! Bounded streams of flows, sent by the program's own simulated exporter.
+
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+/// A simulated exporter at work.
+pub struct Stream {
+    process: Child,
+}
+
+/// Begins to send `count` flows at `rate` flows a second.
+pub fn begin(to: SocketAddr, protocol: &str, count: u64, rate: u64, seed: u64) -> Stream {
+    let process = Command::new(env!("CARGO_BIN_EXE_flowledger"))
+        .args(["simulate", "--to", &to.to_string(), "--protocol", protocol])
+        .args(["--count", &count.to_string(), "--rate", &rate.to_string(), "--seed", &seed.to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    Stream { process }
+}
+
+/// Sends `count` flows and gives the totals that were sent.
+pub fn send(to: SocketAddr, protocol: &str, count: u64, rate: u64, seed: u64) -> Value {
+    begin(to, protocol, count, rate, seed).end()
+}
+
+impl Stream {
+    /// Whether it is still sending.
+    pub fn is_sending(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_none()
+    }
+
+    /// Ends it now.
+    pub fn stop(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Waits for the end and gives the totals that were sent.
+    pub fn end(self) -> Value {
+        let output = self.process.wait_with_output().unwrap();
+        assert!(output.status.success(), "simulate ended with {}", output.status);
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
