@@ -15,11 +15,10 @@ mod tests;
 
 pub use problem::{ConfigError, Problem};
 
-use crate::private_postgres;
-use crate::query::window;
+use crate::query::{self, window};
 use crate::reports::delivery::email;
 use crate::reports::{self, Definition, ReportError, Surroundings};
-use crate::{journal, keep};
+use crate::{api, ingest, journal, keep, private_postgres};
 use chrono_tz::Tz;
 use figment::Figment;
 use figment::providers::{Format, Toml};
@@ -46,6 +45,12 @@ pub struct Config {
     pub network: Network,
     /// `[journal]`: the log between the sockets and the decoder.
     pub journal: journal::Settings,
+    /// `[ingest]`: how flows are brought into the database.
+    pub ingest: ingest::Settings,
+    /// `[query]`: the limits of one query.
+    pub query: query::Settings,
+    /// `[api]`: where the API listens.
+    pub api: api::Settings,
     /// `[smtp]`: the server that mails reports.
     pub smtp: email::Settings,
     /// Each `[[report]]`; none means the default one.
