@@ -7,7 +7,6 @@ pub mod check_config;
 pub mod openapi;
 pub mod report;
 pub mod serve;
-pub mod simulate;
 
 use clap::{Parser, Subcommand};
 use std::error::Error;
@@ -35,8 +34,6 @@ enum Command {
     Openapi,
     /// Make reports.
     Report(report::Arguments),
-    /// Send made-up flows, reproducibly, for trying out and for measuring.
-    Simulate(simulate::Arguments),
 }
 
 /// Reads the command line, does what it says, and returns the exit code.
@@ -58,7 +55,6 @@ fn execute(line: CommandLine) -> Result<(), Box<dyn Error>> {
         Command::CheckConfig => check_config::run(config, environment(), &mut std::io::stdout().lock()),
         Command::Openapi => Ok(openapi::run()?),
         Command::Report(arguments) => report::run(&arguments, config),
-        Command::Simulate(arguments) => Ok(simulate::run(&arguments)?),
     }
 }
 
