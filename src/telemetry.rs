@@ -13,8 +13,8 @@ pub const FILTER_VARIABLE: &str = "FLOWLEDGER_LOG";
 /// The variable that chooses how it is written.
 pub const FORMAT_VARIABLE: &str = "FLOWLEDGER_LOG_FORMAT";
 
-/// What is written by default: what the scheduler and the HTTP server say of their own start and end helps nobody.
-const DEFAULT_FILTER: &str = "info,tokio_cron_scheduler=warn,actix_server=warn";
+/// What is written by default: what libraries say of their own daily work helps nobody.
+const DEFAULT_FILTER: &str = "info,tokio_cron_scheduler=warn,actix_server=warn,sqlx::postgres::notice=warn";
 
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
