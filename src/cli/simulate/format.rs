@@ -42,7 +42,7 @@ const FIELDS: [(u16, u16); 16] = [
     (13, 1),
 ];
 /// Bytes of [`FIELDS`], after which start and end follow.
-const FIELDS_LENGTH: usize = 42;
+const FIELDS_LENGTH: usize = 41;
 /// The router that local hosts are reached by.
 const NEXT_HOP: [u8; 4] = [10, 0, 0, 1];
 
