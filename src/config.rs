@@ -15,10 +15,11 @@ mod tests;
 
 pub use problem::{ConfigError, Problem};
 
-use crate::query::{self, window};
+use crate::private_postgres;
+use crate::query::window;
 use crate::reports::delivery::email;
 use crate::reports::{self, Definition, ReportError, Surroundings};
-use crate::{api, ingest, journal, keep, private_postgres};
+use crate::{api, collect, ingest, journal, keep, query};
 use chrono_tz::Tz;
 use figment::Figment;
 use figment::providers::{Format, Toml};
@@ -37,6 +38,10 @@ pub const DEFAULT_FILE: &str = "flowledger.toml";
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// `[collector]`: where flows are received.
+    pub collector: collect::Settings,
+    /// `[api]`: where questions are answered.
+    pub api: api::Settings,
     /// `[database]`: which PostgreSQL.
     pub database: Database,
     /// `[storage]`: where data lives and for how long.
@@ -47,10 +52,8 @@ pub struct Config {
     pub journal: journal::Settings,
     /// `[ingest]`: how flows are brought into the database.
     pub ingest: ingest::Settings,
-    /// `[query]`: the limits of one query.
+    /// `[query]`: what one question may take.
     pub query: query::Settings,
-    /// `[api]`: where the API listens.
-    pub api: api::Settings,
     /// `[smtp]`: the server that mails reports.
     pub smtp: email::Settings,
     /// Each `[[report]]`; none means the default one.
