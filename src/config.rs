@@ -15,11 +15,10 @@ mod tests;
 
 pub use problem::{ConfigError, Problem};
 
-use crate::private_postgres;
-use crate::query::window;
+use crate::query::{self, window};
 use crate::reports::delivery::email;
 use crate::reports::{self, Definition, ReportError, Surroundings};
-use crate::{api, collect, ingest, journal, keep, query};
+use crate::{api, collect, ingest, journal, keep, private_postgres};
 use chrono_tz::Tz;
 use figment::Figment;
 use figment::providers::{Format, Toml};

@@ -58,7 +58,7 @@ fn execute(line: CommandLine) -> Result<(), Box<dyn Error>> {
         Command::CheckConfig => check_config::run(config, environment(), &mut std::io::stdout().lock()),
         Command::Openapi => Ok(openapi::run()?),
         Command::Report(arguments) => report::run(&arguments, config),
-        Command::Simulate(arguments) => Ok(simulate::run(&arguments)?),
+        Command::Simulate(arguments) => Ok(simulate::run(&arguments, &mut std::io::stdout().lock()).map(drop)?),
     }
 }
 
