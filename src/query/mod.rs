@@ -13,6 +13,8 @@ mod numbering;
 mod plan;
 mod rank;
 pub mod scan;
+#[cfg(test)]
+mod tests;
 pub mod window;
 mod workers;
 

@@ -129,12 +129,12 @@ impl Numbering {
         match (&mut self.index, column.values()) {
             (Index::Array(array), Values::U8(column)) => {
                 rows.each(column, Some(0), |value| {
-                    numbers.push(value.map_or(NONE, |v| in_array(array, values, v.into())))
+                    numbers.push(value.map_or(NONE, |v| in_array(array, values, v.into())));
                 });
             }
             (Index::Array(array), Values::U16(column)) => {
                 rows.each(column, Some(0), |value| {
-                    numbers.push(value.map_or(NONE, |v| in_array(array, values, v.into())))
+                    numbers.push(value.map_or(NONE, |v| in_array(array, values, v.into())));
                 });
             }
             (Index::Number32(table), Values::U32(column)) => rows.each(column, Some(0), |value| {

@@ -36,7 +36,7 @@ pub struct TestDatabase {
 fn url(database: &str) -> String {
     let connection = shared().connection();
     let directory = connection.socket_directory.display().to_string();
-    format!("postgres://{}@/{database}?host={directory}&port={}", connection.user, connection.port)
+    format!("postgres://{}@localhost/{database}?host={directory}&port={}", connection.user, connection.port)
 }
 
 /// Runs something that waits.
