@@ -7,6 +7,7 @@ pub mod check_config;
 pub mod openapi;
 pub mod report;
 pub mod serve;
+pub mod simulate;
 
 use clap::{Parser, Subcommand};
 use std::error::Error;
@@ -34,6 +35,8 @@ enum Command {
     Openapi,
     /// Make reports.
     Report(report::Arguments),
+    /// Send made-up flows, reproducibly, for trying out and for measuring.
+    Simulate(simulate::Arguments),
 }
 
 /// Reads the command line, does what it says, and returns the exit code.
@@ -55,6 +58,7 @@ fn execute(line: CommandLine) -> Result<(), Box<dyn Error>> {
         Command::CheckConfig => check_config::run(config, environment(), &mut std::io::stdout().lock()),
         Command::Openapi => Ok(openapi::run()?),
         Command::Report(arguments) => report::run(&arguments, config),
+        Command::Simulate(arguments) => Ok(simulate::run(&arguments, &mut std::io::stdout().lock()).map(drop)?),
     }
 }
 

@@ -2,7 +2,10 @@
 //!
 //! Promises: a [`Batch`] holds whole datagrams with their sources; the kernel's drop counter is told as it stands. It knows
 //! no journal and counts nothing itself.
-#![expect(unsafe_code, reason = "recvmmsg and three socket options have no safe wrapper that keeps the drop counter")]
+#![expect(
+    unsafe_code,
+    reason = "recvmmsg with its drop counter, two socket options and setpriority have no safe wrapper"
+)]
 
 use super::error::CollectError;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -107,6 +110,14 @@ pub(super) fn drops(socket: &Socket) -> io::Result<u32> {
         )
     };
     if outcome == 0 { Ok(values[DROPS]) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Lets the calling thread run before others when the CPUs are busy: whether we may. A listener that waits for a CPU loses
+/// what its buffer cannot hold.
+pub(super) fn hurry_this_thread() -> bool {
+    const NICENESS: libc::c_int = -10;
+    // SAFETY: only numbers are passed; on Linux the id 0 means the calling thread.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) == 0 }
 }
 
 /// Places for the datagrams of one receive call.

@@ -69,6 +69,9 @@ impl Listener {
 
     /// Receives until `stop` is set, then takes what has arrived by then.
     pub(super) fn run(&mut self, stop: &AtomicBool) {
+        if !socket::hurry_this_thread() {
+            tracing::info!("udp://{} runs at normal priority; CAP_SYS_NICE would put it first", self.bound.address);
+        }
         let mut batch = Batch::new();
         while !stop.load(Ordering::Acquire) {
             match batch.receive(&self.bound.socket, true) {

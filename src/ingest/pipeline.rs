@@ -209,8 +209,8 @@ impl Stage<'_> {
                 self.reader.release(Position::new(stored))?;
                 released = stored;
             }
-            let end = self.reader.end().get();
-            self.shared.metrics.backlog.set(i64::try_from(end.saturating_sub(stored)).unwrap_or(i64::MAX));
+            let backlog = self.reader.backlog(Position::new(stored));
+            self.shared.metrics.backlog.set(i64::try_from(backlog).unwrap_or(i64::MAX));
             if caught_up && piece.is_none() {
                 if stopping {
                     return Ok(());
