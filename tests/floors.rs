@@ -45,7 +45,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("sha2", &["reports"]),
     ("socket2", &["collect"]),
     ("sqlx", &["store"]),
-    ("strsim", &[]),
+    ("strsim", &["api", "config", "query"]),
     ("thiserror", &[]),
     ("tokio", &[]),
     ("tokio_cron_scheduler", &["reports"]),
