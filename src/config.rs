@@ -15,8 +15,10 @@ mod tests;
 
 pub use problem::{ConfigError, Problem};
 
-use crate::keep;
-use crate::query::window;
+use crate::query::{self, window};
+use crate::reports::delivery::email;
+use crate::reports::{self, Definition, ReportError, Surroundings};
+use crate::{api, collect, ingest, journal, keep, private_postgres};
 use chrono_tz::Tz;
 use figment::Figment;
 use figment::providers::{Format, Toml};
@@ -35,12 +37,26 @@ pub const DEFAULT_FILE: &str = "flowledger.toml";
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// `[collector]`: where flows are received.
+    pub collector: collect::Settings,
+    /// `[api]`: where questions are answered.
+    pub api: api::Settings,
     /// `[database]`: which PostgreSQL.
     pub database: Database,
     /// `[storage]`: where data lives and for how long.
     pub storage: Storage,
     /// `[network]`: what is local.
     pub network: Network,
+    /// `[journal]`: the log between the sockets and the decoder.
+    pub journal: journal::Settings,
+    /// `[ingest]`: how flows are brought into the database.
+    pub ingest: ingest::Settings,
+    /// `[query]`: what one question may take.
+    pub query: query::Settings,
+    /// `[smtp]`: the server that mails reports.
+    pub smtp: email::Settings,
+    /// Each `[[report]]`; none means the default one.
+    pub report: Vec<reports::Settings>,
 }
 
 /// `[database]`: a PostgreSQL 15 to 18 of the user's; without a URL, one of our own is run in the data directory.
@@ -51,6 +67,10 @@ pub struct Database {
     pub url: Option<DatabaseUrl>,
     /// A file that holds the URL; blanks and line ends around it do not count.
     pub url_file: Option<PathBuf>,
+    /// For a PostgreSQL of our own, the directory of its programs; otherwise the usual places are searched.
+    pub binaries: Option<PathBuf>,
+    /// For a PostgreSQL of our own, the memory in MiB by which its caches are sized; otherwise the machine's.
+    pub memory_mib: Option<u64>,
 }
 
 /// A database's URL. It prints with its password as `***`.
@@ -64,6 +84,8 @@ pub struct DatabaseUrl(String);
 pub struct Storage {
     /// The directory of everything that is kept; made when missing. Relative directories in other settings lie in it.
     pub data_dir: PathBuf,
+    /// The directory for files of reports that name none.
+    pub reports_dir: PathBuf,
     /// Days that rows of the SQL table `flows` are kept, 0 to 36,500; 0 writes none.
     pub flows_days: u32,
     /// Days that every flow is kept for the API and reports, 1 to 36,500.
@@ -72,7 +94,8 @@ pub struct Storage {
 
 impl Default for Storage {
     fn default() -> Self {
-        Self { data_dir: PathBuf::from("flowledger-data"), flows_days: 7, segments_days: 90 }
+        let (data_dir, reports_dir) = ("flowledger-data".into(), "reports".into());
+        Self { data_dir, reports_dir, flows_days: 7, segments_days: 90 }
     }
 }
 
@@ -254,7 +277,41 @@ impl Config {
 
     /// A value with every key there is: the defaults, and one element in each list of tables.
     fn known_keys() -> Value {
-        Value::serialize(Self::default()).unwrap_or_else(|_| Value::from(Dict::new()))
+        let all = Self { report: vec![reports::Settings::default()], ..Self::default() };
+        Value::serialize(all).unwrap_or_else(|_| Value::from(Dict::new()))
+    }
+
+    /// The settings of the journal, its directory in its place.
+    pub fn journal(&self) -> journal::Settings {
+        journal::Settings { directory: self.storage.place(&self.journal.directory), ..self.journal.clone() }
+    }
+
+    /// The settings of a PostgreSQL of our own, which lives in the data directory.
+    pub fn private_postgres(&self) -> private_postgres::Settings {
+        private_postgres::Settings {
+            directory: self.storage.place(Path::new("postgres")),
+            binaries: self.database.binaries.clone(),
+            memory_mib: self.database.memory_mib,
+            ..private_postgres::Settings::default()
+        }
+    }
+
+    /// The reports; the default one where none is configured.
+    ///
+    /// # Errors
+    /// [`ReportError::Setting`] for the first key that is wrong.
+    pub fn definitions(&self) -> Result<Vec<Definition>, ReportError> {
+        let around = Surroundings {
+            zone: self.network.timezone,
+            local: &self.network.local,
+            directory: &self.storage.place(&self.storage.reports_dir),
+            mail: !self.smtp.host.is_empty(),
+        };
+        let mut settings = self.report.clone();
+        for report in &mut settings {
+            report.directory = report.directory.as_deref().map(|directory| self.storage.place(directory));
+        }
+        reports::definitions(&settings, &around)
     }
 
     /// What is wrong although each value by itself is of the right type.
@@ -271,6 +328,19 @@ impl Config {
         refuse(days(self.storage.flows_days), "storage.flows_days", "must be 0 to 36500 days");
         let segments = self.storage.segments_days;
         refuse(segments == 0 || days(segments), "storage.segments_days", "must be 1 to 36500 days");
+        if let Err(error) = self.journal.check() {
+            refuse(true, "journal", &error.to_string());
+        }
+        if let Err(error) = self.definitions() {
+            let (key, message) = match error {
+                ReportError::Setting { report, key, problem } => {
+                    let index = self.report.iter().position(|settings| settings.name == report);
+                    (format!("report.{}.{key}", index.unwrap_or_default()), format!("{problem} (in report `{report}`)"))
+                }
+                other => ("report".to_owned(), other.to_string()),
+            };
+            refuse(true, &key, &message);
+        }
         problems
     }
 }

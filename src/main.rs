@@ -1,3 +1,7 @@
 //! The `flowledger` program: hands the command line to [`flowledger::cli`] and turns its answer into an exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    flowledger::cli::run()
+}

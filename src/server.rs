@@ -1,1 +1,238 @@
-//! To be written.
+//! Joins the parts: binds, starts in order, stops in reverse.
+//!
+//! The order is what keeps flows: sockets and journal come first and go last among what receives, so that flows are taken
+//! in while PostgreSQL still starts, recovers or is away. This is the only place that knows all parts.
+
+use crate::api;
+use crate::clock::SharedClock;
+use crate::collect::{self, CollectError, Collector};
+use crate::config::{Config, ConfigError};
+use crate::ingest::{self, Ingest, IngestError};
+use crate::journal::{self, JournalError};
+use crate::keep::{self, Keeper};
+use crate::metrics::Registry;
+use crate::private_postgres::{Connection, PrivatePostgres, PrivatePostgresError};
+use crate::query::Engine;
+use crate::reports::delivery::Deliverer;
+use crate::reports::delivery::email::Mailer;
+use crate::reports::{self, Scheduler};
+use crate::store::{Address, Database, StoreError};
+use actix_web::dev::ServerHandle;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// How long stopping waits for the database to store what was received; what is left stays in the journal.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The data directory cannot be made.
+    #[error("the data directory {path} cannot be made: {source}; name another in [storage] data_dir")]
+    DataDirectory {
+        /// The directory.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The journal cannot be opened.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A listener cannot be opened.
+    #[error(transparent)]
+    Collect(#[from] CollectError),
+    /// No PostgreSQL of our own can be run.
+    #[error(transparent)]
+    PrivatePostgres(#[from] PrivatePostgresError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Flows cannot be brought into the database.
+    #[error(transparent)]
+    Ingest(#[from] IngestError),
+    /// The API cannot be served.
+    #[error(transparent)]
+    Api(#[from] api::ApiError),
+    /// Reports cannot be scheduled.
+    #[error(transparent)]
+    Reports(#[from] reports::ReportError),
+    /// The configuration names a secret that cannot be read.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A part ended by a defect.
+    #[error("{0} ended by a defect while starting")]
+    Defect(&'static str),
+}
+
+/// Bound, not started: the journal is ours and the sockets are open, so the kernel already queues datagrams.
+pub struct Server {
+    config: Config,
+    clock: SharedClock,
+    reader: journal::Reader,
+    collector: Collector,
+    registry: Registry,
+}
+
+/// Everything at work.
+pub struct Running {
+    collector: collect::Running,
+    collector_addresses: Vec<SocketAddr>,
+    ingest: Ingest,
+    keeper: Keeper,
+    reports: reports::Running,
+    api: JoinHandle<std::io::Result<()>>,
+    api_handle: ServerHandle,
+    api_address: SocketAddr,
+    database: Database,
+    private_postgres: Option<PrivatePostgres>,
+}
+
+impl Server {
+    /// Opens the journal and the sockets for flows. Nothing runs yet.
+    ///
+    /// # Errors
+    /// What the machine does not give: a directory, a lock, a port.
+    pub fn bind(config: Config, clock: SharedClock) -> Result<Self, ServerError> {
+        let data_dir = &config.storage.data_dir;
+        std::fs::create_dir_all(data_dir)
+            .map_err(|source| ServerError::DataDirectory { path: data_dir.display().to_string(), source })?;
+        let mut registry = Registry::default();
+        let (writer, reader) = journal::open(config.journal())?;
+        writer.metrics().register(&mut registry);
+        let metrics = collect::Metrics::default();
+        metrics.register(&mut registry);
+        let collector = Collector::bind(&config.collector, &writer, &clock, &metrics)?;
+        Ok(Self { config, clock, reader, collector, registry })
+    }
+
+    /// Starts everything in order and returns when the database is ready and flows are being stored.
+    ///
+    /// # Errors
+    /// What waiting cannot mend.
+    pub async fn start(self) -> Result<Running, ServerError> {
+        let Self { config, clock, reader, collector, mut registry } = self;
+        let collector_addresses = collector.addresses();
+        let collector = collector.start()?;
+        let (address, private_postgres) = locate_database(&config).await?;
+        let database = Database::new(&address)?;
+        let engine = Engine::new(database.clone(), Arc::clone(&clock), config.query.clone());
+
+        let ingest_metrics = ingest::Metrics::default();
+        ingest_metrics.register(&mut registry);
+        let keep_metrics = keep::Metrics::default();
+        keep_metrics.register(&mut registry);
+        let report_metrics = reports::Metrics::default();
+        report_metrics.register(&mut registry);
+        let api_metrics = api::Metrics::default();
+        api_metrics.register(&mut registry);
+
+        let readiness = api::Readiness::default();
+        let state = api::State {
+            engine: engine.clone(),
+            database: database.clone(),
+            local: config.network.local.clone(),
+            zone: config.network.timezone,
+            clock: Arc::clone(&clock),
+            readiness: readiness.clone(),
+            registry: Arc::new(registry),
+            metrics: api_metrics,
+        };
+        let bound = api::bind(&config.api, state)?;
+        let api_address = bound.address();
+        let api = bound.run();
+        let api_handle = api.handle();
+        let api = tokio::spawn(api);
+
+        database.prepare(|error| tracing::warn!("waiting for the database: {error}")).await?;
+        readiness.set_database(true);
+        let keeper = Keeper::start(config.storage.keep(), database.clone(), Arc::clone(&clock), keep_metrics);
+        let rows = config.storage.flows_days > 0;
+        let told = readiness.clone();
+        let ingest = Ingest::start(
+            config.ingest.clone(),
+            rows,
+            reader,
+            database.clone(),
+            Arc::clone(&clock),
+            ingest_metrics,
+            move |runs| told.set_ingest(runs),
+        )?;
+        let deliverer = Deliverer { mailer: Mailer::new(&config.smtp)? };
+        let scheduler =
+            Scheduler::new(config.definitions()?, database.clone(), engine, deliverer, clock, report_metrics);
+        let reports = scheduler.start().await?;
+        while readiness.missing().is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(Running {
+            collector,
+            collector_addresses,
+            ingest,
+            keeper,
+            reports,
+            api,
+            api_handle,
+            api_address,
+            database,
+            private_postgres,
+        })
+    }
+}
+
+/// The database that is configured, or one of our own, which is started.
+///
+/// # Errors
+/// When the URL's file cannot be read, or no PostgreSQL of our own can be run.
+pub async fn locate_database(config: &Config) -> Result<(Address, Option<PrivatePostgres>), ServerError> {
+    if let Some(url) = config.database.address()? {
+        return Ok((Address::Url(url.reveal().to_owned()), None));
+    }
+    let settings = config.private_postgres();
+    tracing::info!("no [database] url is set: running a PostgreSQL of our own in {}", settings.directory.display());
+    let postgres = tokio::task::spawn_blocking(move || PrivatePostgres::start(&settings))
+        .await
+        .map_err(|_| ServerError::Defect("the launcher of PostgreSQL"))??;
+    let Connection { socket_directory, port, user, database } = postgres.connection().clone();
+    Ok((Address::Socket { directory: socket_directory, port, user, database }, Some(postgres)))
+}
+
+impl Running {
+    /// Where the API listens.
+    pub fn api_address(&self) -> SocketAddr {
+        self.api_address
+    }
+
+    /// Where flows are received.
+    pub fn collector_addresses(&self) -> &[SocketAddr] {
+        &self.collector_addresses
+    }
+
+    /// Returns when a part has ended that should run for ever, with its name.
+    pub async fn failed(&mut self) -> &'static str {
+        let _ = (&mut self.api).await;
+        "the API"
+    }
+
+    /// Stops in order and waits for each part: what was received is stored, or stays in the journal.
+    pub async fn stop(self) {
+        let Self { collector, ingest, keeper, reports, api_handle, database, private_postgres, .. } = self;
+        let stopped = tokio::task::spawn_blocking(move || {
+            collector.stop();
+            ingest.stop(PATIENCE);
+        });
+        if stopped.await.is_err() {
+            tracing::error!("receiving or storing flows ended by a defect");
+        }
+        reports.stop().await;
+        keeper.stop().await;
+        api_handle.stop(true).await;
+        database.close().await;
+        if let Some(postgres) = private_postgres {
+            if tokio::task::spawn_blocking(move || postgres.stop()).await.is_err() {
+                tracing::error!("stopping PostgreSQL ended by a defect");
+            }
+        }
+    }
+}

@@ -1,4 +1,68 @@
-//! To be written.
+//! The command line: one file a subcommand, each with its arguments and what it does.
+//!
+//! Commands print results to standard output and everything else to standard error. The exit code is 0 when the command
+//! did what it was asked, 1 when it could not, 2 when it was asked wrongly.
 
 pub mod check_config;
 pub mod openapi;
+pub mod report;
+pub mod serve;
+pub mod simulate;
+
+use clap::{Parser, Subcommand};
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Flowledger: who used the network, from NetFlow and IPFIX, kept in PostgreSQL.
+#[derive(Debug, Parser)]
+#[command(name = "flowledger", version, about, max_term_width = 110)]
+struct CommandLine {
+    /// The configuration file; without it, `flowledger.toml` in the working directory when there is one.
+    #[arg(long, short, global = true, env = "FLOWLEDGER_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Receive flows, store them, answer questions, send reports: runs until SIGTERM or Ctrl-C.
+    Serve,
+    /// Check the configuration and print what is in effect, secrets masked.
+    CheckConfig,
+    /// Print the OpenAPI description of the HTTP interface.
+    Openapi,
+    /// Make reports.
+    Report(report::Arguments),
+    /// Send made-up flows, reproducibly, for trying out and for measuring.
+    Simulate(simulate::Arguments),
+}
+
+/// Reads the command line, does what it says, and returns the exit code.
+pub fn run() -> ExitCode {
+    let line = CommandLine::parse();
+    match execute(line) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("flowledger: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(line: CommandLine) -> Result<(), Box<dyn Error>> {
+    let config = line.config.as_deref();
+    match line.command {
+        Command::Serve => serve::run(config),
+        Command::CheckConfig => check_config::run(config, environment(), &mut std::io::stdout().lock()),
+        Command::Openapi => Ok(openapi::run()?),
+        Command::Report(arguments) => report::run(&arguments, config),
+        Command::Simulate(arguments) => Ok(simulate::run(&arguments, &mut std::io::stdout().lock()).map(drop)?),
+    }
+}
+
+/// The environment as the configuration reads it. A variable that is not text cannot name a setting.
+fn environment() -> Vec<(String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+}

@@ -3,10 +3,13 @@
 //! It works beside a running server, on the same database, and leaves the schedule alone: the period's own run still comes
 //! when it is due. Only the path goes to standard output, so that scripts can use it.
 
+use super::environment;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::Config;
 use crate::private_postgres::{self, Connection, PrivatePostgres};
-use crate::query::{self, Engine};
+use crate::query::Engine;
+use crate::reports::delivery::Deliverer;
+use crate::reports::delivery::email::Mailer;
 use crate::reports::{self, Period, ReportError, RunOutcome, Scheduler, Span};
 use crate::server;
 use crate::store::{Address, Database};
@@ -60,10 +63,10 @@ impl Run {
 /// # Errors
 /// What is wrong with the arguments, the configuration, the database or the deliveries.
 pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<(), Box<dyn Error>> {
-    crate::telemetry::start();
+    crate::telemetry::start()?;
     let Command::Run(wanted) = &arguments.command;
     let span = wanted.span()?;
-    let config = Config::load(config)?;
+    let config = Config::load(config, environment())?.config;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(make(wanted, span, &config))?;
     writeln!(io::stdout(), "{}", outcome.path.display())?;
@@ -79,11 +82,10 @@ async fn make(wanted: &Run, span: Option<Span>, config: &Config) -> Result<RunOu
     let database = Database::new(&address)?;
     database.prepare(|error| tracing::warn!("waiting for the database: {error}")).await?;
     let clock: SharedClock = Arc::new(SystemClock);
-    let engine =
-        Engine::new(database.clone(), config.query.clone(), Arc::clone(&clock), query::Metrics::default());
+    let engine = Engine::new(database.clone(), Arc::clone(&clock), config.query.clone());
+    let deliverer = Deliverer { mailer: Mailer::new(&config.smtp)? };
     let metrics = reports::Metrics::default();
-    let scheduler =
-        Scheduler::new(config.reports()?, database.clone(), engine, config.deliveries()?, clock, metrics);
+    let scheduler = Scheduler::new(config.definitions()?, database.clone(), engine, deliverer, clock, metrics);
     let outcome = scheduler.run_now(&wanted.name, span, wanted.deliver).await;
     database.close().await;
     if let Some(postgres) = postgres {
@@ -94,9 +96,9 @@ async fn make(wanted: &Run, span: Option<Span>, config: &Config) -> Result<RunOu
 
 /// The database that the server would use: of a running server's own PostgreSQL, its socket.
 async fn locate(config: &Config) -> Result<(Address, Option<PrivatePostgres>), Box<dyn Error>> {
-    if config.database.url()?.is_none()
+    if config.database.address()?.is_none()
         && let Some(Connection { socket_directory, port, user, database }) =
-            private_postgres::find_running(&config.private_postgres_settings())
+            private_postgres::find_running(&config.private_postgres())
     {
         return Ok((Address::Socket { directory: socket_directory, port, user, database }, None));
     }

@@ -1,7 +1,7 @@
 //! The configuration in force, as TOML that can be read again, with the source of every value that is not a default.
 
 use super::Loaded;
-use super::problem::source_of;
+use super::problem::set_by;
 use figment::value::{Dict, Value};
 use std::fmt;
 
@@ -35,7 +35,7 @@ impl Loaded {
             }
             write!(formatter, "{key} = ")?;
             write_value(formatter, value)?;
-            match source_of(&below(path, key), &self.sources) {
+            match set_by(&below(path, key), &self.sources) {
                 Some(source) => writeln!(formatter, "  # {}", source.escape_debug())?,
                 None => writeln!(formatter)?,
             }

@@ -2,7 +2,7 @@
 
 use super::sources::{ENVIRONMENT, variable};
 use figment::Figment;
-use figment::error::Kind;
+use figment::error::{Actual, Kind};
 use figment::value::Value;
 use std::fmt;
 use std::path::PathBuf;
@@ -70,12 +70,24 @@ impl Problem {
     }
 }
 
-/// The file or variable that set `key`, or the list or section that it stands in, if one did.
-pub(super) fn source_of(key: &str, sources: &Figment) -> Option<String> {
+/// The file or variable that set `key` itself, if one did.
+pub(super) fn set_by(key: &str, sources: &Figment) -> Option<String> {
+    let root = sources.find_value("").ok()?;
+    let found = key.split('.').try_fold(&root, |value, part| match value {
+        Value::Dict(_, inner) => inner.get(part),
+        Value::Array(_, items) => items.get(part.parse::<usize>().ok()?),
+        _ => None,
+    })?;
+    let name = &sources.get_metadata(found.tag())?.name;
+    Some(if name == ENVIRONMENT { variable(key) } else { name.to_string() })
+}
+
+/// The file or variable that set `key`, or else the list or section that it stands in.
+fn source_of(key: &str, sources: &Figment) -> Option<String> {
     let mut key = key;
     loop {
-        if let Some(found) = sources.find_metadata(key) {
-            return Some(if found.name == ENVIRONMENT { variable(key) } else { found.name.to_string() });
+        if let Some(source) = set_by(key, sources) {
+            return Some(source);
         }
         key = key.rsplit_once('.')?.0;
     }
@@ -158,7 +170,7 @@ pub(super) fn from_figment(error: figment::Error, sources: &Figment) -> Vec<Prob
             // Told by `take_unknown_keys`, all of them and with the nearest known key.
             Kind::UnknownField(..) => return None,
             Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
-                format!("expected {expected}, found {found}")
+                format!("expected {}, found {}", plainly(&expected), found_as(&found))
             }
             Kind::MissingField(name) => {
                 key = below(&key, &name);
@@ -172,4 +184,30 @@ pub(super) fn from_figment(error: figment::Error, sources: &Figment) -> Vec<Prob
         Some(Problem::new(&key, message, sources))
     };
     error.into_iter().filter_map(describe).collect()
+}
+
+/// What a type of ours is to somebody who writes a configuration.
+fn plainly(expected: &str) -> &str {
+    match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0 on",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "a boolean" => "true or false",
+        "a string" | "path string" => "text",
+        "a sequence" => "a list",
+        other if other.starts_with("struct ") => "a section with keys",
+        other => other,
+    }
+}
+
+fn found_as(found: &Actual) -> String {
+    match found {
+        Actual::Unsigned(number) => number.to_string(),
+        Actual::Signed(number) => number.to_string(),
+        Actual::Float(number) => number.to_string(),
+        Actual::Bool(flag) => flag.to_string(),
+        Actual::Str(text) => format!("the text {text:?}"),
+        Actual::Seq => "a list".to_owned(),
+        Actual::Map => "a section".to_owned(),
+        other => other.to_string(),
+    }
 }

@@ -31,9 +31,10 @@ impl<P: Provider> Provider for Named<P> {
 /// The name under which the environment's values are kept.
 pub(super) const ENVIRONMENT: &str = "environment";
 
-/// The variable that sets `key`.
+/// The variable that sets `key`; for an item of a list, the variable that sets the list.
 pub(super) fn variable(key: &str) -> String {
-    format!("{PREFIX}{}", key.replace('.', "__").to_ascii_uppercase())
+    let parts = key.split('.').take_while(|part| part.parse::<usize>().is_err());
+    format!("{PREFIX}{}", parts.collect::<Vec<_>>().join("__").to_ascii_uppercase())
 }
 
 /// The variables of the configuration.

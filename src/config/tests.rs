@@ -18,7 +18,11 @@ fn nothing_configured_is_the_defaults() {
     assert_eq!(values(&loaded.config), values(&Config::default()));
     let local: Vec<_> = loaded.config.network.local.iter().map(ToString::to_string).collect();
     assert_eq!(local, ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7", "fe80::/10"]);
-    assert_eq!(loaded.config.storage.place(Path::new("journal")), Path::new("flowledger-data/journal"));
+    assert_eq!(loaded.config.journal().directory, Path::new("flowledger-data/journal"));
+    assert_eq!(loaded.config.private_postgres().directory, Path::new("flowledger-data/postgres"));
+    let definitions = loaded.config.definitions().unwrap();
+    assert_eq!(definitions[0].name, "weekly-top-downloaders");
+    assert_eq!(definitions[0].directory, Path::new("flowledger-data/reports"));
     assert_eq!(loaded.config.storage.place(Path::new("/srv/journal")), Path::new("/srv/journal"));
 }
 
@@ -32,6 +36,9 @@ fn variables_override_the_file_with_the_type_of_their_key() {
         ("FLOWLEDGER__NETWORK__TIMEZONE", "Europe/Berlin"),
         ("FLOWLEDGER__DATABASE__URL", "postgres://flow:1234@db:5432/flows"),
         ("FLOWLEDGER__DATABASE__URL_FILE", ""),
+        ("FLOWLEDGER__DATABASE__MEMORY_MIB", "512"),
+        ("FLOWLEDGER__SMTP__PASSWORD", "0042"),
+        ("FLOWLEDGER__REPORT", "[{name=\"daily\",period=\"previous day\"}]"),
     ];
     let loaded = load(text, &variables).unwrap();
     let config = &loaded.config;
@@ -40,6 +47,9 @@ fn variables_override_the_file_with_the_type_of_their_key() {
     assert_eq!(config.network.timezone, Tz::Europe__Berlin);
     assert_eq!(config.network.local.len(), 2);
     assert_eq!(config.database.address().unwrap().unwrap().reveal(), "postgres://flow:1234@db:5432/flows");
+    assert_eq!(config.database.memory_mib, Some(512));
+    assert_eq!(config.smtp.password, email::Secret::from("0042"));
+    assert_eq!((config.report.len(), config.report[0].name.as_str()), (1, "daily"));
     let list = load(text, &[("FLOWLEDGER__NETWORK__LOCAL", "[\"172.16.0.0/12\"]")]).unwrap();
     assert_eq!(list.config.network.local[0].to_string(), "172.16.0.0/12");
 }
@@ -67,12 +77,12 @@ fn every_problem_names_its_key_its_source_and_what_would_be_right() {
         (
             "[storage]\nflows_days = \"seven\"\n",
             &[],
-            "storage.flows_days: expected u32, found string \"seven\" (set by flowledger.toml)",
+            "storage.flows_days: expected a whole number from 0 on, found the text \"seven\" (set by flowledger.toml)",
         ),
         (
             "[storage]\nflows_days = 7\n",
             &[("FLOWLEDGER__STORAGE__FLOWS_DAYS", "a week")],
-            "storage.flows_days: expected u32, found string \"a week\" (set by FLOWLEDGER__STORAGE__FLOWS_DAYS)",
+            "storage.flows_days: expected a whole number from 0 on, found the text \"a week\" (set by FLOWLEDGER__STORAGE__FLOWS_DAYS)",
         ),
         (
             "[network]\ntimezone = \"Europe/Berln\"\nlocale = []\n",
@@ -92,7 +102,38 @@ fn every_problem_names_its_key_its_source_and_what_would_be_right() {
              storage.flows_days: must be 0 to 36500 days (set by flowledger.toml)\n\
              storage.segments_days: must be 1 to 36500 days (set by flowledger.toml)",
         ),
-        ("storage = 5\n", &[], "storage: expected struct Storage, found unsigned int `5` (set by flowledger.toml)"),
+        (
+            "[journal]\nmax_bytes = 5\n[[report]]\nname = \"a\"\n[[report]]\nname = \"b\"\nlimit = 0\n",
+            &[],
+            "journal: journal settings: max_bytes is 5, but must be at least twice segment_bytes \
+             (67108864) and at most 2^50; change it in the section [journal] of the configuration (set by flowledger.toml)\n\
+             report.1.limit: 0 is not within 1 to 10000 (in report `b`) (set by flowledger.toml)",
+        ),
+        (
+            "[[report]]\nname = \"a\"\nlimits = 5\nfilter = \"dst port\"\n",
+            &[],
+            "report.0.limits: there is no such setting; did you mean report.limit? (set by flowledger.toml)\n\
+             report.0.filter: byte 8 of the filter: expected a number from 0 to 65535, found the end in \"dst port\" \
+             (in report `a`) (set by flowledger.toml)",
+        ),
+        ("[[report]]\nlimit = 5\n", &[], "report.0.name: is missing (set by flowledger.toml)"),
+        (
+            "",
+            &[("FLOWLEDGER__NETWORK__LOCAL", "10.0.0.0/8,here")],
+            "network.local.1: invalid address: here (set by FLOWLEDGER__NETWORK__LOCAL)",
+        ),
+        (
+            "[storage]\ndata_dir = 5\n",
+            &[("FLOWLEDGER__STORAGE__FLOWS_DAYS", "-1")],
+            "storage.data_dir: expected text, found 5 (set by flowledger.toml)",
+        ),
+        (
+            "",
+            &[("FLOWLEDGER__STORAGE__FLOWS_DAYS", "-1")],
+            "storage.flows_days: expected a whole number from 0 on, found -1 (set by FLOWLEDGER__STORAGE__FLOWS_DAYS)",
+        ),
+        ("[network]\nlocal = 5\n", &[], "network.local: expected a list, found 5 (set by flowledger.toml)"),
+        ("storage = 5\n", &[], "storage: expected a section with keys, found 5 (set by flowledger.toml)"),
     ] {
         let error = load(text, variables).expect_err(text).to_string();
         assert_eq!(error, expected, "{text}");
@@ -124,7 +165,8 @@ fn a_named_file_must_exist_and_secrets_come_from_files() {
 
 #[test]
 fn what_is_printed_reads_again_names_sources_and_hides_passwords() {
-    let text = "[storage]\nflows_days = 3\n[network]\ntimezone = \"Asia/Kathmandu\"\n";
+    let text = "[storage]\nflows_days = 3\n[network]\ntimezone = \"Asia/Kathmandu\"\n\
+                [[report]]\nname = \"one\"\n[[report]]\nname = \"two\"\nlimit = 7\n";
     let loaded = load(text, &[("FLOWLEDGER__STORAGE__DATA_DIR", "/srv/\"flow\"")]).unwrap();
     let printed = loaded.to_string();
     for line in [
@@ -133,10 +175,15 @@ fn what_is_printed_reads_again_names_sources_and_hides_passwords() {
         "segments_days = 90",
         "data_dir = \"/srv/\\\"flow\\\"\"  # FLOWLEDGER__STORAGE__DATA_DIR",
         "timezone = \"Asia/Kathmandu\"  # flowledger.toml",
+        "[[report]]",
+        "name = \"two\"  # flowledger.toml",
+        "limit = 7  # flowledger.toml",
     ] {
         assert!(printed.lines().any(|printed| printed == line), "{line} in\n{printed}");
     }
     assert_eq!(values(&load(&printed, &[]).unwrap().config), values(&loaded.config), "{printed}");
+    let loaded = load("", &[("FLOWLEDGER__SMTP__PASSWORD", "hunter2")]).unwrap();
+    assert!(loaded.to_string().contains("password = \"***\"") && !format!("{loaded} {loaded:?}").contains("hunter2"));
     for (url, masked) in [
         ("postgres://flow:secret@db/flows", "postgres://flow:***@db/flows"),
         ("postgres://flow:s@cr:et@db/flows?a=1&password=secret", "postgres://flow:***@db/flows?a=1&password=***"),

@@ -24,7 +24,7 @@ use crate::metrics::{Counter, EncodeLabelSet, Family, Gauge, Registry};
 use crate::store::Database;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -116,10 +116,9 @@ struct Shared {
     /// Set to end without storing what is left, because the database is away.
     abandon: AtomicBool,
     /// The position up to which everything is stored.
-    stored: std::sync::atomic::AtomicU64,
-    /// Everything received before this moment is stored.
-    complete_until: AtomicI64,
-    running: AtomicBool,
+    stored: AtomicU64,
+    /// Told whenever the pipeline begins or ceases to work.
+    tell: Box<dyn Fn(bool) + Send + Sync>,
 }
 
 /// The running pipeline.
@@ -129,7 +128,8 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// Starts the pipeline from what the database holds. `rows` tells whether flows are also stored as rows.
+    /// Starts the pipeline from what the database holds. `rows` tells whether flows are also stored as rows; `tell` is
+    /// called with true when the pipeline has loaded its state and is at work, and with false when it must begin anew.
     ///
     /// # Errors
     /// When no thread can be started.
@@ -140,6 +140,7 @@ impl Ingest {
         database: Database,
         clock: SharedClock,
         metrics: Metrics,
+        tell: impl Fn(bool) + Send + Sync + 'static,
     ) -> Result<Self, IngestError> {
         let shared = Arc::new(Shared {
             settings,
@@ -150,9 +151,8 @@ impl Ingest {
             rows,
             stopping: AtomicBool::new(false),
             abandon: AtomicBool::new(false),
-            stored: std::sync::atomic::AtomicU64::new(0),
-            complete_until: AtomicI64::new(i64::MIN),
-            running: AtomicBool::new(false),
+            stored: AtomicU64::new(0),
+            tell: Box::new(tell),
         });
         let own = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
@@ -160,25 +160,6 @@ impl Ingest {
             .spawn(move || pipeline::run(&own, reader))
             .map_err(IngestError::Thread)?;
         Ok(Self { shared, thread })
-    }
-
-    /// Whether the pipeline has loaded its state and is at work.
-    pub fn is_running(&self) -> bool {
-        self.shared.running.load(Ordering::Acquire)
-    }
-
-    /// A view for others of whether the pipeline is at work.
-    pub fn watch(&self) -> impl Fn() -> bool + Send + Sync + 'static {
-        let shared = Arc::clone(&self.shared);
-        move || shared.running.load(Ordering::Acquire)
-    }
-
-    /// Everything received before this moment is stored; `None` until the first commit.
-    pub fn complete_until(&self) -> Option<Timestamp> {
-        match self.shared.complete_until.load(Ordering::Acquire) {
-            i64::MIN => None,
-            micros => Some(Timestamp::from_micros(micros)),
-        }
     }
 
     /// Stores what the journal holds and ends. When that takes longer than `patience`, because the database is away, what
@@ -208,7 +189,6 @@ impl Shared {
     }
 
     fn completed(&self, until: Timestamp) {
-        self.complete_until.store(until.micros(), Ordering::Release);
         self.metrics.complete_until.set(until.micros() / crate::clock::SECOND);
     }
 }

@@ -39,7 +39,7 @@ const EXPORTER_LIMIT: &str = "exporter_limit";
 pub(super) fn run(shared: &Shared, mut reader: Reader) {
     loop {
         let ended = live(shared, &mut reader);
-        shared.running.store(false, Ordering::Release);
+        (shared.tell)(false);
         match ended {
             Ok(()) => return,
             Err(IngestError::Abandoned) => {
@@ -84,7 +84,7 @@ fn live(shared: &Shared, reader: &mut Reader) -> Result<(), IngestError> {
     );
     let exporters = Exporters::load(shared)?;
     shared.stored.store(start, Ordering::Release);
-    shared.running.store(true, Ordering::Release);
+    (shared.tell)(true);
 
     let (empty_in, empty_out) = sync_channel(BATCHES);
     for _ in 0..BATCHES {
@@ -209,8 +209,8 @@ impl Stage<'_> {
                 self.reader.release(Position::new(stored))?;
                 released = stored;
             }
-            let end = self.reader.end().get();
-            self.shared.metrics.backlog.set(i64::try_from(end.saturating_sub(stored)).unwrap_or(i64::MAX));
+            let backlog = self.reader.backlog(Position::new(stored));
+            self.shared.metrics.backlog.set(i64::try_from(backlog).unwrap_or(i64::MAX));
             if caught_up && piece.is_none() {
                 if stopping {
                     return Ok(());

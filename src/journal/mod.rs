@@ -116,7 +116,11 @@ impl Default for Settings {
 }
 
 impl Settings {
-    fn check(&self) -> Result<(), JournalError> {
+    /// Whether the numbers are within their ranges. [`open`] asks too.
+    ///
+    /// # Errors
+    /// [`JournalError::Settings`] for the first one that is not.
+    pub fn check(&self) -> Result<(), JournalError> {
         let refuse = |what: String| Err(JournalError::Settings { what });
         if self.segment_bytes < 4 << 10 {
             return refuse(format!("segment_bytes is {}, but must be at least 4096", self.segment_bytes));

@@ -106,6 +106,13 @@ impl Reader {
         Position(lock(&self.shared.index).end)
     }
 
+    /// Bytes of records that lie after `position`, not counting gaps.
+    pub fn backlog(&self, position: Position) -> u64 {
+        let index = lock(&self.shared.index);
+        let beyond = |segment: &Arc<Segment>| segment.written().saturating_sub(segment.start.max(position.get()));
+        index.segments.iter().map(beyond).fold(0, u64::saturating_add)
+    }
+
     /// Reads on from `position`, which stood beside a record, or from the first record after it. A position beyond the end,
     /// as after the directory was restored from a backup, moves the end there, so that new records count as new.
     ///

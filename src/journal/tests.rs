@@ -218,6 +218,9 @@ fn reopening_leaves_a_gap_that_the_reader_walks_over() {
     let (writer, mut reader) = open(settings.clone()).unwrap();
     assert_eq!(reader.id(), id);
     assert_eq!(reader.end().get(), committed.get() + settings.gap());
+    assert_eq!(reader.backlog(committed), 0, "a gap is no backlog");
+    assert_eq!(reader.backlog(Position::default()), committed.get());
+    assert_eq!(reader.backlog(first[4].0), committed.get() - first[4].0.get());
     reader.seek(committed).unwrap();
     assert!(read_all(&mut reader).is_empty());
     append_numbered(&writer, 10..20);

@@ -2,6 +2,7 @@
 //! sleeps, dies or runs beside.
 
 use crate::support::postgres::TestDatabase;
+use crate::support::server::TestServer;
 use chrono::DateTime;
 use flowledger::clock::{ManualClock, Timestamp};
 use flowledger::flow::segment::Totals;
@@ -286,6 +287,27 @@ async fn a_started_scheduler_runs_what_it_slept_through_and_stops_when_asked() {
     }
     running.stop().await;
     assert_eq!(house.files(), ["weekly_2026-W47.csv"]);
+}
+
+#[test]
+fn the_command_works_beside_a_server_that_runs_its_own_postgresql() {
+    let server = TestServer::with_private_postgres(&[]);
+    let run = |arguments: &[&str]| server.command(&[&["report", "run"], arguments].concat());
+    let output = run(&["weekly-top-downloaders", "--week", "2026-W43"]);
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let path = server.folder().join(told.trim_end());
+    assert!(path.ends_with("reports/weekly-top-downloaders_2026-W43.csv"), "{told}");
+    let csv = fs::read_to_string(path).unwrap();
+    assert_eq!(csv, "rank,dst_ip,bytes,packets,flows,first_seen,last_seen,share\n");
+    for (arguments, problem) in [
+        (["monthly", "--week", "2026-W43"], "the configured ones are: weekly-top-downloaders"),
+        (["weekly-top-downloaders", "--week", "43"], "write it like 2026-W47"),
+    ] {
+        let output = run(&arguments);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && error.contains(problem), "{error}");
+    }
 }
 
 /// aiosmtpd, the real mail server, with a mailbox in `directory`.

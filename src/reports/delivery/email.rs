@@ -77,8 +77,6 @@ impl Serialize for Secret {
 }
 
 impl<'de> Deserialize<'de> for Secret {
-    /// Takes text only. An environment variable of digits arrives as a number whose zeros in front are gone, so it is
-    /// refused rather than guessed.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer).map(Self)
     }

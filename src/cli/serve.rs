@@ -1,0 +1,67 @@
+//! `flowledger serve`: starts the server, says where it listens and what to configure on a router, and waits to be stopped.
+
+use crate::clock::SystemClock;
+use super::environment;
+use crate::config::Config;
+use crate::server::{Running, Server};
+use std::path::Path;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Serves until SIGTERM, SIGINT or a failure that waiting cannot mend.
+///
+/// # Errors
+/// What is wrong with the configuration or the machine.
+pub fn run(config: Option<&Path>) -> Result<(), Box<dyn std::error::Error>> {
+    crate::telemetry::start()?;
+    let config = Config::load(config, environment())?.config;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let stop = async {
+            tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            }
+        };
+        tokio::pin!(stop);
+        let server = Server::bind(config, Arc::new(SystemClock))?;
+        let mut running = tokio::select! {
+            started = server.start() => started?,
+            name = &mut stop => {
+                tracing::info!("{name} before the server was ready");
+                return Ok(());
+            }
+        };
+        greet(&running);
+        let failed = tokio::select! {
+            name = stop => {
+                tracing::info!("{name}: storing what was received, then stopping");
+                None
+            }
+            part = running.failed() => {
+                tracing::error!("{part} has ended: stopping");
+                Some(part)
+            }
+        };
+        running.stop().await;
+        tracing::info!("stopped");
+        failed.map_or(Ok(()), |part| Err(format!("{part} ended although nobody stopped it").into()))
+    })
+}
+
+/// Says in the log what a newcomer needs next.
+fn greet(running: &Running) {
+    let api = running.api_address();
+    tracing::info!("ready: API http://{api}/api/v1/top, explore it at http://{api}/docs");
+    for address in running.collector_addresses() {
+        let (ip, port) = (address.ip(), address.port());
+        let target = if ip.is_unspecified() { "<address of this machine>".to_owned() } else { ip.to_string() };
+        tracing::info!("collecting NetFlow v5, v9 and IPFIX on udp://{address}");
+        tracing::info!("  Cisco:    flow exporter FLOWLEDGER / destination {target} / transport udp {port}");
+        tracing::info!("  MikroTik: /ip traffic-flow target add dst-address={target} port={port} version=9");
+        tracing::info!("  Linux:    softflowd -i eth0 -v 9 -n {target}:{port}");
+        tracing::info!("  try out:  flowledger simulate --to 127.0.0.1:{port}");
+    }
+}

@@ -1,0 +1,59 @@
+//! What can go wrong before datagrams are received, told to the person who runs the collector.
+
+use std::io;
+use std::net::SocketAddr;
+
+/// Why the collector cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    /// No listener, or too many.
+    #[error("[collector] listen has {count} entries, but must have 1 to 65535, such as \"udp://0.0.0.0:2055\"")]
+    Listeners {
+        /// How many there are.
+        count: usize,
+    },
+    /// A listener's address cannot be read.
+    #[error(
+        "[collector] listen: \"{listen}\" {problem}; write udp://ADDRESS:PORT, such as udp://0.0.0.0:2055 or udp://[::]:2055"
+    )]
+    Address {
+        /// The address as configured.
+        listen: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The socket cannot be bound or set up.
+    #[error("[collector] cannot listen on udp://{address}: {source}; {hint}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The operating system's answer.
+        source: io::Error,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// A thread cannot be started.
+    #[error("[collector] cannot start a receiving thread: {source}; check the limits on processes and memory")]
+    Thread {
+        /// The operating system's answer.
+        source: io::Error,
+    },
+}
+
+impl CollectError {
+    pub(super) fn bind(address: SocketAddr) -> impl Fn(io::Error) -> Self {
+        move |source| {
+            let hint = match source.kind() {
+                io::ErrorKind::AddrInUse => {
+                    "another program, perhaps another collector, has this port: stop it or choose another port"
+                }
+                io::ErrorKind::AddrNotAvailable => {
+                    "this machine does not have that address: choose one that `ip address` shows"
+                }
+                io::ErrorKind::PermissionDenied => "ports below 1024 need root or the capability CAP_NET_BIND_SERVICE",
+                _ => "check the address and that the kernel supports it",
+            };
+            Self::Bind { address, source, hint }
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! On loopback: what was sent is in the journal, byte for byte, or counted.
+
+use super::*;
+use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::journal::{self, Chunk, DropCause, Reader, Record};
+use std::net::{IpAddr, UdpSocket};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+struct Rig {
+    _directory: TempDir,
+    reader: Reader,
+    addresses: Vec<SocketAddr>,
+    metrics: Metrics,
+    running: Option<Running>,
+}
+
+#[derive(Default)]
+struct Seen {
+    datagrams: Vec<(Timestamp, SocketAddr, u16, Vec<u8>)>,
+    kernel_drops: u64,
+}
+
+impl Rig {
+    fn new(listen: &[&str], receive_buffer_bytes: usize) -> Self {
+        let directory = TempDir::new().unwrap();
+        let settings = journal::Settings { directory: directory.path().into(), ..journal::Settings::default() };
+        let (writer, reader) = journal::open(settings).unwrap();
+        let metrics = Metrics::default();
+        let clock: SharedClock = Arc::new(SystemClock);
+        let settings = Settings { listen: listen.iter().map(|&each| each.into()).collect(), receive_buffer_bytes };
+        let collector = Collector::bind(&settings, &writer, &clock, &metrics).unwrap();
+        let addresses = collector.addresses();
+        let running = Some(collector.start().unwrap());
+        Self { _directory: directory, reader, addresses, metrics, running }
+    }
+
+    fn label(&self, listener: usize) -> ListenerLabel {
+        ListenerLabel { listener: format!("udp://{}", self.addresses[listener]) }
+    }
+
+    /// Reads until `count` datagrams are there or counted.
+    fn read(&mut self, count: usize) -> Seen {
+        let mut seen = Seen::default();
+        let mut chunk = Chunk::default();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while seen.datagrams.len() + (seen.kernel_drops as usize) < count {
+            assert!(Instant::now() < deadline, "{} and {} of {count}", seen.datagrams.len(), seen.kernel_drops);
+            self.reader.read(&mut chunk, Duration::from_millis(100)).unwrap();
+            for (_, record) in chunk.iter() {
+                match record {
+                    Record::Datagram(each) => {
+                        seen.datagrams.push((each.received, each.source, each.listener, each.payload.to_vec()));
+                    }
+                    Record::Dropped(dropped) => {
+                        assert_eq!((dropped.cause, dropped.exporter), (DropCause::Kernel, None));
+                        seen.kernel_drops += dropped.count;
+                    }
+                }
+            }
+        }
+        seen
+    }
+}
+
+fn payload(length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at * 31 + length) as u8).collect()
+}
+
+#[test]
+fn datagrams_of_every_size_arrive_byte_for_byte_by_both_families() {
+    let mut rig = Rig::new(&["udp://127.0.0.1:0", "udp://[::1]:0"], 8 << 20);
+    assert!(rig.addresses.iter().all(|address| address.port() != 0));
+    let before = SystemClock.now();
+    for (listener, local) in [(0_u16, "127.0.0.1:0"), (1, "[::1]:0")] {
+        let sender = UdpSocket::bind(local).unwrap();
+        let lengths: Vec<usize> = (0..80).chain([1_472, 1_473, 9_001, 65_000, 65_507]).collect();
+        for length in &lengths {
+            sender.send_to(&payload(*length), rig.addresses[usize::from(listener)]).unwrap();
+        }
+        let seen = rig.read(lengths.len());
+        assert_eq!(seen.kernel_drops, 0);
+        for (length, (received, source, number, bytes)) in lengths.iter().zip(seen.datagrams) {
+            assert_eq!(bytes, payload(*length));
+            assert_eq!((source, number), (sender.local_addr().unwrap(), listener));
+            assert!((before..=SystemClock.now()).contains(&received));
+        }
+        let label = rig.label(usize::from(listener));
+        assert_eq!(rig.metrics.datagrams.get_or_create(&label).get(), lengths.len() as u64);
+        assert_eq!(rig.metrics.bytes.get_or_create(&label).get(), lengths.iter().sum::<usize>() as u64);
+    }
+}
+
+#[test]
+fn an_ipv6_listener_takes_ipv4_and_tells_it_as_such() {
+    for listen in ["udp://[::]:0", "udp://:0"] {
+        let mut rig = Rig::new(&[listen], 1 << 20);
+        let port = rig.addresses[0].port();
+        for host in ["127.0.0.1", "::1"] {
+            let host: IpAddr = host.parse().unwrap();
+            let sender = UdpSocket::bind((host, 0)).unwrap();
+            sender.send_to(b"flow", (host, port)).unwrap();
+            assert_eq!(rig.read(1).datagrams[0].1, sender.local_addr().unwrap());
+        }
+    }
+}
+
+#[test]
+fn what_a_tiny_buffer_drops_is_counted_to_the_unit_even_when_nothing_follows() {
+    let mut rig = Rig::new(&["udp://127.0.0.1:0"], 1);
+    let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut drops = 0;
+    for round in 0..3 {
+        let sent = 5_000;
+        for number in 0..sent {
+            sender.send_to(&payload(100 + (number + round) % 200), rig.addresses[0]).unwrap();
+        }
+        let seen = rig.read(sent);
+        assert_eq!(seen.datagrams.len() + seen.kernel_drops as usize, sent);
+        drops += seen.kernel_drops;
+    }
+    assert!(drops > 0, "the buffer was not small enough for this test");
+    rig.running.take().unwrap().stop();
+    assert_eq!(rig.metrics.kernel_drops.get_or_create(&rig.label(0)).get(), drops);
+    let mut chunk = Chunk::default();
+    assert_eq!(rig.reader.read(&mut chunk, Duration::ZERO).unwrap(), 0, "nothing is counted twice");
+}
+
+#[test]
+fn what_has_arrived_before_a_stop_is_appended() {
+    for _ in 0..5 {
+        let mut rig = Rig::new(&["udp://127.0.0.1:0"], 8 << 20);
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for length in 0..1_000 {
+            sender.send_to(&payload(length), rig.addresses[0]).unwrap();
+        }
+        rig.running.take().unwrap().stop();
+        assert_eq!(rig.read(1_000).datagrams.len(), 1_000);
+    }
+}
+
+#[test]
+fn a_port_in_use_and_an_empty_list_are_refused_with_advice() {
+    let directory = TempDir::new().unwrap();
+    let settings = journal::Settings { directory: directory.path().into(), ..journal::Settings::default() };
+    let (writer, _reader) = journal::open(settings).unwrap();
+    let clock: SharedClock = Arc::new(SystemClock);
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let bind = |listen: Vec<String>| {
+        let settings = Settings { listen, ..Settings::default() };
+        Collector::bind(&settings, &writer, &clock, &Metrics::default()).unwrap_err().to_string()
+    };
+    let message = bind(vec![format!("udp://{}", taken.local_addr().unwrap())]);
+    assert!(message.contains("another program"), "{message}");
+    assert!(bind(vec![]).contains("0 entries"));
+    assert!(bind(vec!["udp://192.0.2.77:0".into()]).contains("ip address"));
+}
+
+#[test]
+fn metrics_show_under_the_listener() {
+    let rig = Rig::new(&["udp://127.0.0.1:0"], 64 << 10);
+    let mut registry = Registry::default();
+    rig.metrics.register(&mut registry);
+    let text = registry.encode();
+    let label = rig.label(0).listener;
+    assert!(text.contains(&format!("flowledger_collector_datagrams_total{{listener=\"{label}\"}} 0")), "{text}");
+    assert!(
+        text.contains(&format!("flowledger_collector_receive_buffer_bytes{{listener=\"{label}\"}} 65536")),
+        "{text}"
+    );
+}

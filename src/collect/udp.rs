@@ -1,0 +1,174 @@
+//! One UDP listener: a loop that carries datagrams from its socket to the journal.
+
+use super::socket::{self, BATCH, Batch, Bound};
+use super::{ListenerLabel, Metrics};
+use crate::clock::SharedClock;
+use crate::journal::{Datagram, DropCause, Dropped, Record, Writer};
+use crate::metrics::Counter;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// When less than half a batch had arrived, more are let arrive this long: a wake-up and a write for every single datagram
+/// would cost more than the datagram.
+const GATHER: Duration = Duration::from_millis(1);
+
+/// The receive buffer from which on there is room to let datagrams gather: some 3 Gbit/s for [`GATHER`], many times over.
+const GATHER_BUFFER_BYTES: usize = 4 << 20;
+
+/// How long what has arrived is still taken after a stop.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// A bound socket and where its datagrams go.
+pub(super) struct Listener {
+    number: u16,
+    bound: Bound,
+    journal: Writer,
+    clock: SharedClock,
+    drop_counter: DropCounter,
+    datagrams: Counter<u64>,
+    bytes: Counter<u64>,
+    kernel_drops: Counter<u64>,
+    receive_errors: Counter<u64>,
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Listener")
+            .field("number", &self.number)
+            .field("bound", &self.bound)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Listener {
+    pub(super) fn new(number: u16, bound: Bound, journal: Writer, clock: SharedClock, metrics: &Metrics) -> Self {
+        let label = ListenerLabel { listener: format!("udp://{}", bound.address) };
+        let granted = i64::try_from(bound.receive_buffer_bytes).unwrap_or(i64::MAX);
+        metrics.receive_buffer_bytes.get_or_create(&label).set(granted);
+        Self {
+            number,
+            bound,
+            journal,
+            clock,
+            drop_counter: DropCounter::default(),
+            datagrams: metrics.datagrams.get_or_create(&label).clone(),
+            bytes: metrics.bytes.get_or_create(&label).clone(),
+            kernel_drops: metrics.kernel_drops.get_or_create(&label).clone(),
+            receive_errors: metrics.receive_errors.get_or_create(&label).clone(),
+        }
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.bound.address
+    }
+
+    /// Receives until `stop` is set, then takes what has arrived by then.
+    pub(super) fn run(&mut self, stop: &AtomicBool) {
+        if !socket::hurry_this_thread() {
+            tracing::info!("udp://{} runs at normal priority; CAP_SYS_NICE would put it first", self.bound.address);
+        }
+        let mut batch = Batch::new();
+        while !stop.load(Ordering::Acquire) {
+            match batch.receive(&self.bound.socket, true) {
+                Ok(received) => {
+                    self.append(&batch);
+                    if received < BATCH / 2 && self.bound.receive_buffer_bytes >= GATHER_BUFFER_BYTES {
+                        thread::sleep(GATHER);
+                    }
+                }
+                Err(error) => self.nothing_received(&error),
+            }
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < FAREWELL && batch.receive(&self.bound.socket, false).is_ok() {
+            self.append(&batch);
+        }
+        self.tell_drops_now();
+    }
+
+    /// Appends a batch, and what the kernel dropped before its last datagram.
+    fn append(&mut self, batch: &Batch) {
+        let received = self.clock.now();
+        let listener = self.number;
+        let mut records = Vec::with_capacity(BATCH.saturating_add(1));
+        records.extend(
+            batch
+                .datagrams()
+                .map(|(source, payload)| Record::Datagram(Datagram { received, source, listener, payload })),
+        );
+        self.datagrams.inc_by(records.len() as u64);
+        self.bytes.inc_by(batch.datagrams().map(|(_, payload)| payload.len() as u64).sum());
+        records.extend(batch.drops().and_then(|counter| self.drops_up_to(counter)));
+        self.hand_over(&records);
+    }
+
+    /// A receive call brought nothing: time to look at the drop counter, which otherwise comes with a later datagram.
+    fn nothing_received(&mut self, error: &io::Error) {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => self.tell_drops_now(),
+            io::ErrorKind::Interrupted => {}
+            _ => {
+                self.receive_errors.inc();
+                tracing::error!("udp://{} cannot receive: {error}; it is tried again", self.bound.address);
+                thread::sleep(socket::PATIENCE);
+            }
+        }
+    }
+
+    fn tell_drops_now(&mut self) {
+        let counter = socket::drops(&self.bound.socket).ok();
+        if let Some(record) = counter.and_then(|counter| self.drops_up_to(counter)) {
+            self.hand_over(&[record]);
+        }
+    }
+
+    /// The record of what the kernel dropped since the last one.
+    fn drops_up_to(&mut self, counter: u32) -> Option<Record<'static>> {
+        let count = u64::from(self.drop_counter.advance(counter)?);
+        self.kernel_drops.inc_by(count);
+        let (received, listener) = (self.clock.now(), self.number);
+        Some(Record::Dropped(Dropped { received, listener, cause: DropCause::Kernel, exporter: None, count }))
+    }
+
+    fn hand_over(&self, records: &[Record<'_>]) {
+        if let Err(error) = self.journal.append(records) {
+            self.receive_errors.inc();
+            tracing::error!("udp://{}: a batch is lost: {error}", self.bound.address);
+        }
+    }
+}
+
+/// The kernel's drop counter of one socket, which runs on modulo 2^32, as last told.
+#[derive(Debug, Default)]
+struct DropCounter(u32);
+
+impl DropCounter {
+    /// How many were dropped since the last time, if any. A datagram brings the counter of the moment when it was queued,
+    /// which may be older than what was told already; that is not a drop.
+    fn advance(&mut self, counter: u32) -> Option<u32> {
+        let ahead = counter.wrapping_sub(self.0);
+        if ahead == 0 || ahead > u32::MAX / 2 {
+            return None;
+        }
+        self.0 = counter;
+        Some(ahead)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_drop_counter_tells_each_drop_once_across_its_wrap() {
+        let mut counter = DropCounter(u32::MAX - 2);
+        let told: Vec<Option<u32>> =
+            [u32::MAX - 2, u32::MAX, u32::MAX - 1, 4, 4, 1, 5].map(|at| counter.advance(at)).into();
+        assert_eq!(told, [None, Some(2), None, Some(5), None, None, Some(1)]);
+    }
+}
