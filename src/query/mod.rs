@@ -12,7 +12,9 @@ mod host;
 mod numbering;
 mod plan;
 mod rank;
+mod rows;
 pub mod scan;
+mod table;
 #[cfg(test)]
 mod tests;
 pub mod window;
