@@ -64,5 +64,7 @@ fn execute(line: CommandLine) -> Result<(), Box<dyn Error>> {
 
 /// The environment as the configuration reads it. A variable that is not text cannot name a setting.
 fn environment() -> Vec<(String, String)> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
