@@ -3,7 +3,13 @@
 //! One core, 20 fields of realistic flows. `encode` is what ingest and keep do, `decode/all` what an export of flows
 //! needs, `decode/top` what the largest downloaders need. Bytes a flow are printed first.
 
-#![allow(clippy::expect_used, reason = "a benchmark stops at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a benchmark may stop at the first surprise"
+)]
 
 mod realistic;
 

@@ -3,6 +3,14 @@
 //! Each iteration decodes a burst of datagrams with ascending sequence numbers into one batch that is cleared and used
 //! again, as the ingest pipeline does.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a benchmark may stop at the first surprise"
+)]
+
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use flowledger::clock::Timestamp;
 use flowledger::flow::batch::FlowBatch;

@@ -1,6 +1,14 @@
 //! What a datagram costs on its way through the journal: appending and reading batches of 64 datagrams of 1,400 bytes.
 #![allow(clippy::expect_used, missing_docs, reason = "a benchmark may stop at the first surprise")]
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a benchmark may stop at the first surprise"
+)]
+
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use flowledger::clock::Timestamp;
 use flowledger::journal::{self, Chunk, Datagram, Reader, Record, Settings, Writer};

@@ -1,7 +1,14 @@
 //! How fast segments are scanned for the largest groups, from encoded blocks in memory, on one core.
 //!
 //! `dst_ip` is the main question: the local hosts that downloaded most. `src_ip` has a million remote hosts to count.
-#![allow(clippy::expect_used, reason = "a benchmark stops at the first surprise")]
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a benchmark may stop at the first surprise"
+)]
 
 mod realistic;
 

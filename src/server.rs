@@ -229,10 +229,10 @@ impl Running {
         keeper.stop().await;
         api_handle.stop(true).await;
         database.close().await;
-        if let Some(postgres) = private_postgres {
-            if tokio::task::spawn_blocking(move || postgres.stop()).await.is_err() {
-                tracing::error!("stopping PostgreSQL ended by a defect");
-            }
+        if let Some(postgres) = private_postgres
+            && tokio::task::spawn_blocking(move || postgres.stop()).await.is_err()
+        {
+            tracing::error!("stopping PostgreSQL ended by a defect");
         }
     }
 }

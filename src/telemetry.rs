@@ -13,6 +13,9 @@ pub const FILTER_VARIABLE: &str = "FLOWLEDGER_LOG";
 /// The variable that chooses how it is written.
 pub const FORMAT_VARIABLE: &str = "FLOWLEDGER_LOG_FORMAT";
 
+/// What is written by default: what libraries say of their own daily work helps nobody.
+const DEFAULT_FILTER: &str = "info,tokio_cron_scheduler=warn,actix_server=warn,sqlx::postgres::notice=warn";
+
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
@@ -56,7 +59,7 @@ pub fn start() -> Result<(), TelemetryError> {
 }
 
 fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
-    let text = if text.trim().is_empty() { "info" } else { text };
+    let text = if text.trim().is_empty() { DEFAULT_FILTER } else { text };
     EnvFilter::try_new(text).map_err(|reason| TelemetryError::Filter { text: text.to_owned(), reason })
 }
 

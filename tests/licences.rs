@@ -3,6 +3,14 @@
 //! The same file serves cargo-deny. This test exists because cargo-deny takes many minutes to build and this takes a
 //! second; it needs no network. It must not know which crates there are.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test may stop at the first surprise"
+)]
+
 use figment::Figment;
 use figment::providers::{Format, Toml};
 use serde::Deserialize;

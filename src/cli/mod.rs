@@ -58,11 +58,13 @@ fn execute(line: CommandLine) -> Result<(), Box<dyn Error>> {
         Command::CheckConfig => check_config::run(config, environment(), &mut std::io::stdout().lock()),
         Command::Openapi => Ok(openapi::run()?),
         Command::Report(arguments) => report::run(&arguments, config),
-        Command::Simulate(arguments) => Ok(simulate::run(&arguments)?),
+        Command::Simulate(arguments) => Ok(simulate::run(&arguments, &mut std::io::stdout().lock()).map(drop)?),
     }
 }
 
 /// The environment as the configuration reads it. A variable that is not text cannot name a setting.
 fn environment() -> Vec<(String, String)> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }

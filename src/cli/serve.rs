@@ -1,7 +1,7 @@
 //! `flowledger serve`: starts the server, says where it listens and what to configure on a router, and waits to be stopped.
 
-use crate::clock::SystemClock;
 use super::environment;
+use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::server::{Running, Server};
 use std::path::Path;

@@ -168,11 +168,11 @@ impl Stage<'_> {
                     Record::Dropped(dropped) => dropped.received,
                 };
                 let another_hour = piece.as_ref().is_some_and(|piece| piece.hour != received.hour());
-                if another_hour || self.flows.rows() >= FULL {
-                    if let Some(piece) = piece.take() {
-                        let until = piece.last_received.plus(-ON_THE_WAY);
-                        self.cut(piece, until, !another_hour)?;
-                    }
+                if (another_hour || self.flows.rows() >= FULL)
+                    && let Some(piece) = piece.take()
+                {
+                    let until = piece.last_received.plus(-ON_THE_WAY);
+                    self.cut(piece, until, !another_hour)?;
                 }
                 let current = piece.get_or_insert_with(|| Piece {
                     end: self.start,
@@ -198,11 +198,9 @@ impl Stage<'_> {
                 }
             }
             let caught_up = read == 0;
-            if piece.as_ref().is_some_and(|piece| piece.begun.elapsed() >= interval || (caught_up && stopping)) {
-                if let Some(piece) = piece.take() {
-                    let until = if caught_up { before } else { piece.last_received };
-                    self.cut(piece, until.plus(-ON_THE_WAY), false)?;
-                }
+            if let Some(piece) = piece.take_if(|piece| piece.begun.elapsed() >= interval || (caught_up && stopping)) {
+                let until = if caught_up { before } else { piece.last_received };
+                self.cut(piece, until.plus(-ON_THE_WAY), false)?;
             }
             let stored = self.shared.stored.load(Ordering::Acquire);
             if stored != released {

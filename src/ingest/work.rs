@@ -13,9 +13,12 @@ pub(super) struct Ledger {
     activity: BTreeMap<(u32, u16), (Timestamp, u64, u64)>,
     /// By exporter, hour, cause and unit.
     loss: BTreeMap<(u32, Timestamp, &'static str, &'static str), i64>,
-    /// By exporter, port, version and domain: the newest state.
-    decoder_state: BTreeMap<(u32, u16, u16, u32), (u32, Vec<u8>)>,
+    /// The newest state of each session.
+    decoder_state: BTreeMap<SessionKey, (u32, Vec<u8>)>,
 }
+
+/// Exporter, port, version and domain.
+type SessionKey = (u32, u16, u16, u32);
 
 impl Ledger {
     /// Notes a datagram and its flows.

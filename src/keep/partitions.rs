@@ -21,9 +21,12 @@ pub struct Due {
 pub fn due(present: &[Timestamp], now: Timestamp, keep_days: u32) -> Due {
     let today = now.day();
     let oldest = today.plus(DAY.saturating_mul(i64::from(keep_days)).saturating_neg());
-    let ahead = if keep_days == 0 { 0..=-1 } else { 0..=AHEAD };
+    let ahead = if keep_days == 0 { 0 } else { AHEAD + 1 };
     Due {
-        make: ahead.map(|days| today.plus(days.saturating_mul(DAY))).filter(|day| !present.contains(day)).collect(),
+        make: (0..ahead)
+            .map(|days| today.plus(days.saturating_mul(DAY)))
+            .filter(|day| !present.contains(day))
+            .collect(),
         drop: present.iter().copied().filter(|&day| day < today && day < oldest).collect(),
     }
 }

@@ -5,14 +5,15 @@
 //! memory then overlap.
 
 use super::answer::TopRow;
-use super::numbering::{NONE, Numbering, Table};
+use super::numbering::Numbering;
+use super::rows::Rows;
+use super::table::{NONE, Table};
 use crate::clock::Timestamp;
-use crate::flow::batch::{Column, FlowBatch, Values};
+use crate::flow::batch::{FlowBatch, Values};
 use crate::flow::fields::{Dimension, Field, Kind};
 use crate::flow::segment::Totals;
 use crate::flow::value::Value;
 use std::cmp::Ordering;
-use std::ops::Range;
 
 /// The most rows that are added at a time.
 pub(super) const CHUNK: usize = 1_024;
@@ -44,14 +45,24 @@ impl Sums {
 }
 
 /// What the rows of a chunk add to the sums of their groups.
+#[derive(Debug)]
+pub(super) struct Weights<'a> {
+    bytes: &'a [u64],
+    packets: &'a [u64],
+    flows: &'a [u64],
+    first_seen: &'a [i64],
+    last_seen: &'a [i64],
+}
+
+/// The memory of weights that do not lie together in their columns.
 #[derive(Debug, Default)]
-pub(super) struct Weights {
+pub(super) struct Room {
     bytes: Vec<u64>,
     packets: Vec<u64>,
     flows: Vec<u64>,
+    more: Vec<u64>,
     first_seen: Vec<i64>,
     last_seen: Vec<i64>,
-    more: Vec<u64>,
 }
 
 /// The fields that weights are made of.
@@ -65,69 +76,54 @@ pub(super) const WEIGHT_FIELDS: [Field; 7] = [
     Field::LastSeen,
 ];
 
-/// Sets `room` to the column's values in `rows`, `absent` where there is none, then keeps those in `picked`.
-fn spread<T: Copy>(
-    room: &mut Vec<T>,
-    values: &[T],
-    column: &Column,
-    rows: &Range<usize>,
-    picked: Option<&[u16]>,
-    absent: T,
-) {
-    room.clear();
-    let runs = column.present().runs();
-    let after = runs.partition_point(|run| run.end <= rows.start);
-    for run in runs.get(after..).unwrap_or_default().iter().take_while(|run| run.start < rows.end) {
-        room.resize(run.start.saturating_sub(rows.start), absent);
-        let within = run.start.max(rows.start)..run.end.min(rows.end);
-        room.extend_from_slice(values.get(within).unwrap_or_default());
-    }
-    room.resize(rows.len(), absent);
-    if let Some(picked) = picked {
-        // Offsets ascend, so a value moves to the front of what is still needed.
-        for (to, from) in picked.iter().enumerate() {
-            if let Some(value) = room.get(usize::from(*from)).copied()
-                && let Some(room) = room.get_mut(to)
-            {
-                *room = value;
-            }
-        }
-        room.truncate(picked.len());
-    }
+fn counter<'a>(batch: &'a FlowBatch, field: Field, rows: Rows<'_>, absent: u64, room: &'a mut Vec<u64>) -> &'a [u64] {
+    let column = batch.column(field);
+    let Values::U64(values) = column.values() else { return &[] };
+    rows.filled(column, values, absent, room)
 }
 
-impl Weights {
-    /// Takes the weights of the rows of `batch` in `rows`, or of those whose offset is in `picked`.
-    pub(super) fn fill(&mut self, batch: &FlowBatch, rows: &Range<usize>, picked: Option<&[u16]>) {
-        let counter = |room: &mut Vec<u64>, field, absent| {
-            let column = batch.column(field);
-            if let Values::U64(values) = column.values() {
-                spread(room, values, column, rows, picked, absent);
-            }
-        };
-        let moment = |room: &mut Vec<i64>, field, absent| {
-            let column = batch.column(field);
-            if let Values::Time(values) = column.values() {
-                spread(room, values, column, rows, picked, absent);
-            }
-        };
-        counter(&mut self.bytes, Field::InBytes, 0);
-        counter(&mut self.packets, Field::InPackets, 0);
-        counter(&mut self.flows, Field::AggregatedFlows, 1);
-        for (sum, field) in [(&mut self.bytes, Field::OutBytes), (&mut self.packets, Field::OutPackets)] {
-            if !batch.column(field).present().is_empty() {
-                counter(&mut self.more, field, 0);
-                sum.iter_mut().zip(&self.more).for_each(|(sum, more)| *sum = sum.saturating_add(*more));
-            }
+fn moment<'a>(batch: &'a FlowBatch, field: Field, rows: Rows<'_>, absent: i64, room: &'a mut Vec<i64>) -> &'a [i64] {
+    let column = batch.column(field);
+    let Values::Time(values) = column.values() else { return &[] };
+    rows.filled(column, values, absent, room)
+}
+
+/// The sums of two counters, of which the second is mostly missing.
+fn both<'a>(
+    batch: &'a FlowBatch,
+    (one, other): (Field, Field),
+    rows: Rows<'_>,
+    room: &'a mut Vec<u64>,
+    more: &mut Vec<u64>,
+) -> &'a [u64] {
+    if batch.column(other).present().is_empty() {
+        return counter(batch, one, rows, 0, room);
+    }
+    let column = batch.column(one);
+    let Values::U64(values) = column.values() else { return &[] };
+    room.clear();
+    rows.each(column, values, |value| room.push(value.unwrap_or(0)));
+    let more = counter(batch, other, rows, 0, more);
+    room.iter_mut().zip(more).for_each(|(sum, more)| *sum = sum.saturating_add(*more));
+    room
+}
+
+impl<'a> Weights<'a> {
+    /// The weights of `rows`, in `room` where they do not lie together.
+    pub(super) fn of(batch: &'a FlowBatch, rows: Rows<'_>, room: &'a mut Room) -> Self {
+        Self {
+            bytes: both(batch, (Field::InBytes, Field::OutBytes), rows, &mut room.bytes, &mut room.more),
+            packets: both(batch, (Field::InPackets, Field::OutPackets), rows, &mut room.packets, &mut room.more),
+            flows: counter(batch, Field::AggregatedFlows, rows, 1, &mut room.flows),
+            first_seen: moment(batch, Field::FirstSeen, rows, i64::MAX, &mut room.first_seen),
+            last_seen: moment(batch, Field::LastSeen, rows, i64::MIN, &mut room.last_seen),
         }
-        moment(&mut self.first_seen, Field::FirstSeen, i64::MAX);
-        moment(&mut self.last_seen, Field::LastSeen, i64::MIN);
     }
 
     /// The sums of all weights.
     pub(super) fn totals(&self) -> Totals {
         let sum = |weights: &[u64]| weights.iter().fold(0u64, |sum, weight| sum.saturating_add(*weight));
-        Totals { bytes: sum(&self.bytes), packets: sum(&self.packets), flows: sum(&self.flows) }
+        Totals { bytes: sum(self.bytes), packets: sum(self.packets), flows: sum(self.flows) }
     }
 }
 
@@ -137,9 +133,8 @@ pub(super) struct Groups {
     /// The fields of the dimensions, once for each side that a flow counts for.
     sides: Vec<Vec<Field>>,
     numberings: Vec<Numbering>,
-    /// The groups of several dimensions: tuples of the values' numbers, 32 bits each.
-    tuples: Table<u128>,
-    keys: Vec<u128>,
+    /// The groups of several dimensions.
+    tuples: Tuples,
     sums: Vec<Sums>,
     /// Numbers of the chunk's rows, by dimension and as groups.
     numbers: Vec<Vec<u32>>,
@@ -161,8 +156,7 @@ impl Groups {
         Self {
             sides,
             numberings: by.iter().map(|dimension| Numbering::new(dimension.kind())).collect(),
-            tuples: Table::default(),
-            keys: Vec::new(),
+            tuples: Tuples::default(),
             sums: Vec::new(),
             numbers: vec![Vec::with_capacity(CHUNK); by.len()],
             groups: Vec::with_capacity(CHUNK),
@@ -179,15 +173,14 @@ impl Groups {
         let numberings: usize = self.numberings.iter().map(Numbering::memory).sum();
         numberings
             .saturating_add(self.tuples.memory())
-            .saturating_add(self.keys.capacity().saturating_mul(size_of::<u128>()))
             .saturating_add(self.sums.capacity().saturating_mul(size_of::<Sums>()))
     }
 
-    /// Adds `weights` of the rows of `batch` in `rows`, or of those whose offset is in `picked`, at most [`CHUNK`].
-    pub(super) fn add(&mut self, batch: &FlowBatch, rows: &Range<usize>, picked: Option<&[u16]>, weights: &Weights) {
+    /// Adds the `weights` of `rows`, at most [`CHUNK`], to their groups.
+    pub(super) fn add(&mut self, batch: &FlowBatch, rows: Rows<'_>, weights: &Weights<'_>) {
         for side in &self.sides {
             for ((field, numbering), numbers) in side.iter().zip(&mut self.numberings).zip(&mut self.numbers) {
-                numbering.number_rows(batch.column(*field), rows, picked, numbers);
+                numbering.number_rows(batch.column(*field), rows, numbers);
             }
             let groups = match (self.numbers.as_slice(), self.numberings.as_slice()) {
                 ([numbers], [numbering]) => {
@@ -195,13 +188,13 @@ impl Groups {
                     numbers
                 }
                 (numbers, _) => {
-                    number_tuples(numbers, &mut self.tuples, &mut self.keys, &mut self.groups);
-                    self.sums.resize(self.keys.len(), Sums::default());
+                    self.tuples.number_rows(numbers, &mut self.groups);
+                    self.sums.resize(self.tuples.keys.len(), Sums::default());
                     &self.groups
                 }
             };
-            let counters = weights.bytes.iter().zip(&weights.packets).zip(&weights.flows);
-            let moments = weights.first_seen.iter().zip(&weights.last_seen);
+            let counters = weights.bytes.iter().zip(weights.packets).zip(weights.flows);
+            let moments = weights.first_seen.iter().zip(weights.last_seen);
             for ((group, ((bytes, packets), flows)), (first_seen, last_seen)) in
                 groups.iter().zip(counters).zip(moments)
             {
@@ -231,7 +224,7 @@ impl Groups {
                     tuple.clear();
                     tuple.extend(numbers.get(other.value_number(index, dimension)).copied());
                 }
-                number_tuples(&tuple, &mut self.tuples, &mut self.keys, &mut group);
+                self.tuples.number_rows(&tuple, &mut group);
                 group.first().copied().unwrap_or(NONE)
             };
             if number != NONE && number as usize >= self.sums.len() {
@@ -247,7 +240,7 @@ impl Groups {
     fn value_number(&self, group: usize, dimension: usize) -> usize {
         match self.numberings.as_slice() {
             [_] => group,
-            _ => part(self.keys.get(group).copied().unwrap_or_default(), dimension) as usize,
+            _ => part(self.tuples.keys.get(group).copied().unwrap_or_default(), dimension) as usize,
         }
     }
 
@@ -289,18 +282,45 @@ fn part(tuple: u128, dimension: usize) -> u32 {
     tuple.checked_shr(shift).unwrap_or_default() as u32
 }
 
-/// Sets `groups` to the numbers of the tuples that stand side by side in `numbers`. A tuple with [`NONE`] in it is none.
-fn number_tuples(numbers: &[Vec<u32>], tuples: &mut Table<u128>, keys: &mut Vec<u128>, groups: &mut Vec<u32>) {
-    let rows = numbers.first().map_or(0, Vec::len);
-    groups.clear();
-    for row in 0..rows {
-        let mut tuple = 0u128;
+/// Tuples of values' numbers, 32 bits each, the first dimension lowest.
+#[derive(Debug, Default)]
+struct Tuples {
+    table: Table<u128>,
+    /// The tuple of each group.
+    keys: Vec<u128>,
+    /// The tuples of the chunk.
+    chunk: Vec<u128>,
+}
+
+impl Tuples {
+    /// Sets `groups` to the numbers of the tuples that stand side by side in `numbers`. A tuple with [`NONE`] in it is none.
+    fn number_rows(&mut self, numbers: &[Vec<u32>], groups: &mut Vec<u32>) {
+        groups.clear();
+        self.chunk.clear();
+        self.chunk.resize(numbers.first().map_or(0, Vec::len), 0);
         let mut complete = true;
         for numbers in numbers.iter().rev() {
-            let number = numbers.get(row).copied().unwrap_or(NONE);
-            complete &= number != NONE;
-            tuple = tuple << 32 | u128::from(number);
+            for (tuple, number) in self.chunk.iter_mut().zip(numbers) {
+                complete &= *number != NONE;
+                *tuple = *tuple << 32 | u128::from(*number);
+            }
         }
-        groups.push(if complete { tuples.number(tuple, keys.len(), || keys.push(tuple)) } else { NONE });
+        let mut next = |tuple| {
+            self.keys.push(tuple);
+            self.keys.len().saturating_sub(1) as u32
+        };
+        if complete {
+            self.table.number_all(&self.chunk, groups, next);
+            return;
+        }
+        for (row, tuple) in self.chunk.iter().enumerate() {
+            let in_group = numbers.iter().all(|numbers| numbers.get(row).is_some_and(|number| *number != NONE));
+            groups.push(if in_group { self.table.number(*tuple, || next(*tuple)) } else { NONE });
+        }
+    }
+
+    /// Bytes held.
+    fn memory(&self) -> usize {
+        self.table.memory().saturating_add(self.keys.capacity().saturating_mul(size_of::<u128>()))
     }
 }

@@ -6,7 +6,8 @@
 
 use super::QueryError;
 use super::answer::{Order, TopRequest, TopRow, Window};
-use super::group::{CHUNK, Groups, Weights};
+use super::group::{CHUNK, Groups, Room, Weights};
+use super::rows::Rows;
 use super::{plan, rank};
 use crate::columns::{ColumnsError, Decoder};
 use crate::filter::{Expression, Selection};
@@ -134,7 +135,7 @@ pub struct TopScan {
 struct Found {
     totals: Totals,
     groups: Groups,
-    weights: Weights,
+    room: Room,
     picked: Vec<u16>,
 }
 
@@ -150,7 +151,7 @@ impl TopScan {
             found: Found {
                 totals: Totals::default(),
                 groups: Groups::new(&request.by),
-                weights: Weights::default(),
+                room: Room::default(),
                 picked: Vec::with_capacity(CHUNK),
             },
             order: request.order,
@@ -227,11 +228,12 @@ impl Found {
                 }
                 picked = (self.picked.len() < rows.len()).then_some(self.picked.as_slice());
             }
-            self.weights.fill(batch, &rows, picked);
+            let rows = Rows::new(&rows, picked);
+            let weights = Weights::of(batch, rows, &mut self.room);
             if known.is_none() {
-                self.totals.add(&self.weights.totals());
+                self.totals.add(&weights.totals());
             }
-            self.groups.add(batch, &rows, picked, &self.weights);
+            self.groups.add(batch, rows, &weights);
         }
     }
 }

@@ -80,7 +80,8 @@ impl Database {
         let options = address.options()?;
         let writers = PgPoolOptions::new()
             .max_connections(WRITERS)
-            .acquire_timeout(Duration::from_secs(10))
+            // Short, because a pool that waits for a server to come back looks less and less often.
+            .acquire_timeout(Duration::from_secs(2))
             .test_before_acquire(false)
             .connect_lazy_with(options.clone().options([("plan_cache_mode", "force_custom_plan")]));
         let readers = PgPoolOptions::new()

@@ -2,6 +2,8 @@
 
 use crate::support::server::TestServer;
 use crate::support::{traffic, wait_for};
+use flowledger::cli::simulate::{Plan, Protocol, Stream};
+use flowledger::clock::{Clock, SystemClock};
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
@@ -66,17 +68,21 @@ fn what_cannot_be_read_is_counted_by_reason_and_costs_nothing_else() {
 fn a_restart_keeps_templates_and_stored_flows() {
     let mut server = TestServer::start();
     let exporter = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let datagrams = flowledger::cli::simulate::datagrams("v9", 200, 9);
-    let (first, rest) = datagrams.split_first().unwrap();
-    exporter.send_to(first, server.collector()).unwrap();
-    wait_for("the first flows", 10, || (server.stored_flows() > 0).then_some(()));
-    let before = server.stored_flows();
+    let plan = Plan { protocol: Protocol::V9, seed: 9, hosts: 100, exporters: 1, count: Some(200), template_every: 0 };
+    let mut stream = Stream::new(plan);
+    let mut send = |server: &TestServer| {
+        let datagram = stream.next(SystemClock.now()).unwrap();
+        exporter.send_to(datagram.bytes, server.collector()).unwrap();
+        datagram.flows as u64
+    };
+    assert_eq!(send(&server), 0, "the first datagram holds the template and no flow");
+    let first = send(&server);
+    server.wait_for_flows(first);
     server.terminate();
     server.launch();
-    assert_eq!(server.stored_flows(), before);
-    // Only the first datagram carried the template.
-    for datagram in rest.iter().take(3) {
-        exporter.send_to(datagram, server.collector()).unwrap();
-    }
-    wait_for("flows without a new template", 10, || (server.stored_flows() > before).then_some(()));
+    assert_eq!(server.stored_flows(), first);
+    // The template is not sent again.
+    let more = send(&server) + send(&server);
+    server.wait_for_flows(first + more);
+    assert_eq!(server.json("/api/v1/exporters")["exporters"][0]["lost"]["count"], 0);
 }

@@ -1,5 +1,13 @@
 //! The integration tests: one program, so that it is linked once.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test may stop at the first surprise"
+)]
+
 /// The main job from the first datagram to the answer, on an empty machine.
 mod first_answer;
 /// `kill -9` of the server and of PostgreSQL: stored equals journalled, nothing twice.

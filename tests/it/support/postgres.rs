@@ -69,11 +69,6 @@ impl TestDatabase {
     pub fn query(&self, statement: &str) -> Vec<Vec<Option<String>>> {
         query(&self.url(), statement)
     }
-
-    /// Runs one statement that gives one number.
-    pub fn number(&self, statement: &str) -> i64 {
-        self.query(statement)[0][0].as_deref().unwrap().parse().unwrap()
-    }
 }
 
 /// Runs one statement at a URL and gives the rows, each value as text.

@@ -130,11 +130,6 @@ impl TestServer {
         self.log.lock().unwrap().join("\n")
     }
 
-    /// The process id.
-    pub fn pid(&self) -> u32 {
-        self.process.as_ref().unwrap().id()
-    }
-
     /// Gets a path: status, content type, body.
     pub fn fetch(&self, path: &str) -> (u16, String, String) {
         let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
@@ -151,12 +146,15 @@ impl TestServer {
         serde_json::from_str(&body).unwrap()
     }
 
-    /// The value of a metric without labels.
+    /// The value of a metric, summed over its labels.
     pub fn metric(&self, name: &str) -> u64 {
         let (_, _, text) = self.fetch("/metrics");
-        let prefix = format!("flowledger_{name} ");
-        let line = text.lines().find_map(|line| line.strip_prefix(&prefix));
-        line.unwrap_or_else(|| panic!("no metric {name} in\n{text}")).parse().unwrap()
+        let values = text.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let bare = series.split('{').next()?;
+            (bare.strip_prefix("flowledger_") == Some(name)).then(|| value.parse::<f64>().unwrap() as u64)
+        });
+        values.reduce(|a, b| a + b).unwrap_or_else(|| panic!("no metric {name} in\n{text}"))
     }
 
     /// Waits until the database holds this many flows, as the API counts them.
