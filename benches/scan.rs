@@ -9,7 +9,6 @@
     clippy::print_stdout,
     reason = "a benchmark may stop at the first surprise"
 )]
-#![allow(clippy::expect_used, reason = "a benchmark stops at the first surprise")]
 
 mod realistic;
 

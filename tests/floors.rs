@@ -246,7 +246,7 @@ fn check_source(path: &str, text: &str) -> Vec<String> {
             match floor(&target) {
                 _ if target == module => {}
                 None => {
-                    find(line, format!("`crate::{target}` is no module with a floor (imports name modules in full)"))
+                    find(line, format!("`crate::{target}` is no module with a floor (imports name modules in full)"));
                 }
                 Some(theirs) if theirs > own => {
                     find(

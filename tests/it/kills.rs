@@ -100,9 +100,9 @@ fn stored(url: &str) -> Totals {
     segments
 }
 
-/// How many rounds: a few in an ordinary run, all with FLOWLEDGER_TEST_LONG.
+/// How many rounds: a few in an ordinary run, all with FLOWLEDGER_LONG_TESTS.
 fn rounds(ordinary: u64, long: u64) -> u64 {
-    if std::env::var_os("FLOWLEDGER_TEST_LONG").is_some() { long } else { ordinary }
+    if std::env::var_os("FLOWLEDGER_LONG_TESTS").is_some() { long } else { ordinary }
 }
 
 #[test]

@@ -198,7 +198,9 @@ fn csv_rows(text: &str) -> Vec<Row> {
         .collect()
 }
 
-fn compare(exporter: Exporter, capture: &Path, local: &str) {
+/// Asks the three questions of both. `local` is the network of the local hosts; `fewest` is how many rows the first answer
+/// must have at least to prove something.
+fn compare(exporter: Exporter, capture: &Path, local: &str, fewest: usize) {
     let server = TestServer::start();
     let nfcapd = Nfcapd::start(server.folder());
     let fan_out = FanOut::start([server.collector(), nfcapd.address]);
@@ -219,7 +221,7 @@ fn compare(exporter: Exporter, capture: &Path, local: &str) {
 
     let top = server.json("/api/v1/top?by=dst_ip&order=bytes&limit=10&last=1h");
     let expected = nfdump(&archive, "dstip", None, 10);
-    assert_eq!(expected.len(), 10, "the capture has too few hosts");
+    assert!(expected.len() >= fewest, "the capture has too few hosts: {}", expected.len());
     assert_eq!(rows(&top, "dst_ip"), expected, "{exporter:?}: top 10 downloaders");
 
     let host = top["rows"][0]["dst_ip"].as_str().unwrap();
@@ -233,7 +235,7 @@ fn compare(exporter: Exporter, capture: &Path, local: &str) {
     let (status, kind, csv) = server.fetch(&path);
     assert_eq!((status, kind.starts_with("text/csv")), (200, true), "{csv}");
     let expected = nfdump(&archive, "dstip", Some(&filter), 100);
-    assert!(expected.len() > 3, "the capture has too few local hosts");
+    assert!(!expected.is_empty(), "the capture has no local hosts");
     assert_eq!(csv_rows(&csv), expected, "{exporter:?}: top 100 local downloaders as CSV");
 }
 
@@ -247,29 +249,44 @@ fn own_capture() -> tempfile::TempDir {
 #[test]
 fn softflowd_netflow_v5() {
     let folder = own_capture();
-    compare(Exporter::Softflowd("5"), &folder.path().join("own.pcap"), pcap::LOCAL_NETWORK);
+    compare(Exporter::Softflowd("5"), &folder.path().join("own.pcap"), pcap::LOCAL_NETWORK, 10);
 }
 
 #[test]
 fn softflowd_netflow_v9() {
     let folder = own_capture();
-    compare(Exporter::Softflowd("9"), &folder.path().join("own.pcap"), pcap::LOCAL_NETWORK);
+    compare(Exporter::Softflowd("9"), &folder.path().join("own.pcap"), pcap::LOCAL_NETWORK, 10);
 }
 
 #[test]
 fn softflowd_ipfix() {
     let folder = own_capture();
-    compare(Exporter::Softflowd("10"), &folder.path().join("own.pcap"), pcap::LOCAL_NETWORK);
+    compare(Exporter::Softflowd("10"), &folder.path().join("own.pcap"), pcap::LOCAL_NETWORK, 10);
 }
 
 #[test]
 fn nfprobe_netflow_v9() {
     let folder = own_capture();
-    compare(Exporter::Nfprobe("9"), &folder.path().join("own.pcap"), pcap::LOCAL_NETWORK);
+    compare(Exporter::Nfprobe("9"), &folder.path().join("own.pcap"), pcap::LOCAL_NETWORK, 10);
 }
 
 #[test]
 fn nfprobe_ipfix() {
     let folder = own_capture();
-    compare(Exporter::Nfprobe("10"), &folder.path().join("own.pcap"), pcap::LOCAL_NETWORK);
+    compare(Exporter::Nfprobe("10"), &folder.path().join("own.pcap"), pcap::LOCAL_NETWORK, 10);
+}
+
+#[test]
+fn real_traffic_through_every_exporter() {
+    let Some(captures) = captures() else { return };
+    let capture = captures.join("tcpreplay/test/test.pcap");
+    for exporter in [
+        Exporter::Softflowd("5"),
+        Exporter::Softflowd("9"),
+        Exporter::Softflowd("10"),
+        Exporter::Nfprobe("9"),
+        Exporter::Nfprobe("10"),
+    ] {
+        compare(exporter, &capture, "0.0.0.0/0", 3);
+    }
 }
