@@ -75,10 +75,9 @@ pub struct LossCount {
 /// What an answer may be missing. Hours are counted whole: loss in an hour that the window touches is loss in the window.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Completeness {
-    /// Whether nothing is known to be missing and what was received is stored.
+    /// Whether nothing is known to be missing and everything received before the window's end is stored.
     pub exact: bool,
-    /// Ingest lags: only what was received before this moment is in the answer for certain. `None` when all is stored that
-    /// was received up to the window's end, or up to five seconds before now.
+    /// Everything received before this moment is in the answer; `None` when the window lies wholly before it.
     pub stale_since: Option<Timestamp>,
     /// What is missing, by cause and unit, ascending.
     pub lost: Vec<LossCount>,

@@ -26,7 +26,7 @@ pub use error::QueryError;
 pub use group::MAX_DIMENSIONS;
 pub use plan::MAX_LIMIT;
 
-use crate::clock::{SECOND, SharedClock, Timestamp};
+use crate::clock::{SharedClock, Timestamp};
 use crate::store::Database;
 use crate::store::snapshot::{COLLECTOR_ALIVE, Snapshot, StoredLoss};
 use budget::Budget;
@@ -108,14 +108,11 @@ impl Engine {
     }
 }
 
-/// How long flows may be on their way into the database before an answer counts as stale, in microseconds: they wait for
-/// company about a second, and are then stored.
-const ON_THE_WAY: i64 = 5 * SECOND;
 /// A cause of rejection by which nothing is missing: the same datagram was stored when it first came.
 const DUPLICATE: &str = "duplicate";
 
 /// What an answer may be missing, given the window's loss and the moment before which everything received is stored. Where
-/// no collector is alive nothing is on its way.
+/// no collector is alive nothing is on its way, and only the future is still to come.
 fn stamp(window: &Window, loss: &[StoredLoss], stored_until: Option<Timestamp>, now: Timestamp) -> Completeness {
     let mut sums = BTreeMap::<(&str, &str), u64>::new();
     for row in loss.iter().filter(|row| row.cause != DUPLICATE) {
@@ -126,7 +123,7 @@ fn stamp(window: &Window, loss: &[StoredLoss], stored_until: Option<Timestamp>, 
         .into_iter()
         .map(|((cause, unit), count)| LossCount { cause: cause.into(), unit: unit.into(), count })
         .collect();
-    let due = window.to.min(now.plus(-ON_THE_WAY));
-    let stale_since = stored_until.filter(|&until| until < due);
+    let stored_until = stored_until.unwrap_or(now);
+    let stale_since = (stored_until < window.to).then_some(stored_until);
     Completeness { exact: lost.is_empty() && stale_since.is_none(), stale_since, lost }
 }
