@@ -41,7 +41,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("figment", &["config"]),
     ("foldhash", &[]),
     ("futures_util", &[]),
-    ("hashbrown", &[]),
     ("ipnetwork", &[]),
     ("lettre", &["reports/delivery"]),
     ("libc", &["collect", "journal", "private_postgres"]),

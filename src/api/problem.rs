@@ -302,6 +302,25 @@ mod tests {
     }
 
     #[test]
+    fn errors_from_below_get_the_code_that_tells_the_caller_what_to_do() {
+        let away = || StoreError::CommitTimeout { seconds: 1 };
+        let request = QueryError::Request { parameter: "by", message: "too many".into() };
+        for (error, code) in [
+            (request, Code::InvalidParameter),
+            (QueryError::Memory { limit: 1 }, Code::QueryTooLarge),
+            (QueryError::Time { limit: 1 }, Code::QueryTimeout),
+            (QueryError::Cancelled, Code::Internal),
+            (QueryError::Store(away()), Code::StorageUnavailable),
+        ] {
+            assert_eq!(Problem::from(error).code, code);
+        }
+        let damaged = StoreError::Unexpected { place: "loss", detail: "x".into() };
+        assert_eq!(Problem::from(damaged).code, Code::Internal);
+        let problem = Problem::from(QueryError::Request { parameter: "by", message: "too many".into() });
+        assert_eq!(problem.detail, "By: too many.");
+    }
+
+    #[test]
     fn an_answer_without_words_gets_the_code_of_its_status() {
         assert_eq!(Problem::of_status(StatusCode::URI_TOO_LONG).code, Code::UriTooLong);
         assert_eq!(Problem::of_status(StatusCode::IM_A_TEAPOT).code, Code::BadRequest);

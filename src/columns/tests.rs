@@ -1,3 +1,5 @@
+//! Round trips of random columns, sizes of what repeats, and what happens to bytes that were changed or made up.
+
 use super::{Decoder, Encoder, HEADER_BYTES, checksum, decode};
 use crate::clock::{HOUR, Timestamp};
 use crate::columns::input::Input;

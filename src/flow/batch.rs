@@ -227,11 +227,9 @@ impl Column {
 
     /// The bits of `row`'s value, as [`Value::from_bits`] reads them.
     pub fn bits(&self, row: usize) -> Option<u128> {
-        if self.present.contains(row) { self.raw(row) } else { None }
-    }
-
-    /// The bits that stand in `row`, which mean nothing unless the row is present. For loops that walk the runs.
-    pub fn raw(&self, row: usize) -> Option<u128> {
+        if !self.present.contains(row) {
+            return None;
+        }
         match &self.values {
             Values::U8(values) => values.get(row).map(|&value| value.into()),
             Values::U16(values) => values.get(row).map(|&value| value.into()),

@@ -4,8 +4,7 @@
 //! have the column's exact type.
 
 use crate::clock::Timestamp;
-use crate::flow::value::Value;
-use std::net::IpAddr;
+use crate::flow::value::v4_from_wide;
 
 /// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL begins to count.
 const EPOCH: i64 = 946_684_800_000_000;
@@ -29,61 +28,47 @@ pub(super) fn bytes(out: &mut Vec<u8>, value: &[u8]) {
     out.extend_from_slice(value);
 }
 
+/// A value of `N` bytes with its length before it, written at once: rows are made of hundreds of these.
+fn fixed<const N: usize>(out: &mut Vec<u8>, value: [u8; N]) {
+    // Lengths are 2 to 20.
+    out.extend_from_slice(&(N as u32).to_be_bytes());
+    out.extend_from_slice(&value);
+}
+
 pub(super) fn int8(out: &mut Vec<u8>, value: i64) {
-    out.extend_from_slice(&[0, 0, 0, 8]);
-    out.extend_from_slice(&value.to_be_bytes());
+    fixed(out, value.to_be_bytes());
 }
 
 pub(super) fn int4(out: &mut Vec<u8>, value: i32) {
-    out.extend_from_slice(&[0, 0, 0, 4]);
-    out.extend_from_slice(&value.to_be_bytes());
+    fixed(out, value.to_be_bytes());
 }
 
 pub(super) fn int2(out: &mut Vec<u8>, value: i16) {
-    out.extend_from_slice(&[0, 0, 0, 2]);
-    out.extend_from_slice(&value.to_be_bytes());
+    fixed(out, value.to_be_bytes());
 }
 
 pub(super) fn timestamptz(out: &mut Vec<u8>, value: Timestamp) {
     int8(out, value.micros().saturating_sub(EPOCH));
 }
 
-/// An address with its full mask: family (2 for IPv4, 3 for IPv6), prefix length, not a CIDR, length, bytes.
-pub(super) fn inet(out: &mut Vec<u8>, value: IpAddr) {
-    match value {
-        IpAddr::V4(v4) => {
-            out.extend_from_slice(&[0, 0, 0, 8, 2, 32, 0, 4]);
-            out.extend_from_slice(&v4.octets());
-        }
-        IpAddr::V6(v6) => {
+/// An IPv4 address: family 2, all 32 bits, not a network, 4 bytes.
+pub(super) fn inet_v4(out: &mut Vec<u8>, address: u32) {
+    let [a, b, c, d] = address.to_be_bytes();
+    fixed(out, [2, 32, 0, 4, a, b, c, d]);
+}
+
+/// An address of 128 bits, IPv4 as IPv4-mapped. IPv6: family 3, all 128 bits, not a network, 16 bytes.
+pub(super) fn inet(out: &mut Vec<u8>, address: u128) {
+    match v4_from_wide(address) {
+        Some(v4) => inet_v4(out, v4),
+        None => {
             out.extend_from_slice(&[0, 0, 0, 20, 3, 128, 0, 16]);
-            out.extend_from_slice(&v6.octets());
+            out.extend_from_slice(&address.to_be_bytes());
         }
     }
 }
 
 pub(super) fn macaddr(out: &mut Vec<u8>, value: u64) {
-    let [_, _, mac @ ..] = value.to_be_bytes();
-    out.extend_from_slice(&[0, 0, 0, 6]);
-    out.extend_from_slice(&mac);
-}
-
-/// The SQL types that numbers are kept in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Integer {
-    Int2,
-    Int4,
-    Int8,
-}
-
-/// A flow's value in the type of its column; numbers beyond the type's range become its largest.
-pub(super) fn value(out: &mut Vec<u8>, value: Value, integer: Integer) {
-    match (value, integer) {
-        (Value::Number(number), Integer::Int2) => int2(out, i16::try_from(number).unwrap_or(i16::MAX)),
-        (Value::Number(number), Integer::Int4) => int4(out, i32::try_from(number).unwrap_or(i32::MAX)),
-        (Value::Number(number), Integer::Int8) => int8(out, super::bigint(number)),
-        (Value::Time(moment), _) => timestamptz(out, moment),
-        (Value::Address(address), _) => inet(out, address),
-        (Value::Mac(mac), _) => macaddr(out, mac),
-    }
+    let [_, _, a, b, c, d, e, f] = value.to_be_bytes();
+    fixed(out, [a, b, c, d, e, f]);
 }

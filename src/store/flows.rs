@@ -1,43 +1,27 @@
 //! Flows as plain rows in the table `flows`, for people with SQL tools.
 
-use super::copy::{self, Integer};
-use super::{StoreError, commit::CHUNK};
-use crate::flow::batch::FlowBatch;
-use crate::flow::fields::Field;
-use crate::flow::value::Value;
+use super::{StoreError, bigint, commit::CHUNK, copy};
+use crate::clock::Timestamp;
+use crate::flow::batch::{Addresses, Column, FlowBatch, Values};
+use crate::flow::fields::{Field, Kind};
 use sqlx::PgConnection;
-
-/// The SQL integer that numbers of `field` are kept in.
-fn integer(field: Field) -> Integer {
-    match field.info().sql_type {
-        "smallint" => Integer::Int2,
-        "integer" => Integer::Int4,
-        _ => Integer::Int8,
-    }
-}
 
 /// Copies all flows of `batch` into `flows`. Only columns that some flow has are named; the others become NULL.
 pub(super) async fn write(connection: &mut PgConnection, batch: &FlowBatch) -> Result<(), StoreError> {
-    let columns: Vec<_> = Field::ALL
+    let mut columns: Vec<_> = Field::ALL
         .into_iter()
         .filter(|&field| !batch.column(field).present().is_empty())
-        .map(|field| (batch.column(field), field.kind(), integer(field), field.name()))
+        .map(|field| Source::new(field, batch.column(field)))
         .collect();
-    let names: Vec<_> = columns.iter().map(|(.., name)| *name).collect();
+    let names: Vec<_> = columns.iter().map(|column| column.field.name()).collect();
     let statement = format!("COPY flows ({}) FROM STDIN (FORMAT binary)", names.join(", "));
     let mut copy = connection.copy_in_raw(&statement).await?;
     let mut out = Vec::with_capacity(CHUNK + 4_096);
     out.extend_from_slice(copy::HEADER);
-    // Columns of one kind repeat their run search for each row; remembering the run's end makes that one comparison.
-    let mut cursors: Vec<Cursor<'_>> =
-        columns.iter().map(|(column, ..)| Cursor::new(column.present().runs())).collect();
     for row in 0..batch.rows() {
         copy::row(&mut out, columns.len());
-        for ((column, kind, integer, _), cursor) in columns.iter().zip(&mut cursors) {
-            match cursor.holds(row).then(|| column.raw(row)).flatten() {
-                Some(bits) => copy::value(&mut out, Value::from_bits(*kind, bits), *integer),
-                None => copy::null(&mut out),
-            }
+        for column in &mut columns {
+            column.write(&mut out, row);
         }
         if out.len() >= CHUNK {
             copy.send(out.as_slice()).await?;
@@ -48,6 +32,46 @@ pub(super) async fn write(connection: &mut PgConnection, batch: &FlowBatch) -> R
     copy.send(out.as_slice()).await?;
     copy.finish().await?;
     Ok(())
+}
+
+/// A column on its way into rows.
+struct Source<'a> {
+    field: Field,
+    is_mac: bool,
+    values: &'a Values,
+    cursor: Cursor<'a>,
+}
+
+impl<'a> Source<'a> {
+    fn new(field: Field, column: &'a Column) -> Self {
+        let cursor = Cursor::new(column.present().runs());
+        Self { field, is_mac: field.kind() == Kind::Mac, values: column.values(), cursor }
+    }
+
+    /// Writes the value of `row` in the type of the column, or NULL. Rows must come in ascending order.
+    fn write(&mut self, out: &mut Vec<u8>, row: usize) {
+        let written = self.cursor.holds(row)
+            && match self.values {
+                Values::U8(values) => values.get(row).map(|&value| copy::int2(out, value.into())).is_some(),
+                Values::U16(values) => values.get(row).map(|&value| copy::int4(out, value.into())).is_some(),
+                Values::U32(values) => values.get(row).map(|&value| copy::int8(out, value.into())).is_some(),
+                Values::U64(values) if self.is_mac => values.get(row).map(|&value| copy::macaddr(out, value)).is_some(),
+                // What is beyond the type's range becomes its largest value.
+                Values::U64(values) => values.get(row).map(|&value| copy::int8(out, bigint(value))).is_some(),
+                Values::Time(values) => {
+                    values.get(row).map(|&value| copy::timestamptz(out, Timestamp::from_micros(value))).is_some()
+                }
+                Values::Address(Addresses::V4(values)) => {
+                    values.get(row).map(|&value| copy::inet_v4(out, value)).is_some()
+                }
+                Values::Address(Addresses::Wide(values)) => {
+                    values.get(row).map(|&value| copy::inet(out, value)).is_some()
+                }
+            };
+        if !written {
+            copy::null(out);
+        }
+    }
 }
 
 /// Walks ascending rows along ascending runs.
@@ -76,7 +100,6 @@ impl<'a> Cursor<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::fields::Kind;
 
     #[test]
     fn every_field_fits_its_sql_type() {

@@ -14,6 +14,8 @@ mod first_answer;
 mod kills;
 /// The three founding questions against real exporters, `nfcapd` and `nfdump`.
 mod nfdump;
+/// The engine over a real database: workers, budgets, dropped queries.
+mod queries;
 /// Each period of a report once: asleep, beside other servers, with the mail server away.
 mod reports;
 /// SQL over `flows` and the API give equal answers.

@@ -1,0 +1,142 @@
+//! The engine over a real database: several workers give what one gives, budgets hold, and a query that nobody waits for
+//! gives back its turn and its sessions.
+
+use crate::support::postgres::{TestDatabase, query, wait_on};
+use flowledger::clock::{Clock, HOUR, ManualClock, SECOND, SystemClock, Timestamp};
+use flowledger::columns::Encoder;
+use flowledger::flow::batch::{AddressRun, FlowBatch};
+use flowledger::flow::fields::{Dimension, Field};
+use flowledger::flow::segment::Segment;
+use flowledger::query::{Engine, Order, QueryError, Settings, TopRequest, Window};
+use flowledger::store::commit::{Batch, Loss};
+use flowledger::store::partitions::DailyTable;
+use flowledger::store::{Address, Database};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const JOURNAL: &str = "11111111-2222-4333-8444-555555555555";
+const SEGMENTS: i64 = 600;
+const ROWS: usize = 40;
+
+/// The segment number `index`: a flow a second, from 40 sources to one destination, of as many bytes as the row.
+fn segment(start: Timestamp, index: i64) -> Segment {
+    let mut batch = FlowBatch::default();
+    batch.add_rows(ROWS);
+    let received = batch.column_mut(Field::Received).time_run(0, ROWS);
+    received.iter_mut().enumerate().for_each(|(row, room)| {
+        *room = start.micros() + (index + row as i64) * SECOND;
+    });
+    for (field, vary) in [(Field::SrcIp, 1), (Field::DstIp, 0)] {
+        let AddressRun::V4(room) = batch.column_mut(field).v4_run(0, ROWS) else { panic!("narrow") };
+        room.iter_mut().enumerate().for_each(|(row, room)| *room = 0x0a00_0001 + row as u32 * vary);
+    }
+    let bytes = batch.column_mut(Field::InBytes).u64_run(0, ROWS);
+    bytes.iter_mut().enumerate().for_each(|(row, room)| *room = row as u64);
+    Encoder::new(0).encode(&batch, 0..ROWS).unwrap()
+}
+
+/// A database of all segments, received from the start of the hour before last on, with a loss of seven flows.
+async fn filled(test: &TestDatabase) -> (Database, Timestamp) {
+    let start = SystemClock.now().hour().plus(-2 * HOUR);
+    let database = Database::new(&Address::Url(test.url())).unwrap();
+    database.prepare(|error| panic!("{error}")).await.unwrap();
+    database.ensure_day(DailyTable::FlowSegments, start).await.unwrap();
+    database.journal_position(JOURNAL).await.unwrap();
+    let loss = Loss { exporter_id: 1, hour: start, cause: "network", unit: "flows", count: 7 };
+    let batch = Batch {
+        end: 1,
+        complete_until: start.plus(HOUR / 2),
+        segments: (0..SEGMENTS).map(|index| segment(start, index)).collect(),
+        loss: vec![loss],
+        ..Batch::default()
+    };
+    database.commit(JOURNAL, &batch).await.unwrap();
+    (database, start)
+}
+
+fn engine(database: &Database, settings: Settings) -> Engine {
+    Engine::new(database.clone(), Arc::new(ManualClock::new(SystemClock.now())), settings)
+}
+
+fn request(start: Timestamp, seconds: std::ops::Range<i64>) -> TopRequest {
+    TopRequest {
+        window: Window {
+            from: start.plus(seconds.start * SECOND),
+            to: start.plus(seconds.end * SECOND),
+            zone: chrono_tz::Tz::UTC,
+        },
+        by: vec![Dimension::parse("src_ip").unwrap()],
+        order: Order::Bytes,
+        limit: 3,
+        filter: None,
+    }
+}
+
+#[test]
+fn several_workers_find_what_one_finds_and_the_stamp_tells_what_may_be_missing() {
+    let test = TestDatabase::create();
+    wait_on(async {
+        let (database, start) = filled(&test).await;
+        for seconds in [0..3_600, 100..101, 30..615, 5_000..6_000] {
+            let request = request(start, seconds.clone());
+            // Row r of segment i was received in second i + r.
+            let (mut bytes, mut flows) = (0, 0);
+            for (index, row) in (0..SEGMENTS).flat_map(|index| (0..ROWS as i64).map(move |row| (index, row))) {
+                if seconds.contains(&(index + row)) {
+                    bytes += row as u64;
+                    flows += 1;
+                }
+            }
+            for workers in [1, 2, 5] {
+                let engine = engine(&database, Settings { workers, ..Settings::default() });
+                let answer = engine.top(&request).await.unwrap();
+                assert_eq!((answer.totals.bytes, answer.totals.flows), (bytes, flows), "{seconds:?} {workers}");
+                assert_eq!(answer.groups, if flows == 0 { 0 } else { ROWS as u64 });
+                let first: Option<String> = answer.rows.first().map(|row| row.key[0].to_string());
+                assert_eq!(first, (flows > 0).then(|| "10.0.0.40".into()));
+                let host = engine.host("10.0.0.1".parse().unwrap(), request.window, &[]).await.unwrap();
+                // Flows of row 0 go from the host to itself; all others come to it.
+                assert_eq!(host.download.bytes + host.internal.bytes, bytes);
+                assert_eq!(host.download.flows + host.internal.flows, flows);
+                assert_eq!(host.internal.bytes, 0);
+                let lost: Vec<u64> = answer.completeness.lost.iter().map(|row| row.count).collect();
+                assert_eq!(lost, if seconds.start < 3_600 { vec![7] } else { vec![] });
+                let behind = (seconds.end > 1_800).then(|| start.plus(HOUR / 2));
+                assert_eq!((answer.completeness.exact, answer.completeness.stale_since), (false, behind));
+            }
+        }
+        database.close().await;
+    });
+}
+
+#[test]
+fn budgets_hold_and_a_dropped_query_gives_back_what_it_took() {
+    let test = TestDatabase::create();
+    wait_on(async {
+        let (database, start) = filled(&test).await;
+        let request = request(start, 0..3_600);
+        let small = engine(&database, Settings { max_memory_bytes: 1_000, ..Settings::default() });
+        assert!(matches!(small.top(&request).await, Err(QueryError::Memory { limit: 1_000 })));
+        let brief = engine(&database, Settings { max_seconds: 0, ..Settings::default() });
+        assert!(matches!(brief.top(&request).await, Err(QueryError::Time { limit: 0 })));
+        let one = engine(&database, Settings { max_queries: 1, workers: 4, ..Settings::default() });
+        for millis in 0..40 {
+            let _ = tokio::time::timeout(Duration::from_millis(millis), one.top(&request)).await;
+        }
+        assert_eq!(one.top(&request).await.unwrap().totals.flows, SEGMENTS as u64 * ROWS as u64);
+        // No session still reads the snapshot of a query that was dropped.
+        let busy = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND xact_start IS NOT NULL \
+                    AND pid <> pg_backend_pid()";
+        let begun = Instant::now();
+        loop {
+            let url = test.url();
+            let left = tokio::task::spawn_blocking(move || query(&url, busy)).await.unwrap();
+            if left.is_empty() {
+                break;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(10), "sessions still in a transaction: {left:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        database.close().await;
+    });
+}
