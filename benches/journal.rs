@@ -1,6 +1,4 @@
 //! What a datagram costs on its way through the journal: appending and reading batches of 64 datagrams of 1,400 bytes.
-#![allow(clippy::expect_used, missing_docs, reason = "a benchmark may stop at the first surprise")]
-
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
