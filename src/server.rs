@@ -23,9 +23,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// How long stopping waits for the database to store what was received; what is left stays in the journal.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -220,7 +217,7 @@ impl Running {
         let Self { collector, ingest, keeper, reports, api_handle, database, private_postgres, .. } = self;
         let stopped = tokio::task::spawn_blocking(move || {
             collector.stop();
-            ingest.stop(PATIENCE);
+            ingest.stop();
         });
         if stopped.await.is_err() {
             tracing::error!("receiving or storing flows ended by a defect");

@@ -2,7 +2,7 @@
 //! they are stored.
 
 use super::work::Ledger;
-use super::{IngestError, Shared};
+use super::{IngestError, Shared, give_back};
 use crate::clock::Timestamp;
 use crate::flow::batch::FlowBatch;
 use crate::flow::segment::Segment;
@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// The most segments that one transaction stores: enough to make its fixed costs small, few enough to end it soon.
 const SEGMENTS_AT_ONCE: usize = 16;
+/// How long storing may fail before the server says that it is not ready.
+const NOT_READY: Duration = Duration::from_secs(5);
 /// How long to wait after a failed transaction, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -65,8 +67,7 @@ pub(super) fn run(
         shared.completed(batch.complete_until);
         for mut flows in batch.rows.drain(..) {
             flows.clear();
-            // The first stage may have ended, and then nobody needs the memory.
-            let _ = empty.send(flows);
+            give_back(empty, flows);
         }
     }
     Ok(())
@@ -80,9 +81,9 @@ fn store(
     days: &mut HashSet<(DailyTable, Timestamp)>,
 ) -> Result<(), IngestError> {
     let mut pause = BACKOFF.0;
-    let mut told = None::<Instant>;
+    let (mut told, mut failing, mut ready) = (None::<Instant>, None::<Instant>, true);
     loop {
-        let result = shared.runtime.block_on(async {
+        let result = shared.wait(async {
             prepare_days(shared, batch, days).await?;
             shared.database.commit(journal, batch).await
         });
@@ -91,10 +92,16 @@ fn store(
                 if told.is_some() {
                     tracing::info!("the database stores flows again");
                 }
+                if !ready {
+                    (shared.tell)(true);
+                }
                 return Ok(());
             }
-            Err(error @ StoreError::PositionMoved { .. }) => return Err(error.into()),
-            Err(error) => {
+            Err(IngestError::Store(error)) if !matches!(error, StoreError::PositionMoved { .. }) => {
+                if ready && failing.get_or_insert_with(Instant::now).elapsed() > NOT_READY {
+                    ready = false;
+                    (shared.tell)(false);
+                }
                 shared.metrics.failed_commits.inc();
                 // A partition may have been dropped by hand; the next try makes it again.
                 days.clear();
@@ -107,9 +114,7 @@ fn store(
                     }
                 }
             }
-        }
-        if shared.abandoned() {
-            return Err(IngestError::Abandoned);
+            Err(error) => return Err(error),
         }
         std::thread::sleep(pause);
         pause = pause.saturating_mul(2).min(BACKOFF.1);

@@ -16,7 +16,7 @@ pub(super) struct Exporters {
 impl Exporters {
     /// All exporters that the database knows.
     pub(super) fn load(shared: &Shared) -> Result<Self, IngestError> {
-        let known = shared.runtime.block_on(shared.database.exporter_ids())?.into_iter().collect();
+        let known = shared.wait(shared.database.exporter_ids())?.into_iter().collect();
         Ok(Self { known })
     }
 
@@ -32,19 +32,16 @@ impl Exporters {
             return Ok(None);
         }
         loop {
-            match shared.runtime.block_on(shared.database.exporter_id(address)) {
+            match shared.wait(shared.database.exporter_id(address)) {
                 Ok(id) => {
                     tracing::info!("new exporter {address}, number {id}");
                     self.known.insert(address, id);
                     return Ok(Some(id));
                 }
-                Err(error) if error.is_outage() => {
+                Err(IngestError::Store(error)) if error.is_outage() => {
                     tracing::warn!("the new exporter {address} waits for the database: {error}");
                 }
-                Err(error) => return Err(error.into()),
-            }
-            if shared.abandoned() {
-                return Err(IngestError::Abandoned);
+                Err(error) => return Err(error),
             }
             std::thread::sleep(Duration::from_millis(500));
         }

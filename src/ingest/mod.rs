@@ -19,12 +19,14 @@ mod work;
 pub use error::IngestError;
 
 use crate::clock::{SharedClock, Timestamp};
+use crate::flow::batch::FlowBatch;
 use crate::journal::Reader;
 use crate::metrics::{Counter, EncodeLabelSet, Family, Gauge, Registry};
-use crate::store::Database;
+use crate::store::{Database, StoreError};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -36,11 +38,13 @@ pub struct Settings {
     pub commit_interval_ms: u64,
     /// The most exporters that are entered; datagrams of further ones are refused and counted.
     pub max_exporters: u32,
+    /// How long stopping may take to store what was received, in seconds; what is left stays in the journal.
+    pub stop_seconds: u64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { commit_interval_ms: 1_000, max_exporters: 4_096 }
+        Self { commit_interval_ms: 1_000, max_exporters: 4_096, stop_seconds: 20 }
     }
 }
 
@@ -113,8 +117,10 @@ struct Shared {
     rows: bool,
     /// Set once: read what is there, store it, end.
     stopping: AtomicBool,
-    /// Set to end without storing what is left, because the database is away.
+    /// Set to end without storing what is left, because that takes too long.
     abandon: AtomicBool,
+    /// When this process began to receive.
+    started: Timestamp,
     /// The position up to which everything is stored.
     stored: AtomicU64,
     /// Told whenever the pipeline begins or ceases to work.
@@ -142,8 +148,10 @@ impl Ingest {
         metrics: Metrics,
         tell: impl Fn(bool) + Send + Sync + 'static,
     ) -> Result<Self, IngestError> {
+        let started = clock.now();
         let shared = Arc::new(Shared {
             settings,
+            started,
             database,
             runtime: tokio::runtime::Handle::current(),
             clock,
@@ -162,9 +170,10 @@ impl Ingest {
         Ok(Self { shared, thread })
     }
 
-    /// Stores what the journal holds and ends. When that takes longer than `patience`, because the database is away, what
-    /// is left stays in the journal for the next start.
-    pub fn stop(self, patience: Duration) {
+    /// Stores what the journal holds and ends. When that takes longer than [`Settings::stop_seconds`], what is left stays in
+    /// the journal for the next start.
+    pub fn stop(self) {
+        let patience = Duration::from_secs(self.shared.settings.stop_seconds);
         self.shared.stopping.store(true, Ordering::Release);
         let begun = std::time::Instant::now();
         while !self.thread.is_finished() {
@@ -179,6 +188,11 @@ impl Ingest {
     }
 }
 
+/// Gives a batch back to the first stage. When that has ended, nobody needs the memory.
+fn give_back(empty: &SyncSender<FlowBatch>, batch: FlowBatch) {
+    let _ = empty.try_send(batch);
+}
+
 impl Shared {
     fn stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
@@ -186,6 +200,21 @@ impl Shared {
 
     fn abandoned(&self) -> bool {
         self.abandon.load(Ordering::Acquire)
+    }
+
+    /// Waits for the database, or until what is left is to be abandoned.
+    fn wait<T>(&self, answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, IngestError> {
+        let abandoned = async {
+            while !self.abandoned() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        self.runtime.block_on(async {
+            tokio::select! {
+                answer = answer => Ok(answer?),
+                () = abandoned => Err(IngestError::Abandoned),
+            }
+        })
     }
 
     fn completed(&self, until: Timestamp) {

@@ -2,7 +2,7 @@
 
 use super::commit::Packed;
 use super::work::Work;
-use super::{IngestError, Shared};
+use super::{IngestError, Shared, give_back};
 use crate::columns::Encoder;
 use crate::flow::batch::FlowBatch;
 use crate::flow::segment::MAX_SEGMENT_FLOWS;
@@ -28,13 +28,15 @@ pub(super) fn run(
         for first in (0..rows).step_by(MAX_SEGMENT_FLOWS) {
             segments.push(encoder.encode(&work.flows, first..rows.min(first.saturating_add(MAX_SEGMENT_FLOWS)))?);
         }
-        let flows = if shared.rows && rows > 0 {
-            vec![work.flows]
-        } else {
-            work.flows.clear();
-            // The first stage may have ended, and then nobody needs the memory.
-            let _ = empty.send(work.flows);
-            Vec::new()
+        // A piece without flows holds no batch of the pool, see the first stage.
+        let flows = match rows {
+            0 => Vec::new(),
+            _ if shared.rows => vec![work.flows],
+            _ => {
+                work.flows.clear();
+                give_back(empty, work.flows);
+                Vec::new()
+            }
         };
         let piece = Packed {
             start: work.start,

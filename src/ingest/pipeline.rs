@@ -6,11 +6,12 @@
 
 use super::exporters::Exporters;
 use super::work::{Ledger, Work};
-use super::{IngestError, ReasonLabel, Shared, commit, pack};
-use crate::clock::Timestamp;
+use super::{IngestError, ReasonLabel, Shared, commit, give_back, pack};
+use crate::clock::{HOUR, SECOND, Timestamp};
 use crate::flow::batch::FlowBatch;
 use crate::flow::segment::MAX_SEGMENT_FLOWS;
 use crate::journal::{Chunk, Datagram, DropCause, Position, Reader, Record};
+use crate::store::commit::DecoderState;
 use crate::wire::{Context, Decoder, Limits, Reason, SessionState, recognise};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -32,11 +33,18 @@ const ON_THE_WAY: i64 = 200_000;
 
 /// The cause of loss that sequence numbers tell.
 const NETWORK: &str = "network";
+/// The cause of loss while no collector ran.
+const COLLECTOR_DOWN: &str = "collector_down";
+/// How long a restart may take without being noted, in microseconds: what is stored tells up to some two seconds less than
+/// what was received.
+const SHORT_DOWNTIME: i64 = 5 * SECOND;
 /// The reason for refusing an exporter that is one too many.
 const EXPORTER_LIMIT: &str = "exporter_limit";
 
 /// Works until told to stop, beginning anew from the database after every failure.
 pub(super) fn run(shared: &Shared, mut reader: Reader) {
+    // Also when a defect ends this thread.
+    let _not_ready = NotReady(shared);
     loop {
         let ended = live(shared, &mut reader);
         (shared.tell)(false);
@@ -61,27 +69,37 @@ pub(super) fn run(shared: &Shared, mut reader: Reader) {
     }
 }
 
+/// Says that the pipeline is not at work when it goes.
+struct NotReady<'a>(&'a Shared);
+
+impl Drop for NotReady<'_> {
+    fn drop(&mut self) {
+        (self.0.tell)(false);
+    }
+}
+
+/// Gives the first stage a batch when the last stage goes, whyever that goes: the first stage may be waiting for one that
+/// went with it, and must go on to find out.
+struct LastBatch<'a>(&'a SyncSender<FlowBatch>);
+
+impl Drop for LastBatch<'_> {
+    fn drop(&mut self) {
+        give_back(self.0, FlowBatch::default());
+    }
+}
+
 /// One life of the pipeline: from what the database holds until told to stop, or until something fails.
 fn live(shared: &Shared, reader: &mut Reader) -> Result<(), IngestError> {
     let journal = reader.id().to_string();
-    let start = shared.runtime.block_on(shared.database.journal_position(&journal))?.position;
+    let stored = shared.wait(shared.database.journal_position(&journal))?;
+    let start = stored.position;
     reader.seek(Position::new(start))?;
     let mut decoder = Decoder::new(Limits::default());
-    decoder.restore(
-        shared
-            .runtime
-            .block_on(shared.database.decoder_state(&journal))?
-            .into_iter()
-            .map(|stored| SessionState {
-                exporter_id: stored.exporter_id,
-                source_port: stored.source_port,
-                version: stored.version,
-                observation_domain: stored.observation_domain,
-                state: stored.state,
-                templates: stored.templates,
-            })
-            .collect(),
-    );
+    let saved = shared.wait(shared.database.decoder_state(&journal))?;
+    let refused = decoder.restore(saved.into_iter().map(session).collect());
+    if refused > 0 {
+        tracing::warn!("{refused} saved decoder states cannot be read; their exporters send templates again in time");
+    }
     let exporters = Exporters::load(shared)?;
     shared.stored.store(start, Ordering::Release);
     (shared.tell)(true);
@@ -103,6 +121,7 @@ fn live(shared: &Shared, reader: &mut Reader) -> Result<(), IngestError> {
             .spawn_scoped(scope, || {
                 let packed_out = packed_out;
                 let empty_after_commit = empty_after_commit;
+                let _last = LastBatch(&empty_after_commit);
                 commit::run(shared, &journal, &packed_out, &empty_after_commit)
             })
             .map_err(IngestError::Thread)?;
@@ -117,6 +136,7 @@ fn live(shared: &Shared, reader: &mut Reader) -> Result<(), IngestError> {
             works: work_in,
             start,
             flows,
+            recorded_until: stored.complete_until,
         }
         .run();
         // The decode stage has dropped its sender: the others finish what is on its way and end. The last one's error is
@@ -125,6 +145,12 @@ fn live(shared: &Shared, reader: &mut Reader) -> Result<(), IngestError> {
         let pack = pack.join().unwrap_or(Err(IngestError::StageEnded { stage: "pack" }));
         commit.and(pack).and(decode)
     })
+}
+
+/// A decoder's state as it was stored.
+fn session(stored: DecoderState) -> SessionState {
+    let DecoderState { exporter_id, source_port, version, observation_domain, templates, state } = stored;
+    SessionState { exporter_id, source_port, version, observation_domain, templates, state }
 }
 
 /// What the first stage holds.
@@ -139,6 +165,8 @@ struct Stage<'a> {
     /// Where the piece that is being made begins.
     start: u64,
     flows: FlowBatch,
+    /// Until when an earlier process recorded, while the journal is being caught up with.
+    recorded_until: Option<Timestamp>,
 }
 
 /// The piece that is being made.
@@ -160,6 +188,9 @@ impl Stage<'_> {
         loop {
             let due = piece.as_ref().map_or(TICK, |piece| interval.saturating_sub(piece.begun.elapsed()).min(TICK));
             let before = self.shared.clock.now();
+            if self.shared.abandoned() {
+                return Err(IngestError::Abandoned);
+            }
             let stopping = self.shared.stopping();
             let read = self.reader.read(&mut chunk, if stopping { Duration::ZERO } else { due })?;
             for (position, record) in chunk.iter() {
@@ -198,6 +229,14 @@ impl Stage<'_> {
                 }
             }
             let caught_up = read == 0;
+            if let Some(until) = self.recorded_until {
+                let until = piece.as_ref().map_or(until, |piece| until.max(piece.last_received));
+                self.recorded_until = Some(until);
+                if caught_up {
+                    self.recorded_until = None;
+                    self.note_downtime(&mut piece, until);
+                }
+            }
             if let Some(piece) = piece.take_if(|piece| piece.begun.elapsed() >= interval || (caught_up && stopping)) {
                 let until = if caught_up { before } else { piece.last_received };
                 self.cut(piece, until.plus(-ON_THE_WAY), false)?;
@@ -221,16 +260,40 @@ impl Stage<'_> {
         }
     }
 
+    /// Notes for how long nobody received, between the last that an earlier process recorded and the start of this one.
+    fn note_downtime(&self, piece: &mut Option<Piece>, recorded_until: Timestamp) {
+        let started = self.shared.started;
+        if started.micros().saturating_sub(recorded_until.micros()) < SHORT_DOWNTIME {
+            return;
+        }
+        let current = piece.get_or_insert_with(|| Piece {
+            end: self.start,
+            hour: started.hour(),
+            begun: Instant::now(),
+            last_received: started,
+            ledger: Ledger::default(),
+        });
+        let mut from = recorded_until;
+        while from < started {
+            let to = from.hour().plus(HOUR).min(started);
+            let seconds = to.micros().saturating_sub(from.micros()).saturating_add(SECOND - 1) / SECOND;
+            current.ledger.lost(0, from, COLLECTOR_DOWN, "seconds", seconds);
+            from = to;
+        }
+        tracing::warn!("nothing was received from {recorded_until} to {started}: answers for that time say so");
+    }
+
     /// Hands a piece to the next stage.
     fn cut(&mut self, mut piece: Piece, complete_until: Timestamp, full: bool) -> Result<(), IngestError> {
         let gone = |_| IngestError::StageEnded { stage: "pack" };
         piece.ledger.learned(self.decoder.take_changes());
-        let next = if self.flows.rows() > 0 {
-            self.empty.recv().map_err(|_| IngestError::StageEnded { stage: "pack" })?
+        // A piece without flows takes an empty stand-in along, so that the pool's batch stays here.
+        let flows = if self.flows.rows() > 0 {
+            let next = self.empty.recv().map_err(|_| IngestError::StageEnded { stage: "pack" })?;
+            std::mem::replace(&mut self.flows, next)
         } else {
             FlowBatch::default()
         };
-        let flows = std::mem::replace(&mut self.flows, next);
         let work = Work { start: self.start, end: piece.end, flows, ledger: piece.ledger, complete_until, full };
         self.start = work.end;
         self.works.send(work).map_err(gone)

@@ -8,6 +8,7 @@ use super::{Database, StoreError, bigint, flows, segments};
 use crate::clock::Timestamp;
 use crate::flow::batch::FlowBatch;
 use crate::flow::segment::Segment;
+use chrono::{DateTime, Utc};
 use sqlx::{Acquire, PgConnection};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ const SEGMENT_BITS: u32 = 40;
 pub struct StoredPosition {
     /// Everything before this position is stored.
     pub position: u64,
+    /// Everything received before this moment is stored; `None` for a new journal.
+    pub complete_until: Option<Timestamp>,
 }
 
 /// Flows and datagrams of one exporter in one version of the protocol.
@@ -103,11 +106,12 @@ impl Database {
             .bind(journal)
             .execute(&self.writers)
             .await?;
-        let position: i64 = sqlx::query_scalar("SELECT position FROM journal_positions WHERE journal_id = $1::uuid")
-            .bind(journal)
-            .fetch_one(&self.writers)
-            .await?;
-        Ok(StoredPosition { position: super::count(position) })
+        let (position, complete_until): (i64, Option<DateTime<Utc>>) =
+            sqlx::query_as("SELECT position, complete_until FROM journal_positions WHERE journal_id = $1::uuid")
+                .bind(journal)
+                .fetch_one(&self.writers)
+                .await?;
+        Ok(StoredPosition { position: super::count(position), complete_until: complete_until.map(Timestamp::from) })
     }
 
     /// Stores a batch, once. When an earlier try was committed although its answer was lost, nothing is done.
@@ -146,13 +150,16 @@ impl Database {
 async fn write(connection: &mut PgConnection, journal: &str, batch: &Batch) -> Result<(), StoreError> {
     let (start, end) = (bigint(batch.start), bigint(batch.end));
     let mut transaction = connection.begin().await?;
-    let (position, number, next_segment): (i64, i64, i64) = sqlx::query_as(
-        "SELECT position, number, next_segment FROM journal_positions WHERE journal_id = $1::uuid FOR UPDATE",
+    let (position, number, next_segment, complete_until): (i64, i64, i64, Option<DateTime<Utc>>) = sqlx::query_as(
+        "SELECT position, number, next_segment, complete_until FROM journal_positions \
+         WHERE journal_id = $1::uuid FOR UPDATE",
     )
     .bind(journal)
     .fetch_one(&mut *transaction)
     .await?;
-    if position == end && start != end {
+    // A batch that holds only counts does not move the position; it is told by the moment that it does move.
+    let stored_before = start != end || complete_until.is_some_and(|until| until >= batch.complete_until.to_utc());
+    if position == end && stored_before {
         return Ok(());
     }
     if position != start {

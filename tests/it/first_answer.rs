@@ -92,3 +92,49 @@ fn a_restart_keeps_templates_and_stored_flows() {
     server.wait_for_flows(first + more);
     assert_eq!(server.json("/api/v1/exporters")["exporters"][0]["lost"]["count"], 0);
 }
+
+#[test]
+fn pieces_without_flows_do_not_hold_up_those_with_flows() {
+    let server = TestServer::with(&[("INGEST__COMMIT_INTERVAL_MS", "20")]);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for number in 1..=12 {
+        socket.send_to(b"junk", server.collector()).unwrap();
+        wait_for("the junk to be counted in a transaction of its own", 10, || {
+            (server.metric("ingest_commits_total") >= number).then_some(())
+        });
+    }
+    traffic::send(server.collector(), "v5", 300, 0, 1);
+    server.wait_for_flows(300);
+}
+
+#[test]
+fn stopping_while_the_database_refuses_ends_and_loses_nothing() {
+    let mut server = TestServer::with(&[("INGEST__COMMIT_INTERVAL_MS", "20"), ("INGEST__STOP_SECONDS", "2")]);
+    let database = server.database.as_ref().unwrap();
+    database.query("ALTER TABLE flow_segments RENAME TO flow_segments_away");
+    // Long enough that every stage has all it can hold and waits for the next.
+    let sent = traffic::send(server.collector(), "v9", 40_000, 20_000, 6)["flows"].as_u64().unwrap();
+    wait_for("the server to say that it is not ready", 20, || (server.fetch("/readyz").0 == 503).then_some(()));
+    server.terminate();
+    server.database.as_ref().unwrap().query("ALTER TABLE flow_segments_away RENAME TO flow_segments");
+    server.launch();
+    server.wait_for_flows(sent);
+}
+
+#[test]
+fn time_in_which_no_collector_ran_is_told_in_the_answer() {
+    let mut server = TestServer::start();
+    traffic::send(server.collector(), "v9", 100, 0, 7);
+    server.wait_for_flows(100);
+    server.terminate();
+    // As if it had been down for two hours.
+    let database = server.database.as_ref().unwrap();
+    database.query("UPDATE journal_positions SET complete_until = complete_until - interval '2 hours'");
+    server.launch();
+    let seconds = wait_for("the downtime to be told", 10, || {
+        let answer = server.json("/api/v1/top?last=24h");
+        let lost = answer["completeness"]["lost"].as_array().unwrap().clone();
+        lost.iter().find(|row| row["cause"] == "collector_down").map(|row| row["count"].as_i64().unwrap())
+    });
+    assert!((7_190..7_300).contains(&seconds), "{seconds} s");
+}

@@ -131,7 +131,7 @@ fn killing_the_server_loses_and_doubles_nothing_that_was_journalled() {
 fn killing_postgresql_loses_and_doubles_nothing_that_was_journalled() {
     let mut server = TestServer::with_private_postgres(&[("INGEST__COMMIT_INTERVAL_MS", "50")]);
     let keeper = Keeper::start(server.journal(), server.folder().join("kept"));
-    let rounds = rounds(10, 200);
+    let rounds = rounds(50, 200);
     let stream = traffic::begin(server.collector(), "ipfix", rounds * 200_000, 20_000, 8);
     let mut random = fastrand::Rng::with_seed(12);
     let mut last = 0;
