@@ -138,3 +138,28 @@ fn time_in_which_no_collector_ran_is_told_in_the_answer() {
     });
     assert!((7_190..7_300).contains(&seconds), "{seconds} s");
 }
+
+#[test]
+fn a_report_of_this_week_has_the_rows_of_the_answer() {
+    use chrono::Datelike;
+    let server = TestServer::start();
+    traffic::send(server.collector(), "v9", 5_000, 0, 8);
+    server.wait_for_flows(5_000);
+    let week = chrono::Utc::now().iso_week();
+    let week = format!("{}-W{:02}", week.year(), week.week());
+    let output = server.command(&["report", "run", "weekly-top-downloaders", "--week", &week]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let path = String::from_utf8(output.stdout).unwrap();
+    let report = std::fs::read_to_string(server.folder().join(path.trim())).unwrap();
+    // The default report tells of all private networks; the simulated local hosts live in one of them.
+    let (_, _, answer) =
+        server.fetch(&format!("/api/v1/top?format=csv&limit=100&week={week}&filter=dst%20net%20192.168.0.0/16"));
+    let without_share =
+        |csv: &str| -> Vec<String> { csv.lines().map(|line| line.rsplit_once(',').unwrap().0.to_owned()).collect() };
+    assert_eq!(without_share(&report).len(), 101);
+    assert_eq!(without_share(&report), without_share(&answer));
+    let manifest = path.trim().replace(".csv", ".json");
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(server.folder().join(manifest)).unwrap()).unwrap();
+    assert_eq!(manifest["rows"], 100);
+}
