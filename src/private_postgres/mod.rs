@@ -184,6 +184,12 @@ impl PrivatePostgres {
         }
     }
 
+    /// Whether nobody looks after the server any more: it failed, was stopped, or its supervisor ended by a defect.
+    pub fn is_finished(&self) -> bool {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.as_ref().is_none_or(|running| running.supervisor.is_finished())
+    }
+
     /// Stops the server and waits until it is gone: sessions are ended, a checkpoint is written. Calling it again does
     /// nothing.
     pub fn stop(&self) {

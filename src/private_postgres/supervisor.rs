@@ -1,9 +1,10 @@
 //! The thread that keeps the server running: starts it, notices when it is ready or dead, starts it again, stops it.
 //!
-//! Promises: a server that dies is started again for as long as it ever becomes ready; one that ends five times in a row
-//! before it is ready is given up, with the end of its log as the reason. There is no limit on how long a start may
-//! take, because recovery after a crash may rightly take minutes; the wait is told in the log. All children are started
-//! from this one thread, because the kernel's "tell the child when its parent dies" is about the parent's thread.
+//! Promises: a server that was ready once is started again for ever, at growing pauses, because what keeps it down, such
+//! as a full disk, may pass; one that ends five times in a row before it was ever ready is given up, with the end of its
+//! log as the reason. There is no limit on how long a start may take, because recovery after a crash may rightly take
+//! minutes; the wait is told in the log. All children are started from this one thread, because the kernel's "tell the
+//! child when its parent dies" is about the parent's thread.
 
 use super::cluster::Lock;
 use super::error::PrivatePostgresError;
@@ -19,11 +20,15 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// So many ends in a row before "ready" and the server is given up.
+/// So many ends in a row and a server that was never ready is given up.
 const ATTEMPTS: u32 = 5;
-/// First pause before another start; it doubles up to [`LONGEST_PAUSE`].
+/// First pause before another start; it doubles up to the longest, which is longer after a start that failed than after
+/// the end of a server that had been ready.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+const LONGEST_PAUSE_FAILED: Duration = Duration::from_secs(30);
+/// How often failed starts are told, at most.
+const FAILURES_TOLD: Duration = Duration::from_secs(60);
 /// A server that was ready for so long is healthy: the next pause is the first one again.
 const HEALTHY: Duration = Duration::from_secs(2);
 /// How long a fast shutdown may take before an immediate one is asked for, and that before a kill.
@@ -48,7 +53,7 @@ pub enum Status {
         /// The process id of the server's first process (the postmaster).
         pid: u32,
     },
-    /// It ended too often before it was ready and will not be started again.
+    /// It ended too often without ever having been ready and will not be started again.
     Failed {
         /// Why, with the end of its log.
         reason: String,
@@ -112,12 +117,14 @@ impl Supervisor {
     pub(super) fn run(self) -> Option<PrivatePostgresError> {
         let mut failures = 0;
         let mut pause = FIRST_PAUSE;
+        let mut ever_ready = false;
+        let mut told: Option<Instant> = None;
         let given_up = loop {
-            match self.one_life() {
+            let longest = match self.one_life() {
                 End::Asked => break None,
                 End::BeforeReady(how) => {
                     failures += 1;
-                    if failures == ATTEMPTS {
+                    if failures >= ATTEMPTS && !ever_ready {
                         break Some(PrivatePostgresError::KeepsFailing {
                             attempts: failures,
                             last: how,
@@ -125,21 +132,30 @@ impl Supervisor {
                             tail: last_lines(&end_of(&self.launch.log), 10),
                         });
                     }
-                    tracing::warn!(end = how, attempt = failures, "PostgreSQL ended before it was ready");
+                    if told.is_none_or(|told| told.elapsed() >= FAILURES_TOLD) {
+                        told = Some(Instant::now());
+                        let (log, said) = (self.launch.log.display(), last_lines(&end_of(&self.launch.log), 3));
+                        tracing::error!(end = how, attempt = failures, %log, said, "PostgreSQL does not start; trying on");
+                    }
+                    LONGEST_PAUSE_FAILED
                 }
                 End::AfterReady { how, lived } => {
+                    ever_ready = true;
                     failures = 0;
+                    told = None;
                     if lived >= HEALTHY {
                         pause = FIRST_PAUSE;
                     }
                     tracing::error!(end = how, "PostgreSQL died; starting it again");
+                    LONGEST_PAUSE
                 }
-            }
+            };
+            pause = pause.min(longest);
             self.board.set(Status::Starting);
             if self.asked_to_stop(pause) {
                 break None;
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = pause.saturating_mul(2);
         };
         socket::remove(&self.launch.socket_directory);
         // Another launcher may take over from here.

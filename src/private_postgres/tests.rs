@@ -248,6 +248,26 @@ fn a_server_that_cannot_start_is_given_up_with_the_end_of_its_log() {
 }
 
 #[test]
+fn a_server_that_was_ready_once_is_never_given_up() {
+    let place = place();
+    let postgres = PrivatePostgres::start(&settings(place.path())).unwrap();
+    let configuration = place.path().join("postgres/data/postgresql.conf");
+    let good = fs::read_to_string(&configuration).unwrap();
+    fs::write(&configuration, "no_such_setting = 1\n").unwrap();
+    process::signal(postgres.pid().unwrap(), process::Signal::Kill).unwrap();
+    let log = place.path().join("postgres/postgres.log");
+    eventually("it failed more often than a first start may", || {
+        fs::read_to_string(&log).unwrap().matches("FATAL:  configuration file").count() > 5
+    });
+    assert_eq!((postgres.status(), postgres.is_finished()), (Status::Starting, false));
+    fs::write(&configuration, good).unwrap();
+    eventually("it is ready again", || postgres.pid().is_some());
+    assert_eq!(ask(&postgres, "SELECT 1").unwrap(), "1");
+    postgres.stop();
+    assert!(postgres.is_finished());
+}
+
+#[test]
 fn a_place_the_servers_user_cannot_reach_is_named() {
     if !Account::choose().unwrap().switches() {
         return;

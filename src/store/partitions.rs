@@ -39,30 +39,54 @@ impl DailyTable {
 }
 
 impl Database {
-    /// Makes the partition of the UTC day that `moment` lies in, unless it is there.
+    /// Makes the partition of the UTC day that `moment` lies in, unless it is there. Readers and writers of other days are
+    /// not held up, nor waited for.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// When the database does not answer, or another upkeep of the table lasts longer than some seconds.
     pub async fn ensure_day(&self, table: DailyTable, moment: Timestamp) -> Result<(), StoreError> {
         let day = moment.day();
-        // DDL takes no parameters; the text holds only this module's names and dates.
-        let statement = AssertSqlSafe(format!(
-            "CREATE TABLE IF NOT EXISTS {} PARTITION OF {} FOR VALUES FROM ('{}') TO ('{}')",
-            table.partition(day),
-            table.name(),
-            day,
-            day.plus(DAY)
-        ));
-        match sqlx::query(statement).persistent(false).execute(&self.writers).await {
-            // Two servers can make the same partition at once; one of them then sees it half made.
-            Err(sqlx::Error::Database(error))
-                if matches!(error.code().as_deref(), Some("42P07" | "23505" | "42P17")) =>
-            {
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
-            Ok(_) => Ok(()),
+        if self.has_day(table, day).await? {
+            return Ok(());
         }
+        match self.make_day(table, day).await {
+            // Two servers can make the same partition at once; the later one is refused in one of several ways.
+            Err(_) if self.has_day(table, day).await? => Ok(()),
+            made => made,
+        }
+    }
+
+    /// Whether the UTC day that begins at `day` has its partition. Asks the catalogue only, so it waits for nobody.
+    async fn has_day(&self, table: DailyTable, day: Timestamp) -> Result<bool, StoreError> {
+        let found = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid \
+             WHERE inhparent = $1::regclass AND child.relname = $2)",
+        )
+        .bind(table.name())
+        .bind(table.partition(day))
+        .fetch_one(&self.writers)
+        .await?;
+        Ok(found)
+    }
+
+    /// Makes a table and attaches it. CREATE TABLE .. PARTITION OF would lock the whole table against everybody, wait for
+    /// every reader and meanwhile let nobody write; ATTACH gets along with both.
+    async fn make_day(&self, table: DailyTable, day: Timestamp) -> Result<(), StoreError> {
+        let (parent, partition) = (table.name(), table.partition(day));
+        let mut transaction = self.writers.begin().await?;
+        sqlx::query("SET LOCAL lock_timeout = '5s'").execute(&mut *transaction).await?;
+        // DDL takes no parameters; the text holds only this module's names and dates.
+        for statement in [
+            format!("CREATE TABLE IF NOT EXISTS {partition} (LIKE {parent} INCLUDING DEFAULTS INCLUDING STORAGE)"),
+            format!(
+                "ALTER TABLE {parent} ATTACH PARTITION {partition} FOR VALUES FROM ('{day}') TO ('{}')",
+                day.plus(DAY)
+            ),
+        ] {
+            sqlx::query(AssertSqlSafe(statement)).persistent(false).execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
     }
 
     /// The days that have a partition, ascending.

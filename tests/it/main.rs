@@ -21,3 +21,5 @@ mod reports;
 /// SQL over `flows` and the API give equal answers.
 mod rows_equal_answers;
 mod support;
+/// Days made and dropped beside readers.
+mod upkeep;
