@@ -35,7 +35,8 @@ CREATE TABLE journal_positions (
     next_segment bigint NOT NULL DEFAULT 0,
     -- Everything this collector received before this moment is stored.
     complete_until timestamptz,
-    updated_at timestamptz NOT NULL DEFAULT now()
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    created_at timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
 
 -- What the decoder must remember over a restart: templates and sequence counters of one transport session and domain.
