@@ -68,10 +68,11 @@ impl From<Totals> for TotalsShape {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Loss {
     /// `network` (gaps in the exporters' sequence numbers), `kernel` (socket drops), `journal_full`,
-    /// `journal_corrupt`, or the reason why something was rejected.
+    /// `journal_corrupt`, `collector_down`, `not_recorded` (the part of the window before recording began, or whose days
+    /// are no longer kept), or the reason why something was rejected.
     #[schema(example = "network")]
     pub cause: String,
-    /// What is counted: `flows`, `records`, `datagrams`, `packets` or `sets`.
+    /// What is counted: `flows`, `records`, `datagrams`, `packets`, `sets` or `seconds`.
     #[schema(example = "flows")]
     pub unit: String,
     /// How many.

@@ -64,9 +64,10 @@ pub struct TopRow {
 /// What is known to be missing from a window, one row a cause and unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LossCount {
-    /// `network` (sequence gaps), `kernel` (socket drops), `journal_full`, `journal_corrupt`, or a reason of rejection.
+    /// `network` (sequence gaps), `kernel` (socket drops), `journal_full`, `journal_corrupt`, `collector_down`,
+    /// `not_recorded` (before recording began, or dropped by now), or a reason of rejection.
     pub cause: String,
-    /// What is counted: `flows`, `records`, `datagrams`, `packets` or `sets`.
+    /// What is counted: `flows`, `records`, `datagrams`, `packets`, `sets` or `seconds`.
     pub unit: String,
     /// How many.
     pub count: u64,

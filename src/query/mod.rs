@@ -26,7 +26,7 @@ pub use error::QueryError;
 pub use group::MAX_DIMENSIONS;
 pub use plan::MAX_LIMIT;
 
-use crate::clock::{SharedClock, Timestamp};
+use crate::clock::{SECOND, SharedClock, Timestamp};
 use crate::store::Database;
 use crate::store::snapshot::{COLLECTOR_ALIVE, Snapshot, StoredLoss};
 use budget::Budget;
@@ -103,21 +103,38 @@ impl Engine {
     async fn completeness(&self, snapshot: &mut Snapshot, window: &Window) -> Result<Completeness, QueryError> {
         let now = self.clock.now();
         let stored_until = snapshot.complete_until(now, COLLECTOR_ALIVE).await?;
+        let recorded_from = snapshot.recorded_from().await?;
         let loss = snapshot.loss(window.from, window.to).await?;
-        Ok(stamp(window, &loss, stored_until, now))
+        Ok(stamp(window, &loss, recorded_from, stored_until, now))
     }
 }
 
 /// A cause of rejection by which nothing is missing: the same datagram was stored when it first came.
 const DUPLICATE: &str = "duplicate";
 
-/// What an answer may be missing, given the window's loss and the moment before which everything received is stored. Where
-/// no collector is alive nothing is on its way, and only the future is still to come.
-fn stamp(window: &Window, loss: &[StoredLoss], stored_until: Option<Timestamp>, now: Timestamp) -> Completeness {
+/// The cause of loss that stands for a part of the window in which nothing was recorded, or whose days were dropped.
+const NOT_RECORDED: &str = "not_recorded";
+
+/// What an answer may be missing, given the window's loss, the moment since which flows are recorded and kept, and the
+/// moment before which everything received is stored. Where no collector is alive nothing is on its way, and only the
+/// future is still to come.
+fn stamp(
+    window: &Window,
+    loss: &[StoredLoss],
+    recorded_from: Option<Timestamp>,
+    stored_until: Option<Timestamp>,
+    now: Timestamp,
+) -> Completeness {
     let mut sums = BTreeMap::<(&str, &str), u64>::new();
     for row in loss.iter().filter(|row| row.cause != DUPLICATE) {
         let sum = sums.entry((&row.cause, &row.unit)).or_default();
         *sum = sum.saturating_add(row.count);
+    }
+    let recorded_from = recorded_from.unwrap_or(window.to).min(window.to);
+    if window.from < recorded_from {
+        let before = recorded_from.micros().saturating_sub(window.from.micros());
+        // A part of a second is missing, too, and must not look like nothing.
+        sums.insert((NOT_RECORDED, "seconds"), before.cast_unsigned().div_ceil(SECOND.cast_unsigned()));
     }
     let lost: Vec<LossCount> = sums
         .into_iter()

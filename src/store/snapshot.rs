@@ -4,6 +4,7 @@
 //! segments, loads the blocks that are asked for, and can be joined by further sessions that see exactly the same, so that
 //! several workers read at once and still answer from one moment.
 
+use super::partitions::DailyTable;
 use super::{Database, StoreError, count};
 use crate::clock::{HOUR, Timestamp};
 use crate::flow::fields::Field;
@@ -174,14 +175,15 @@ impl Snapshot {
             .collect()
     }
 
-    /// What is known to be missing from the hours that the window touches, by exporter, cause and unit.
+    /// What is known to be missing from the hours that the window touches, by exporter, cause and unit. An hour in which
+    /// more was taken back than lost counts as one without loss: what it takes back was lost in an earlier hour.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn loss(&mut self, from: Timestamp, to: Timestamp) -> Result<Vec<StoredLoss>, StoreError> {
         let rows: Vec<(i64, String, String, i64)> = sqlx::query_as(
             "SELECT exporter_id, cause, unit, least(sum(count), 9223372036854775807)::bigint FROM loss \
-             WHERE hour >= $1 AND hour < $2 GROUP BY 1, 2, 3 HAVING sum(count) > 0 ORDER BY 1, 2, 3",
+             WHERE hour >= $1 AND hour < $2 AND count > 0 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
         )
         .bind(from.hour().to_utc())
         .bind(to.to_utc())
@@ -210,6 +212,25 @@ impl Snapshot {
                 .fetch_one(&mut *self.transaction)
                 .await?;
         Ok(moment.map(Timestamp::from))
+    }
+
+    /// The moment since which flows are recorded and still there: when the first collector began, or the oldest day that
+    /// was not dropped, whichever is later; `None` when nothing was ever recorded.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn recorded_from(&mut self) -> Result<Option<Timestamp>, StoreError> {
+        let table = DailyTable::FlowSegments;
+        let (began, partitions): (Option<DateTime<Utc>>, Vec<String>) = sqlx::query_as(
+            "SELECT (SELECT min(created_at) FROM journal_positions), \
+             ARRAY(SELECT child.relname::text FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid \
+             WHERE inhparent = $1::regclass)",
+        )
+        .bind(table.name())
+        .fetch_one(&mut *self.transaction)
+        .await?;
+        let oldest_day = partitions.iter().filter_map(|name| table.day(name)).min();
+        Ok(began.map(Timestamp::from).zip(oldest_day).map(|(began, day)| began.max(day)))
     }
 }
 

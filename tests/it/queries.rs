@@ -2,7 +2,7 @@
 //! gives back its turn and its sessions.
 
 use crate::support::postgres::{TestDatabase, query, wait_on};
-use flowledger::clock::{Clock, HOUR, ManualClock, SECOND, SystemClock, Timestamp};
+use flowledger::clock::{Clock, DAY, HOUR, ManualClock, SECOND, SystemClock, Timestamp};
 use flowledger::columns::Encoder;
 use flowledger::flow::batch::{AddressRun, FlowBatch};
 use flowledger::flow::fields::{Dimension, Field};
@@ -51,7 +51,14 @@ async fn filled(test: &TestDatabase) -> (Database, Timestamp) {
         ..Batch::default()
     };
     database.commit(JOURNAL, &batch).await.unwrap();
+    began(test, start).await;
     (database, start)
+}
+
+/// Lets the collector have recorded since `moment`.
+async fn began(test: &TestDatabase, moment: Timestamp) {
+    let (url, sql) = (test.url(), format!("UPDATE journal_positions SET created_at = '{moment}' RETURNING 1"));
+    tokio::task::spawn_blocking(move || query(&url, &sql)).await.unwrap();
 }
 
 fn engine(database: &Database, settings: Settings) -> Engine {
@@ -137,6 +144,49 @@ fn budgets_hold_and_a_dropped_query_gives_back_what_it_took() {
             assert!(begun.elapsed() < Duration::from_secs(10), "sessions still in a transaction: {left:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        database.close().await;
+    });
+}
+
+#[test]
+fn an_answer_says_how_much_of_its_window_was_never_recorded_or_is_no_longer_kept() {
+    let test = TestDatabase::create();
+    wait_on(async {
+        let (database, start) = filled(&test).await;
+        let engine = engine(&database, Settings::default());
+        let missing = async |from: i64, to: i64| {
+            let answer = engine.top(&request(start, from..to)).await.unwrap();
+            let lost = answer.completeness.lost;
+            assert!(!answer.completeness.exact || lost.is_empty());
+            lost.iter().find(|row| row.cause == "not_recorded").map(|row| (row.unit.clone(), row.count))
+        };
+        let seconds = |count| Some(("seconds".to_owned(), count));
+        assert_eq!(missing(0, 600).await, None);
+        assert_eq!(missing(-60, 600).await, seconds(60));
+        assert_eq!(missing(-7_200, -3_600).await, seconds(3_600));
+        // The collector began long before; only today's partition is left.
+        began(&test, start.plus(-9 * DAY)).await;
+        let today = start.micros().saturating_sub(start.day().micros()) / SECOND;
+        assert_eq!(missing(-today, 600).await, None);
+        assert_eq!(missing(-today - 60, 600).await, seconds(60));
+        database.drop_day(DailyTable::FlowSegments, start.day()).await.unwrap();
+        assert_eq!(missing(0, 600).await, seconds(600));
+        database.close().await;
+    });
+}
+
+#[test]
+fn what_is_taken_back_in_a_later_hour_hides_no_loss_of_that_hour() {
+    let test = TestDatabase::create();
+    wait_on(async {
+        let (database, start) = filled(&test).await;
+        let loss = |hour, unit, count| Loss { exporter_id: 1, hour, cause: "network", unit, count };
+        let later = start.plus(HOUR);
+        let loss = vec![loss(later, "flows", -5), loss(later, "datagrams", -1), loss(later, "records", 3)];
+        database.commit(JOURNAL, &Batch { start: 1, end: 2, loss, ..Batch::default() }).await.unwrap();
+        let answer = engine(&database, Settings::default()).top(&request(start, 0..7_200)).await.unwrap();
+        let lost: Vec<_> = answer.completeness.lost.iter().map(|row| (row.unit.as_str(), row.count)).collect();
+        assert_eq!(lost, [("flows", 7), ("records", 3)]);
         database.close().await;
     });
 }
