@@ -11,7 +11,7 @@ use crate::ingest::{self, Ingest, IngestError};
 use crate::journal::{self, JournalError};
 use crate::keep::{self, Keeper};
 use crate::metrics::Registry;
-use crate::private_postgres::{Connection, PrivatePostgres, PrivatePostgresError};
+use crate::private_postgres::{self, Connection, PrivatePostgres, PrivatePostgresError};
 use crate::query::Engine;
 use crate::reports::delivery::Deliverer;
 use crate::reports::delivery::email::Mailer;
@@ -25,6 +25,9 @@ use tokio::task::JoinHandle;
 
 /// How long stopping waits for the database to store what was received; what is left stays in the journal.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How often the parts are looked at.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +99,7 @@ impl Server {
     /// What the machine does not give: a directory, a lock, a port.
     pub fn bind(config: Config, clock: SharedClock) -> Result<Self, ServerError> {
         let data_dir = &config.storage.data_dir;
-        std::fs::create_dir_all(data_dir)
+        private_postgres::make_directory(data_dir)
             .map_err(|source| ServerError::DataDirectory { path: data_dir.display().to_string(), source })?;
         let mut registry = Registry::default();
         let (writer, reader) = journal::open(config.journal())?;
@@ -211,8 +214,29 @@ impl Running {
 
     /// Returns when a part has ended that should run for ever, with its name.
     pub async fn failed(&mut self) -> &'static str {
-        let _ = (&mut self.api).await;
-        "the API"
+        loop {
+            match tokio::time::timeout(LOOK, &mut self.api).await {
+                Ok(_) => return "the API",
+                Err(_) => {
+                    if let Some(part) = self.ended() {
+                        return part;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The name of a part but the API that has ended.
+    fn ended(&self) -> Option<&'static str> {
+        let postgres = self.private_postgres.as_ref().is_some_and(PrivatePostgres::is_finished);
+        [
+            (self.collector.is_finished(), "a listener of the collector"),
+            (self.ingest.is_finished(), "storing flows"),
+            (self.keeper.is_finished(), "upkeep"),
+            (postgres, "the PostgreSQL of our own"),
+        ]
+        .into_iter()
+        .find_map(|(ended, part)| ended.then_some(part))
     }
 
     /// Stops in order and waits for each part: what was received is stored, or stays in the journal.
