@@ -11,7 +11,7 @@ use crate::ingest::{self, Ingest, IngestError};
 use crate::journal::{self, JournalError};
 use crate::keep::{self, Keeper};
 use crate::metrics::Registry;
-use crate::private_postgres::{Connection, PrivatePostgres, PrivatePostgresError};
+use crate::private_postgres::{self, Connection, PrivatePostgres, PrivatePostgresError};
 use crate::query::Engine;
 use crate::reports::delivery::Deliverer;
 use crate::reports::delivery::email::Mailer;
@@ -22,6 +22,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
+
+/// How often the parts are looked at.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +96,7 @@ impl Server {
     /// What the machine does not give: a directory, a lock, a port.
     pub fn bind(config: Config, clock: SharedClock) -> Result<Self, ServerError> {
         let data_dir = &config.storage.data_dir;
-        std::fs::create_dir_all(data_dir)
+        private_postgres::make_directory(data_dir)
             .map_err(|source| ServerError::DataDirectory { path: data_dir.display().to_string(), source })?;
         let mut registry = Registry::default();
         let (writer, reader) = journal::open(config.journal())?;
@@ -208,8 +211,29 @@ impl Running {
 
     /// Returns when a part has ended that should run for ever, with its name.
     pub async fn failed(&mut self) -> &'static str {
-        let _ = (&mut self.api).await;
-        "the API"
+        loop {
+            match tokio::time::timeout(LOOK, &mut self.api).await {
+                Ok(_) => return "the API",
+                Err(_) => {
+                    if let Some(part) = self.ended() {
+                        return part;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The name of a part but the API that has ended.
+    fn ended(&self) -> Option<&'static str> {
+        let postgres = self.private_postgres.as_ref().is_some_and(PrivatePostgres::is_finished);
+        [
+            (self.collector.is_finished(), "a listener of the collector"),
+            (self.ingest.is_finished(), "storing flows"),
+            (self.keeper.is_finished(), "upkeep"),
+            (postgres, "the PostgreSQL of our own"),
+        ]
+        .into_iter()
+        .find_map(|(ended, part)| ended.then_some(part))
     }
 
     /// Stops in order and waits for each part: what was received is stored, or stays in the journal.

@@ -144,6 +144,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Whether a listener's thread has ended, which it only does when it is stopped or by a defect.
+    pub fn is_finished(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
+    }
+
     /// Appends what has arrived so far and closes the sockets; takes about a tenth of a second, under heavy traffic up to a
     /// second more.
     pub fn stop(self) {

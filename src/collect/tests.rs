@@ -169,3 +169,16 @@ fn metrics_show_under_the_listener() {
         "{text}"
     );
 }
+
+#[test]
+fn a_listener_that_has_ended_is_noticed() {
+    let mut rig = Rig::new(&["udp://127.0.0.1:0", "udp://127.0.0.1:0"], 1 << 16);
+    let running = rig.running.as_mut().unwrap();
+    assert!(!running.is_finished());
+    running.threads.push(thread::spawn(|| ()));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !running.is_finished() {
+        assert!(Instant::now() < deadline);
+        thread::sleep(Duration::from_millis(5));
+    }
+}

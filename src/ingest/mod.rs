@@ -170,6 +170,11 @@ impl Ingest {
         Ok(Self { shared, thread })
     }
 
+    /// Whether the pipeline's thread has ended, which it only does when it is stopped or by a defect.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Stores what the journal holds and ends. When that takes longer than [`Settings::stop_seconds`], what is left stays in
     /// the journal for the next start.
     pub fn stop(self) {

@@ -4,7 +4,7 @@ use super::JournalId;
 use super::error::JournalError;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
@@ -69,7 +69,12 @@ pub(super) fn write_all(disk: &dyn Disk, file: &File, bytes: &[u8], offset: u64)
 
 /// Makes the directory if it is missing and takes its lock, which is held as long as the file is.
 pub(super) fn lock(directory: &Path) -> Result<File, JournalError> {
-    fs::create_dir_all(directory).map_err(JournalError::file("make", directory))?;
+    // What is in it tells who talked to whom.
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(JournalError::file("make", directory))?;
     let path = directory.join("lock");
     let file = OpenOptions::new()
         .create(true)

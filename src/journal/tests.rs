@@ -404,3 +404,12 @@ fn a_waiting_reader_wakes_for_a_record_and_gives_up_in_time() {
     assert_eq!(waiting.join().unwrap(), 1);
     assert!(begun.elapsed() < SOON);
 }
+
+#[test]
+fn the_directory_is_closed_to_others() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = TempDir::new().unwrap();
+    let directory = place.path().join("journal");
+    drop(open(settings(&directory)).unwrap());
+    assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
+}

@@ -69,6 +69,11 @@ impl Keeper {
         Self { stop, task }
     }
 
+    /// Whether upkeep has ended, which it only does when it is stopped or by a defect.
+    pub fn is_finished(&self) -> bool {
+        self.task.is_finished()
+    }
+
     /// Lets the present round end and stops.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
@@ -85,9 +90,20 @@ async fn round(
     clock: &SharedClock,
     metrics: &Metrics,
 ) -> Result<(), StoreError> {
+    let newest = database.newest_received().await?;
     for (table, days) in [(DailyTable::Flows, settings.flows_days), (DailyTable::FlowSegments, settings.segments_days)]
     {
-        let Due { make, drop } = due(&database.days(table).await?, clock.now(), days);
+        let now = clock.now();
+        let Due { make, drop, postponed } = due(&database.days(table).await?, now, newest, days);
+        if postponed > 0 {
+            let (table, round) = (table.name(), ROUND.as_secs());
+            tracing::warn!(
+                "{} days of {table} are older than {days} days: {} are dropped now, the others in rounds of {round} s; check \
+                 that the clock is right, it shows {now}, and the setting of the days to keep",
+                drop.len().saturating_add(postponed),
+                drop.len(),
+            );
+        }
         for day in make {
             database.ensure_day(table, day).await?;
             metrics.made.inc();

@@ -38,8 +38,7 @@ pub(super) struct Account {
 impl Account {
     /// Decides whom the server runs as.
     pub(super) fn choose() -> Result<Self, PrivatePostgresError> {
-        // SAFETY: geteuid has no preconditions and cannot fail.
-        let uid = unsafe { libc::geteuid() };
+        let uid = our_uid();
         let ours = by_uid(uid).ok_or_else(|| PrivatePostgresError::Account {
             reason: format!(
                 "the user id {uid} that Flowledger runs as has no name in the user database (/etc/passwd), and PostgreSQL \
@@ -65,6 +64,12 @@ impl Account {
     pub(super) fn switches(&self) -> bool {
         self.server.uid != self.ours.uid
     }
+}
+
+/// The user id that this process runs as.
+pub(super) fn our_uid() -> u32 {
+    // SAFETY: geteuid has no preconditions and cannot fail.
+    unsafe { libc::geteuid() }
 }
 
 fn by_name(name: &str) -> Option<User> {

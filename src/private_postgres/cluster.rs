@@ -12,15 +12,32 @@
 //! servers. Nothing is ever written into `data/` from here, because its owner, less privileged than root, could have put
 //! a link in the way.
 
-use super::account::Account;
+use super::account::{Account, our_uid};
 use super::binaries::Binaries;
 use super::error::PrivatePostgresError;
 use super::process::{command, run_to_end};
 use super::{DATABASE, Durability, ROLE};
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
+
+/// Makes `directory`, and what is missing above it, closed to other users; under root they may pass through it, as the
+/// user that runs PostgreSQL must, but not list it. A directory that exists is left as it is.
+///
+/// # Errors
+/// What the system says.
+pub fn make_directory(directory: &Path) -> io::Result<()> {
+    let mode = if our_uid() == 0 { 0o711 } else { 0o700 };
+    let missing: Vec<&Path> =
+        directory.ancestors().take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.exists()).collect();
+    for directory in missing.into_iter().rev() {
+        DirBuilder::new().mode(mode).create(directory)?;
+        // Whatever the umask took away.
+        fs::set_permissions(directory, fs::Permissions::from_mode(mode))?;
+    }
+    Ok(())
+}
 
 /// Where everything of one private PostgreSQL lies; absolute paths without links.
 #[derive(Clone, Debug)]
@@ -30,19 +47,8 @@ pub(super) struct Layout {
 
 impl Layout {
     /// Makes the directory if need be.
-    pub(super) fn prepare(directory: &Path, account: &Account) -> Result<Self, PrivatePostgresError> {
-        // The server's user has to pass through the directories we make, nobody needs to list them.
-        let mode = if account.switches() { 0o711 } else { 0o700 };
-        let missing: Vec<&Path> = directory
-            .ancestors()
-            .take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.exists())
-            .collect();
-        for directory in missing.into_iter().rev() {
-            DirBuilder::new().mode(mode).create(directory).map_err(PrivatePostgresError::file("create", directory))?;
-            // Whatever the umask took away.
-            fs::set_permissions(directory, fs::Permissions::from_mode(mode))
-                .map_err(PrivatePostgresError::file("set the permissions of", directory))?;
-        }
+    pub(super) fn prepare(directory: &Path) -> Result<Self, PrivatePostgresError> {
+        make_directory(directory).map_err(PrivatePostgresError::file("create", directory))?;
         let directory = fs::canonicalize(directory).map_err(PrivatePostgresError::file("find", directory))?;
         Ok(Self { directory })
     }

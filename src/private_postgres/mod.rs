@@ -26,6 +26,7 @@ mod supervisor;
 mod tests;
 mod tuning;
 
+pub use cluster::make_directory;
 pub use error::PrivatePostgresError;
 pub use supervisor::Status;
 
@@ -130,7 +131,7 @@ impl PrivatePostgres {
     /// that ends before it is ready.
     pub fn start(settings: &Settings) -> Result<Self, PrivatePostgresError> {
         let account = Account::choose()?;
-        let layout = Layout::prepare(&settings.directory, &account)?;
+        let layout = Layout::prepare(&settings.directory)?;
         let lock = layout.lock()?;
         let data = layout.data();
         let major = layout.major()?;

@@ -279,6 +279,17 @@ fn a_place_the_servers_user_cannot_reach_is_named() {
 }
 
 #[test]
+fn directories_are_made_closed_to_others_and_existing_ones_left_alone() {
+    let place = place();
+    make_directory(&place.path().join("data/deeper")).unwrap();
+    let mode = |path: &str| fs::metadata(place.path().join(path)).unwrap().mode() & 0o777;
+    let expected = if account::our_uid() == 0 { 0o711 } else { 0o700 };
+    assert_eq!([mode("data"), mode("data/deeper")], [expected; 2]);
+    make_directory(place.path()).unwrap();
+    assert_eq!(mode(""), 0o755);
+}
+
+#[test]
 fn settings_are_read_with_defaults_and_without_strangers() {
     let read = |text| serde_json::from_str::<Settings>(text);
     assert_eq!(read("{}").unwrap(), Settings::default());

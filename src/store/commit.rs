@@ -130,6 +130,16 @@ impl Database {
         result
     }
 
+    /// The latest moment up to which any collector has stored what it received; `None` when nothing is known.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn newest_received(&self) -> Result<Option<Timestamp>, StoreError> {
+        let moment: Option<chrono::DateTime<chrono::Utc>> =
+            sqlx::query_scalar("SELECT max(complete_until) FROM journal_positions").fetch_one(&self.writers).await?;
+        Ok(moment.map(Timestamp::from))
+    }
+
     /// Tells that the collector has stored everything it received before `complete_until`, when there was nothing to store.
     ///
     /// # Errors

@@ -2,12 +2,13 @@
 //!
 //! A reader who finds a file under its name finds it whole, and it stays through a power cut: it is written under a
 //! temporary name, synced, renamed, and the directory is synced. The manifest comes first, so whoever waits for the CSV
-//! finds both. A symbolic link planted under the name is replaced, not followed.
+//! finds both. A symbolic link planted under the name is replaced, not followed. Only our user and group may read it.
 
 use crate::reports::document::Document;
 use crate::reports::error::ReportError;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
@@ -24,7 +25,7 @@ pub async fn write(directory: PathBuf, document: Document) -> Result<PathBuf, Re
 
 fn write_now(directory: &Path, document: &Document) -> Result<PathBuf, ReportError> {
     let failed = |path: &Path, source| ReportError::File { path: path.to_owned(), source };
-    fs::create_dir_all(directory).map_err(|error| failed(directory, error))?;
+    DirBuilder::new().recursive(true).mode(0o750).create(directory).map_err(|error| failed(directory, error))?;
     let csv = directory.join(format!("{}.csv", document.name));
     let manifest = directory.join(format!("{}.json", document.name));
     for (path, bytes) in [(&manifest, &document.manifest), (&csv, &document.csv)] {
@@ -40,7 +41,7 @@ fn write_now(directory: &Path, document: &Document) -> Result<PathBuf, ReportErr
 }
 
 fn replace(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(temporary)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o640).open(temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(temporary, path)
@@ -76,6 +77,17 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), content);
             assert_eq!(listing(&directory), ["weekly_2026-W47.csv", "weekly_2026-W47.json"]);
         }
+    }
+
+    #[tokio::test]
+    async fn others_may_neither_list_nor_read() {
+        use std::os::unix::fs::MetadataExt;
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("reports");
+        let path = write(directory.clone(), document("rows")).await.unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+        // The umask may take more away.
+        assert_eq!((mode(&directory) & !0o050, mode(&path) & !0o040), (0o700, 0o600));
     }
 
     #[tokio::test]
