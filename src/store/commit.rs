@@ -135,7 +135,7 @@ impl Database {
     /// # Errors
     /// When the database does not answer.
     pub async fn newest_received(&self) -> Result<Option<Timestamp>, StoreError> {
-        let moment: Option<chrono::DateTime<chrono::Utc>> =
+        let moment: Option<DateTime<Utc>> =
             sqlx::query_scalar("SELECT max(complete_until) FROM journal_positions").fetch_one(&self.writers).await?;
         Ok(moment.map(Timestamp::from))
     }
