@@ -9,13 +9,15 @@ use crate::metrics::{Counter, EncodeLabelSet, Family, Registry};
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
     REFERRER_POLICY, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
+use actix_web::http::uri::Authority;
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpRequest, HttpResponse, ResponseError, web};
 use futures_util::FutureExt;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
@@ -57,6 +59,8 @@ impl Metrics {
 pub struct Limits {
     /// The longest path and query together, in bytes.
     pub max_url_bytes: usize,
+    /// Host names that are accepted on the loopback, besides `localhost` and all addresses.
+    pub allowed_hosts: Vec<String>,
     /// The longest time an answer may take.
     pub timeout: Duration,
     /// Where answers are counted.
@@ -71,7 +75,7 @@ pub async fn guard(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let route = request.resource_map().match_pattern(request.path()).unwrap_or_else(|| "none".to_owned());
     let docs = route.starts_with("/docs");
-    if let Some(problem) = refusal(&request, limits.max_url_bytes) {
+    if let Some(problem) = refusal(&request, &limits) {
         let response = problem.error_response();
         count(&limits.metrics, route, response.status());
         return Ok(request.into_response(finish(response, docs)));
@@ -104,17 +108,46 @@ pub async fn guard(
 }
 
 /// Why a request is not even looked at.
-fn refusal(request: &ServiceRequest, max_url_bytes: usize) -> Option<Problem> {
+fn refusal(request: &ServiceRequest, limits: &Limits) -> Option<Problem> {
+    let max_url_bytes = limits.max_url_bytes;
     let length = request.uri().path_and_query().map_or(0, |both| both.as_str().len());
     if length > max_url_bytes {
         let detail = format!("Path and query are {length} bytes long; at most {max_url_bytes} are read.");
         return Some(Problem::new(Code::UriTooLong, detail));
     }
     let headers = request.headers();
+    // A page of somebody else can let its own name point to the loopback (DNS rebinding); the browser still sends that name.
+    if request.app_config().local_addr().ip().is_loopback() {
+        let mut hosts = headers.get_all(HOST);
+        if let Some(host) = hosts.find(|host| !accepted(host, &limits.allowed_hosts)) {
+            let host = String::from_utf8_lossy(host.as_bytes());
+            let detail = format!(
+                "The request asks for the host \"{host}\". Use an address or localhost, or add the name to [api] allowed_hosts."
+            );
+            return Some(Problem::new(Code::UnknownHost, detail));
+        }
+    }
     let body =
         headers.contains_key(TRANSFER_ENCODING) || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0");
     let reads = request.method() == Method::GET || request.method() == Method::HEAD;
     (body && reads).then(|| Problem::new(Code::TooLarge, "The request has a body; ask with the query string alone."))
+}
+
+/// Whether a request to the loopback may name this host: an address, `localhost` or one of `allowed`, with a port or not.
+fn accepted(host: &HeaderValue, allowed: &[String]) -> bool {
+    if host.is_empty() {
+        return true;
+    }
+    let Some(authority) = host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()) else { return false };
+    let name = authority.host();
+    // Nothing but a port may follow, and nothing go before.
+    if !authority.as_str().strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(':')) {
+        return false;
+    }
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    address.parse::<IpAddr>().is_ok()
+        || name.eq_ignore_ascii_case("localhost")
+        || allowed.iter().any(|allowed| name.eq_ignore_ascii_case(allowed))
 }
 
 /// The answer, or a problem in its place when it is an error without words.

@@ -43,6 +43,9 @@ use utoipa_actix_web::service_config::ServiceConfig;
 pub struct Settings {
     /// Address and port to listen on. Port 0 takes a free one.
     pub listen: String,
+    /// Host names that requests may ask for while the API listens on the loopback, besides `localhost` and all addresses.
+    /// Others are refused, because a page of somebody else can make its own name point to the loopback.
+    pub allowed_hosts: Vec<String>,
     /// Threads that read requests and write answers, at least 1. Queries have their own.
     pub workers: usize,
     /// The longest path and query together, in bytes.
@@ -57,6 +60,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:8080".to_owned(),
+            allowed_hosts: Vec::new(),
             workers: 2,
             max_url_bytes: 8_192,
             request_timeout_seconds: 60,
@@ -127,6 +131,7 @@ pub fn bind(settings: &Settings, state: State) -> Result<Bound, ApiError> {
     let failed = |source| ApiError::Listen { listen: settings.listen.clone(), source };
     let limits = web::Data::new(edge::Limits {
         max_url_bytes: settings.max_url_bytes,
+        allowed_hosts: settings.allowed_hosts.clone(),
         timeout: Duration::from_secs(settings.request_timeout_seconds.max(1)),
         metrics: state.metrics.clone(),
     });

@@ -64,6 +64,7 @@ codes! {
     RequestTimeout "request_timeout" REQUEST_TIMEOUT "Request too slow" "The request did not arrive in time.";
     TooLarge "too_large" PAYLOAD_TOO_LARGE "Request too large" "The request has a body, and no resource takes one.";
     UriTooLong "uri_too_long" URI_TOO_LONG "URL too long" "Path and query together are longer than the server allows.";
+    UnknownHost "unknown_host" MISDIRECTED_REQUEST "Unknown host name" "The request asks for a host by a name that this server does not go by; [api] allowed_hosts lists further names.";
     QueryTooLarge "query_too_large" UNPROCESSABLE_ENTITY "Query too large" "The answer has more groups than the memory for one query holds; ask for a shorter window, fewer dimensions or a narrower filter.";
     Internal "internal" INTERNAL_SERVER_ERROR "Internal error" "A fault of the server; its log has the cause under the id that the detail names.";
     NotReady "not_ready" SERVICE_UNAVAILABLE "Not ready" "The server is starting or stopping.";

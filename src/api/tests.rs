@@ -67,7 +67,12 @@ impl TestApi {
             registry: Arc::new(registry),
             metrics,
         };
-        let settings = Settings { listen: "127.0.0.1:0".to_owned(), workers: 1, ..Settings::default() };
+        let settings = Settings {
+            listen: "127.0.0.1:0".to_owned(),
+            workers: 1,
+            allowed_hosts: vec!["flows.example".to_owned()],
+            ..Settings::default()
+        };
         let bound = bind(&settings, state).unwrap();
         let base = format!("http://{}", bound.address());
         let server = bound.run();
@@ -317,7 +322,7 @@ async fn ready_means_database_and_ingest() {
 #[actix_web::test]
 async fn a_panic_a_standstill_and_a_body_end_in_problems() {
     let metrics = Metrics::default();
-    let limits = Limits { max_url_bytes: 100, timeout: Duration::from_millis(50), metrics };
+    let limits = Limits { max_url_bytes: 100, allowed_hosts: Vec::new(), timeout: Duration::from_millis(50), metrics };
     let app = init_service(
         App::new()
             .app_data(web::Data::new(limits))
@@ -358,4 +363,21 @@ async fn a_taken_address_says_which_and_what_to_do() {
     let settings = Settings { listen: listen.clone(), ..Settings::default() };
     let Err(error) = bind(&settings, state) else { panic!("bound a taken address") };
     assert!(error.to_string().contains(&listen) && error.to_string().contains("[api] listen"), "{error}");
+}
+
+#[actix_web::test]
+async fn on_the_loopback_only_addresses_and_known_names_are_hosts() {
+    let api = TestApi::start().await;
+    for host in
+        ["localhost", "LocalHost:8080", "127.0.0.1", "192.0.2.7:8080", "[::1]", "[::1]:8080", "Flows.Example:443", ""]
+    {
+        assert_eq!(api.ask("GET", "/healthz", &[("host", host)]).await.status, 200, "{host}");
+    }
+    for host in ["evil.example", "127.0.0.1.evil.example:8080", "localhost.evil.example", "[::1].evil.example", "a b"] {
+        let answer = api.ask("GET", "/healthz", &[("host", host)]).await;
+        assert_eq!((answer.status, answer.code().as_str()), (421, "unknown_host"), "{host}");
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains(host) && detail.contains("[api] allowed_hosts"), "{detail}");
+    }
+    api.stop().await;
 }
