@@ -6,7 +6,7 @@ use super::params::Asked;
 use super::problem::Problem;
 use super::shapes::moment;
 use crate::query::window::zone;
-use crate::store::catalogue::ExporterRow;
+use crate::store::catalogue::{ExporterList, ExporterRow};
 use actix_web::{HttpResponse, get, web};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
@@ -55,6 +55,9 @@ pub struct Exporter {
     /// What the network lost, by the exporter's sequence numbers. One that changed versions is counted in the unit of
     /// which most was lost.
     pub lost: Lost,
+    /// The same by unit, where something was lost: an exporter that changed versions has several.
+    #[schema(example = json!({"flows": 30}))]
+    pub lost_by_unit: BTreeMap<&'static str, u64>,
     /// What was received of it and dropped before it was decoded: datagrams by cause.
     #[schema(example = json!({"journal_full": 12}))]
     pub dropped: BTreeMap<String, u64>,
@@ -74,6 +77,20 @@ pub struct Exporter {
 pub struct Exporters {
     /// By number.
     pub exporters: Vec<Exporter>,
+    /// What was dropped or refused and is counted for none of them.
+    pub unattributed: Unattributed,
+}
+
+/// What no exporter is known for: the kernel drops without saying whose datagrams, and a sender of nothing but what is
+/// refused is no exporter.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Unattributed {
+    /// What was dropped before it was decoded: datagrams by cause.
+    #[schema(example = json!({"kernel": 12}))]
+    pub dropped: BTreeMap<String, u64>,
+    /// What was refused, by reason.
+    #[schema(example = json!({"unknown_version": 3}))]
+    pub rejected: BTreeMap<String, u64>,
 }
 
 /// The units in which exporters count what they send.
@@ -88,23 +105,40 @@ fn unit_of(versions: &[u16]) -> &'static str {
     }
 }
 
-impl Exporter {
-    fn new(row: ExporterRow, zone: Tz) -> Self {
-        let mut lost = Lost { unit: unit_of(&row.versions), count: 0 };
-        let (mut dropped, mut rejected) = (BTreeMap::new(), BTreeMap::new());
-        for ((cause, unit), count) in row.loss {
-            match cause.as_str() {
-                "network" => {
-                    if let Some(unit) = UNITS.into_iter().find(|known| *known == unit)
-                        && count > lost.count
-                    {
-                        lost = Lost { unit, count };
+/// Loss told apart by where it happened.
+#[derive(Default)]
+struct Places {
+    network: BTreeMap<&'static str, u64>,
+    dropped: BTreeMap<String, u64>,
+    rejected: BTreeMap<String, u64>,
+}
+
+impl Places {
+    fn new(loss: BTreeMap<(String, String), u64>) -> Self {
+        let mut places = Self::default();
+        for ((cause, unit), count) in loss {
+            match (cause.as_str(), unit.as_str()) {
+                // Time without a collector is neither dropped nor refused: nobody knows what came.
+                (_, "seconds") => {}
+                ("network", unit) => {
+                    if let Some(unit) = UNITS.into_iter().find(|known| *known == unit) {
+                        places.network.insert(unit, count);
                     }
                 }
-                "kernel" | "journal_full" | "journal_corrupt" => add(&mut dropped, cause, count),
-                _ => add(&mut rejected, cause, count),
+                ("kernel" | "journal_full" | "journal_corrupt", _) => add(&mut places.dropped, cause, count),
+                _ => add(&mut places.rejected, cause, count),
             }
         }
+        places
+    }
+}
+
+impl Exporter {
+    fn new(row: ExporterRow, zone: Tz) -> Self {
+        let Places { network, dropped, rejected } = Places::new(row.loss);
+        let most = network.iter().max_by_key(|(_, count)| **count);
+        let (unit, count) = most.map_or((unit_of(&row.versions), 0), |(unit, count)| (*unit, *count));
+        let lost = Lost { unit, count };
         Self {
             id: row.exporter_id,
             address: row.address,
@@ -112,11 +146,20 @@ impl Exporter {
             versions: row.versions,
             flows: row.flows,
             lost,
+            lost_by_unit: network,
             dropped,
             rejected,
             templates: row.templates,
             last_seen: row.last_seen.map(|seen| moment(seen, zone)),
         }
+    }
+}
+
+impl Exporters {
+    fn new(list: ExporterList, zone: Tz) -> Self {
+        let Places { dropped, rejected, .. } = Places::new(list.unattributed);
+        let exporters = list.exporters.into_iter().map(|row| Exporter::new(row, zone)).collect();
+        Self { exporters, unattributed: Unattributed { dropped, rejected } }
     }
 }
 
@@ -145,8 +188,8 @@ pub async fn get_exporters(asked: Asked<(ZoneParams,)>, state: web::Data<State>)
         None => state.zone,
         Some(name) => zone(&name)?,
     };
-    let rows = state.database.exporters().await?;
-    format::json(&Exporters { exporters: rows.into_iter().map(|row| Exporter::new(row, zone)).collect() })
+    let list = state.database.exporters().await?;
+    format::json(&Exporters::new(list, zone))
 }
 
 #[cfg(test)]
@@ -182,9 +225,20 @@ mod tests {
             serde_json::to_value(Exporter::new(row, chrono_tz::Europe::Berlin)).unwrap(),
             json!({
                 "id": 3, "address": "192.0.2.1", "name": null, "versions": [5, 9], "flows": 210,
-                "lost": {"unit": "flows", "count": 30}, "dropped": {"journal_full": 4}, "rejected": {"bad_length": 3},
+                "lost": {"unit": "flows", "count": 30}, "lost_by_unit": {"datagrams": 5, "flows": 30}, "dropped": {"journal_full": 4}, "rejected": {"bad_length": 3},
                 "templates": 2, "last_seen": "2026-11-23T01:00:00+01:00",
             })
+        );
+    }
+
+    #[test]
+    fn what_no_exporter_is_known_for_stands_beside_them() {
+        let unattributed =
+            row(&[("collector_down", "seconds", 60), ("kernel", "datagrams", 8), ("too_short", "datagrams", 2)]).loss;
+        let list = ExporterList { exporters: vec![], unattributed };
+        assert_eq!(
+            serde_json::to_value(Exporters::new(list, chrono_tz::UTC)).unwrap(),
+            json!({"exporters": [], "unattributed": {"dropped": {"kernel": 8}, "rejected": {"too_short": 2}}})
         );
     }
 
@@ -192,6 +246,7 @@ mod tests {
     fn an_exporter_that_lost_nothing_says_so_in_its_unit() {
         let exporter = Exporter::new(row(&[]), chrono_tz::UTC);
         assert_eq!(exporter.lost, Lost { unit: "datagrams", count: 0 });
+        assert!(exporter.lost_by_unit.is_empty());
         assert_eq!((unit_of(&[5]), unit_of(&[9, 10]), unit_of(&[])), ("flows", "records", "flows"));
     }
 }

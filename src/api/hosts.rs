@@ -5,7 +5,7 @@
 use super::State;
 use super::fields::DimensionName;
 use super::format::{self, Format, Table};
-use super::params::{Asked, RankParams, WindowParams, address, invalid, limit, order_name};
+use super::params::{Asked, RankParams, WindowParams, address, invalid, limit};
 use super::problem::Problem;
 use super::shapes::{Completeness, PeerRowShape, TotalsShape, Window, ranked_table};
 use super::top::rows_as_csv;
@@ -177,7 +177,7 @@ fn respond(
         host,
         direction: direction.name(),
         by: request.by.iter().map(|dimension| dimension.name()).collect(),
-        order: order_name(request.order),
+        order: request.order.name(),
         filter: request.filter.as_ref().map(ToString::to_string).unwrap_or_default(),
         totals: answer.totals.into(),
         groups: answer.groups,

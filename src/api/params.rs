@@ -19,13 +19,8 @@ use crate::clock::Timestamp;
 use crate::filter::{self, Expression};
 use crate::flow::fields::{CATALOGUE, Dimension, PAIRS};
 use crate::query::window::{WindowRequest, resolve};
-use crate::query::{Order, Window};
+use crate::query::{MAX_DIMENSIONS, MAX_LIMIT, Order, Window};
 use chrono_tz::Tz;
-
-/// The most dimensions a question can have.
-const MAX_DIMENSIONS: usize = 4;
-/// The most rows an answer can have.
-pub const MAX_LIMIT: usize = 10_000;
 
 /// The window of time a question is about. Only one way of asking has an example, since Swagger UI sends all examples.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -92,12 +87,8 @@ pub struct RankParams {
 impl RankParams {
     /// The order asked for; bytes if none.
     pub fn order(&self) -> Result<Order, Problem> {
-        match self.order.as_deref() {
-            None | Some("bytes") => Ok(Order::Bytes),
-            Some("packets") => Ok(Order::Packets),
-            Some("flows") => Ok(Order::Flows),
-            Some(other) => Err(invalid("order", other, "bytes, packets or flows")),
-        }
+        let Some(name) = self.order.as_deref() else { return Ok(Order::default()) };
+        Order::parse(name).ok_or_else(|| invalid("order", name, "bytes, packets or flows"))
     }
 
     /// The filter asked for; a blank one is none.
@@ -111,15 +102,6 @@ impl RankParams {
     /// The format asked for by name.
     pub fn format(&self) -> Option<&str> {
         self.format.as_deref()
-    }
-}
-
-/// The word for `order` in questions and answers.
-pub const fn order_name(order: Order) -> &'static str {
-    match order {
-        Order::Bytes => "bytes",
-        Order::Packets => "packets",
-        Order::Flows => "flows",
     }
 }
 

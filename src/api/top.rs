@@ -5,7 +5,7 @@
 use super::State;
 use super::fields::DimensionName;
 use super::format::{self, Format, Table};
-use super::params::{Asked, ByParams, RankParams, WindowParams, limit, order_name};
+use super::params::{Asked, ByParams, RankParams, WindowParams, limit};
 use super::problem::{Code, Problem};
 use super::shapes::{Completeness, TopRowShape, TotalsShape, Window, ranked_table};
 use crate::flow::fields::Dimension;
@@ -56,7 +56,7 @@ impl<'a> TopShape<'a> {
         Self {
             window: request.window.into(),
             by: names.to_vec(),
-            order: order_name(request.order),
+            order: request.order.name(),
             filter: request.filter.as_ref().map(ToString::to_string),
             totals: answer.totals.into(),
             groups: answer.groups,

@@ -32,6 +32,25 @@ pub enum Order {
     Flows,
 }
 
+impl Order {
+    /// All orders.
+    pub const ALL: [Self; 3] = [Self::Bytes, Self::Packets, Self::Flows];
+
+    /// The word for it in questions, answers and the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes",
+            Self::Packets => "packets",
+            Self::Flows => "flows",
+        }
+    }
+
+    /// The order called `name`.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|order| order.name() == name)
+    }
+}
+
 /// The largest groups of a window.
 #[derive(Clone, Debug)]
 pub struct TopRequest {

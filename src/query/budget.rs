@@ -4,10 +4,14 @@
 //! milliseconds of running out of time, out of memory, or of listeners.
 
 use super::QueryError;
+use crate::store::READERS;
 use serde::{Deserialize, Serialize};
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+/// How many sessions all queries together may hold. The others answer whoever asks for a list or for health meanwhile.
+const QUERY_SESSIONS: usize = READERS as usize - 2;
 
 /// Limits of queries: `[query]` in the configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -17,9 +21,10 @@ pub struct Settings {
     pub max_memory_bytes: u64,
     /// The longest that one query may run, in seconds, waiting for its turn included.
     pub max_seconds: u64,
-    /// How many threads and database sessions one query uses; 0 means one for each processor.
+    /// How many threads and database sessions one query uses; 0 means one for each processor. Fewer when `max_queries`
+    /// times as many would be more than 14.
     pub workers: usize,
-    /// How many queries run at once; more wait for their turn.
+    /// How many queries run at once, 1 to 14; more wait for their turn.
     pub max_queries: usize,
 }
 
@@ -30,12 +35,19 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// How many workers a query has.
+    /// How many queries may run at once: each has at least one session.
+    pub(super) fn turns(&self) -> usize {
+        self.max_queries.clamp(1, QUERY_SESSIONS)
+    }
+
+    /// How many workers a query has. A query that holds some sessions waits for the others, so all that run at once must
+    /// find theirs: else they would wait for each other.
     pub(super) fn worker_count(&self) -> usize {
-        match self.workers {
+        let wanted = match self.workers {
             0 => std::thread::available_parallelism().map_or(1, NonZero::get),
             workers => workers,
-        }
+        };
+        wanted.clamp(1, QUERY_SESSIONS.checked_div(self.turns()).unwrap_or(1).max(1))
     }
 
     /// The longest that a query may run.
@@ -111,6 +123,20 @@ mod tests {
         assert!(matches!(error, QueryError::Memory { limit: 100 }) && error.is_budget());
         assert!(error.to_string().contains("max_memory_bytes"), "{error}");
         budget.spend(60, 1).unwrap();
+    }
+
+    #[test]
+    fn all_queries_that_run_at_once_find_their_sessions() {
+        let count = |workers, max_queries| {
+            let settings = Settings { workers, max_queries, ..Settings::default() };
+            (settings.turns(), settings.worker_count())
+        };
+        assert_eq!((count(3, 4), count(64, 4), count(64, 1)), ((4, 3), (4, 3), (1, 14)));
+        assert_eq!((count(2, 0), count(2, 1_000), count(64, 14)), ((1, 2), (14, 1), (14, 1)));
+        for (workers, max_queries) in (0..40).flat_map(|workers| (0..40).map(move |queries| (workers, queries))) {
+            let (turns, each) = count(workers, max_queries);
+            assert!(turns >= 1 && each >= 1 && turns * each <= QUERY_SESSIONS);
+        }
     }
 
     #[test]

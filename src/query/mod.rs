@@ -51,7 +51,7 @@ pub struct Engine {
 impl Engine {
     /// An engine over `database`, within `settings`. The clock tells what is still to come in a window.
     pub fn new(database: Database, clock: SharedClock, settings: Settings) -> Self {
-        let turns = Arc::new(Semaphore::new(settings.max_queries.clamp(1, Semaphore::MAX_PERMITS)));
+        let turns = Arc::new(Semaphore::new(settings.turns()));
         Self { database, clock, settings, turns }
     }
 
@@ -81,7 +81,7 @@ impl Engine {
 
     /// A scan for each worker.
     fn scans<S>(&self, new: impl Fn() -> Result<S, QueryError>) -> Result<Vec<S>, QueryError> {
-        (0..self.settings.worker_count().max(1)).map(|_| new()).collect()
+        (0..self.settings.worker_count()).map(|_| new()).collect()
     }
 
     /// Runs the scans over the window, within the budget, when it is this query's turn.

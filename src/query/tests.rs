@@ -404,6 +404,12 @@ fn a_window_before_anything_was_recorded_is_not_exact_and_says_for_how_long() {
 }
 
 #[test]
+fn an_order_is_found_by_its_name() {
+    assert!(Order::ALL.into_iter().all(|order| Order::parse(order.name()) == Some(order)));
+    assert_eq!(Order::parse("Bytes"), None);
+}
+
+#[test]
 fn an_expression_for_a_host_is_what_the_parser_makes_of_its_text() {
     let either = Dimension::parse("ip").unwrap();
     let network = IpNetwork::from("10.0.0.1".parse::<IpAddr>().unwrap());

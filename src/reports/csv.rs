@@ -1,7 +1,7 @@
 //! The rows of an answer as CSV (RFC 4180), the same bytes for a report's file, its mail and the API.
 //!
 //! The head is `rank`, the dimensions, then `bytes,packets,flows,first_seen,last_seen,share`. Times are RFC 3339 in the
-//! zone that is given; a missing thing is an empty cell. A cell of text that a spreadsheet would take for a formula gets a
+//! zone that is given; a missing thing is an empty cell. By first or last moment, that moment is the dimension and stands once. A cell of text that a spreadsheet would take for a formula gets a
 //! quote in front. This module neither asks nor delivers.
 
 use super::error::ReportError;
@@ -12,7 +12,7 @@ use crate::query::{Order, TopAnswer};
 use chrono::SecondsFormat;
 use chrono_tz::Tz;
 
-/// The columns after the rank and the dimensions.
+/// The columns after the rank and the dimensions, less a moment that is a dimension.
 pub const COLUMNS: [&str; 6] = ["bytes", "packets", "flows", "first_seen", "last_seen", "share"];
 
 /// `answer` as CSV. `names` heads the columns of the dimensions, in their order; `order` is what the share is a share of.
@@ -22,24 +22,27 @@ pub const COLUMNS: [&str; 6] = ["bytes", "packets", "flows", "first_seen", "last
 pub fn render(names: &[&str], order: Order, answer: &TopAnswer, zone: Tz) -> Result<Vec<u8>, ReportError> {
     let problem = |error: &dyn std::fmt::Display| ReportError::Render(error.to_string());
     let mut writer = csv::Writer::from_writer(Vec::new());
-    let head = ["rank"].into_iter().chain(names.iter().copied()).chain(COLUMNS);
+    let after = COLUMNS.into_iter().filter(|column| !names.contains(column));
+    let head = ["rank"].into_iter().chain(names.iter().copied()).chain(after);
     writer.write_record(head).map_err(|error| problem(&error))?;
     for (row, rank) in answer.rows.iter().zip(1_u64..) {
         let mut record = vec![rank.to_string()];
         record.extend(row.key.iter().map(|value| cell(value, zone)));
         record.extend([row.totals.bytes, row.totals.packets, row.totals.flows].map(|sum| sum.to_string()));
-        record
-            .extend([row.first_seen, row.last_seen].map(|moment| moment.map_or_else(String::new, |at| time(at, zone))));
-        record.push(format!("{:.6}", share(order, &row.totals, &answer.totals)));
+        let moments = [("first_seen", row.first_seen), ("last_seen", row.last_seen)].into_iter();
+        let moments = moments.filter(|(name, _)| !names.contains(name));
+        record.extend(moments.map(|(_, moment)| moment.map_or_else(String::new, |at| time(at, zone))));
+        let share = share(order, &row.totals, &answer.totals);
+        record.push(share.map_or_else(String::new, |share| format!("{share:.6}")));
         writer.write_record(&record).map_err(|error| problem(&error))?;
     }
     writer.into_inner().map_err(|error| problem(&error))
 }
 
-/// What part of `whole` the `part` is, by what rows are ranked by: 0 to 1, and 0 of nothing.
-pub fn share(order: Order, part: &Totals, whole: &Totals) -> f64 {
+/// What part of `whole` the `part` is, by what rows are ranked by: 0 to 1; `None` of nothing.
+pub fn share(order: Order, part: &Totals, whole: &Totals) -> Option<f64> {
     let (part, whole) = (ranked(order, part), ranked(order, whole));
-    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+    (whole != 0).then(|| part as f64 / whole as f64)
 }
 
 /// The sum that rows are ranked by.
@@ -107,6 +110,19 @@ mod tests {
     }
 
     #[test]
+    fn a_moment_that_is_a_dimension_stands_once_and_a_share_of_nothing_is_empty() {
+        let seen = Timestamp::from_micros(1_795_392_000_000_000);
+        let mut answer = answer(vec![row(vec![Value::Time(seen)], 0)]);
+        answer.totals.bytes = 0;
+        let bytes = render(&["first_seen"], Order::Bytes, &answer, chrono_tz::UTC).unwrap();
+        assert_eq!(
+            String::from_utf8(bytes).unwrap(),
+            "rank,first_seen,bytes,packets,flows,last_seen,share\n\
+             1,2026-11-23T00:00:00Z,0,2,1,2026-11-23T00:00:01.500Z,\n"
+        );
+    }
+
+    #[test]
     fn an_answer_without_rows_is_its_head_and_a_ragged_row_is_refused() {
         let bytes = render(&["src_ip", "dst_port"], Order::Flows, &answer(vec![]), Berlin).unwrap();
         let head = "rank,src_ip,dst_port,bytes,packets,flows,first_seen,last_seen,share\n";
@@ -119,9 +135,9 @@ mod tests {
         let part = Totals { bytes: 1, packets: 2, flows: 3 };
         let whole = Totals { bytes: 4, packets: 4, flows: 4 };
         for (order, expected) in [(Order::Bytes, 0.25), (Order::Packets, 0.5), (Order::Flows, 0.75)] {
-            assert!((share(order, &part, &whole) - expected).abs() < f64::EPSILON);
+            assert_eq!(share(order, &part, &whole), Some(expected));
         }
-        assert!(share(Order::Bytes, &part, &Totals::default()).abs() < f64::EPSILON);
+        assert_eq!(share(Order::Bytes, &part, &Totals::default()), None);
     }
 
     #[test]

@@ -10,17 +10,12 @@ use super::error::ReportError;
 use super::schedule::{Period, Schedule};
 use crate::filter::{self, Expression};
 use crate::flow::fields::Dimension;
-use crate::query::{Order, TopRequest, Window, window};
+use crate::query::{MAX_DIMENSIONS, MAX_LIMIT, Order, TopRequest, Window, window};
 use chrono_tz::Tz;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-
-/// The most rows a report may have.
-const MOST_ROWS: usize = 10_000;
-/// The most dimensions a report may be by.
-const MOST_DIMENSIONS: usize = 4;
 
 /// One `[[report]]` in the configuration. Its default is the report that runs where none is configured: the top 100
 /// downloaders of each week, on Mondays at 01:00, as a file.
@@ -74,7 +69,7 @@ fn destinations() -> Vec<String> {
 }
 
 fn bytes() -> String {
-    "bytes".to_owned()
+    Order::Bytes.name().to_owned()
 }
 
 const fn hundred() -> usize {
@@ -179,15 +174,12 @@ impl Definition {
             "" => None,
             text => Some(filter::parse(text).map_err(|error| wrong("filter")(format!("{error} in \"{text}\"")))?),
         };
-        let order = match settings.order.as_str() {
-            "bytes" => Order::Bytes,
-            "packets" => Order::Packets,
-            "flows" => Order::Flows,
-            other => return Err(wrong("order")(format!("\"{other}\" is not known: write bytes, packets or flows"))),
-        };
+        let order = Order::parse(&settings.order).ok_or_else(|| {
+            wrong("order")(format!("\"{}\" is not known: write bytes, packets or flows", settings.order))
+        })?;
         let limit = match settings.limit {
-            limit @ 1..=MOST_ROWS => limit,
-            other => return Err(wrong("limit")(format!("{other} is not within 1 to {MOST_ROWS}"))),
+            limit @ 1..=MAX_LIMIT => limit,
+            other => return Err(wrong("limit")(format!("{other} is not within 1 to {MAX_LIMIT}"))),
         };
         let directory = settings.directory.clone().unwrap_or_else(|| around.directory.to_owned());
         let destinations = addresses(settings, &directory, around.mail)
@@ -218,8 +210,8 @@ fn dimensions(names: &[String]) -> Result<Vec<Dimension>, String> {
             .ok_or_else(|| format!("there is no field {name:?}: write one such as \"dst_ip\" or \"src_port\""))
     };
     let by = names.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
-    if by.is_empty() || by.len() > MOST_DIMENSIONS {
-        return Err(format!("{} fields are named, 1 to {MOST_DIMENSIONS} are possible", by.len()));
+    if by.is_empty() || by.len() > MAX_DIMENSIONS {
+        return Err(format!("{} fields are named, 1 to {MAX_DIMENSIONS} are possible", by.len()));
     }
     let mut seen = HashSet::new();
     if let Some(twice) = by.iter().find(|dimension| !seen.insert(**dimension)) {

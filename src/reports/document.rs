@@ -7,7 +7,7 @@ use super::csv;
 use super::definition::Definition;
 use super::error::ReportError;
 use crate::clock::Timestamp;
-use crate::query::{Completeness, Order, TopAnswer, Window};
+use crate::query::{Completeness, TopAnswer, Window};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
@@ -102,7 +102,7 @@ impl Document {
                 timezone: zone.name().to_owned(),
             },
             by: names,
-            order: word(definition.order),
+            order: definition.order.name(),
             filter: definition.filter.as_ref().map(ToString::to_string),
             rows: answer.rows.len(),
             groups: answer.groups,
@@ -127,15 +127,6 @@ impl Document {
         let manifest =
             serde_json::to_string_pretty(&manifest).map_err(|error| ReportError::Render(error.to_string()))?;
         Ok(Self { name, csv, manifest: manifest + "\n", summary, rows: answer.rows.len() as u64 })
-    }
-}
-
-/// The word for what rows are ranked by.
-const fn word(order: Order) -> &'static str {
-    match order {
-        Order::Bytes => "bytes",
-        Order::Packets => "packets",
-        Order::Flows => "flows",
     }
 }
 
@@ -167,7 +158,7 @@ fn summary(
     for (row, rank) in answer.rows.iter().take(ROWS_IN_MAIL).zip(1..) {
         let key: Vec<_> = row.key.iter().map(ToString::to_string).collect();
         let sum = csv::ranked(definition.order, &row.totals);
-        let share = 100.0 * csv::share(definition.order, &row.totals, &answer.totals);
+        let share = 100.0 * csv::share(definition.order, &row.totals, &answer.totals).unwrap_or(0.0);
         lines.push(format!("{rank:>4}. {:<40} {sum:>20} {share:>6.2} %", key.join(" ")));
     }
     lines.join("\n") + "\n"

@@ -32,6 +32,15 @@ pub struct ExporterRow {
     pub loss: BTreeMap<(String, String), u64>,
 }
 
+/// All exporters, and what no exporter is known for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExporterList {
+    /// The exporters, by number.
+    pub exporters: Vec<ExporterRow>,
+    /// What is missing of no known exporter: (cause, unit) to count.
+    pub unattributed: BTreeMap<(String, String), u64>,
+}
+
 impl Database {
     /// The number of the exporter at `address`, which is entered when it is new.
     ///
@@ -102,11 +111,11 @@ impl Database {
             .collect()
     }
 
-    /// Everything known of all exporters, by number.
+    /// Everything known of all exporters, and what is missing of none of them.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn exporters(&self) -> Result<Vec<ExporterRow>, StoreError> {
+    pub async fn exporters(&self) -> Result<ExporterList, StoreError> {
         let mut transaction = self.readers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         let rows = sqlx::query(
             "SELECT e.exporter_id, e.address, e.name, coalesce(a.versions, '{}'), coalesce(a.datagrams, 0), \
@@ -141,11 +150,14 @@ impl Database {
         )
         .fetch_all(&mut *transaction)
         .await?;
+        let mut unattributed = BTreeMap::new();
         for (id, cause, unit, lost) in losses {
-            if let Some(exporter) = u32::try_from(id).ok().and_then(|id| exporters.get_mut(&id)) {
+            if id == 0 {
+                unattributed.insert((cause, unit), count(lost));
+            } else if let Some(exporter) = u32::try_from(id).ok().and_then(|id| exporters.get_mut(&id)) {
                 exporter.loss.insert((cause, unit), count(lost));
             }
         }
-        Ok(exporters.into_values().collect())
+        Ok(ExporterList { exporters: exporters.into_values().collect(), unattributed })
     }
 }

@@ -27,8 +27,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Sessions for reading. A query takes one, and one more for each of its workers.
-const READERS: u32 = 16;
+/// Sessions for reading. A query takes one for each of its workers; lists and checks of health take one for a moment.
+pub const READERS: u32 = 16;
 /// Sessions for writing: ingest takes one, reports and upkeep the others.
 const WRITERS: u32 = 6;
 /// The oldest PostgreSQL that is served.

@@ -3,19 +3,20 @@
 //! The number counts flows (v5), datagrams (v9) or records (IPFIX) and wraps at 2^32; this module only knows units. A jump
 //! ahead is a loss that is told at once and taken back when the missing datagram comes among the next [`WINDOW`] ones,
 //! so the sum of what is told is exact. A step back that fills no hole tells nothing: it is a straggler, or, when
-//! [`CONFIRM`] datagrams continue each other there, the exporter's restart. So does a jump of more than [`WRAP_JUMP`] across
-//! the wrap: from 4 billion to 0 is a restart, not a loss. After a datagram of unknown units the next one
+//! [`CONFIRM`] datagrams continue each other there, the exporter's restart. A jump ahead of more than [`BELIEVED_JUMP`] is
+//! held, too, until as many datagrams continue each other after it, so that a single forged one tells no loss; then it is
+//! a loss, but across the wrap a restart: from 4 billion to 0 nothing was lost. After a datagram of unknown units the next one
 //! sets the number anew. The same datagram within the window is a duplicate; two that only share a number are not.
 
 use std::collections::VecDeque;
 
 /// How many datagrams a missing one may be late, and a duplicate behind.
 pub(super) const WINDOW: u32 = 64;
-/// How many datagrams in a row make a step back a restart.
+/// How many datagrams in a row make a step back a restart, and a long jump ahead a loss.
 const CONFIRM: u8 = 3;
 
-/// The longest jump across the wrap that is taken for a loss.
-const WRAP_JUMP: u32 = 1 << 20;
+/// The longest jump ahead that a single datagram proves, and the longest across the wrap that is taken for a loss.
+const BELIEVED_JUMP: u32 = 1 << 20;
 
 /// A range of numbers that did not come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,12 +29,23 @@ pub(super) struct Hole {
     born: u32,
 }
 
+/// Datagrams that continue each other, but not what came before.
+#[derive(Clone, Copy, Debug)]
+struct Elsewhere {
+    /// The number of the first one.
+    first: u32,
+    /// Where they would go on.
+    next: u32,
+    /// How many they are.
+    datagrams: u8,
+}
+
 /// Where a stream of numbers stands.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sequence {
     expected: Option<u32>,
-    /// Where a restarted stream would go on, and for how many datagrams it has.
-    restart: Option<(u32, u8)>,
+    /// A stream elsewhere that may be the exporter's by now.
+    elsewhere: Option<Elsewhere>,
     holes: Vec<Hole>,
     datagrams: u32,
     recent: VecDeque<(u32, u32)>,
@@ -47,7 +59,7 @@ pub(super) enum Arrival {
         /// How many units are missing before it.
         missing: u32,
     },
-    /// It comes after later ones.
+    /// It comes after later ones, or too far ahead to be believed alone.
     Behind,
     /// It came before.
     Duplicate,
@@ -56,10 +68,8 @@ pub(super) enum Arrival {
 impl Sequence {
     /// Notes a datagram that begins with `number` and whose bytes have `checksum`.
     pub(super) fn arrive(&mut self, number: u32, checksum: u32) -> Arrival {
-        let arrival = match self.expected.map(|expected| (expected, number.wrapping_sub(expected))) {
-            Some((expected, missing)) if missing.cast_signed() >= 0 && (number >= expected || missing <= WRAP_JUMP) => {
-                Arrival::Forward { missing }
-            }
+        let arrival = match self.expected.map(|expected| number.wrapping_sub(expected)) {
+            Some(missing) if missing <= BELIEVED_JUMP => Arrival::Forward { missing },
             _ if self.recent.contains(&(number, checksum)) => return Arrival::Duplicate,
             None => Arrival::Forward { missing: 0 },
             Some(_) => Arrival::Behind,
@@ -85,7 +95,7 @@ impl Sequence {
                     self.holes.push(Hole { start: number.wrapping_sub(missing), length: missing, born: now });
                 }
                 self.expected = units.map(|units| number.wrapping_add(units));
-                self.restart = None;
+                self.elsewhere = None;
                 missing.into()
             }
         }
@@ -108,21 +118,26 @@ impl Sequence {
             self.holes.retain(|hole| hole.length > 0);
             return i64::from(units).saturating_neg();
         }
-        let steps = match self.restart {
-            Some((expected, steps)) if expected == number => steps.saturating_add(1),
-            _ => 1,
+        let (first, datagrams) = match self.elsewhere {
+            Some(stream) if stream.next == number => (stream.first, stream.datagrams.saturating_add(1)),
+            _ => (number, 1),
         };
-        self.restart = Some((end, steps));
-        if steps >= CONFIRM {
-            self.begin(Some(end));
+        self.elsewhere = Some(Elsewhere { first, next: end, datagrams });
+        if datagrams < CONFIRM {
+            return 0;
         }
-        0
+        let ahead = self.expected.map(|start| (start, first.wrapping_sub(start)));
+        let ahead = ahead.filter(|&(start, missing)| missing.cast_signed() >= 0 && first >= start);
+        self.begin(Some(end));
+        let Some((start, length)) = ahead else { return 0 };
+        self.holes.push(Hole { start, length, born: self.datagrams });
+        length.into()
     }
 
     /// The exporter started anew, or its number is unknown: the next number is `expected`, or whatever comes.
     pub(super) fn begin(&mut self, expected: Option<u32>) {
         self.expected = expected;
-        self.restart = None;
+        self.elsewhere = None;
         self.holes.clear();
     }
 
@@ -197,6 +212,20 @@ mod tests {
         // A single straggler from long ago moves nothing.
         assert_eq!(send(&mut sequence, 3_999_999_000, 10), 0);
         assert_eq!(send(&mut sequence, 60, 10), 0);
+    }
+
+    #[test]
+    fn a_long_jump_ahead_is_a_loss_only_when_the_next_ones_confirm_it() {
+        let far = BELIEVED_JUMP + 500;
+        let mut forged = Sequence::default();
+        let told = [0, 10, far, 20, 40].map(|number| send(&mut forged, number, 10));
+        assert_eq!(told, [0, 0, 0, 0, 10], "the true stream goes on, and its losses count");
+        let mut real = Sequence::default();
+        let told = [0, far, far + 10, far + 20, far + 40].map(|number| send(&mut real, number, 10));
+        assert_eq!(told, [0, 0, 0, i64::from(far) - 10, 10]);
+        assert_eq!(send(&mut real, far - 10, 10), -10, "one of the missing came late");
+        let mut longest = Sequence::default();
+        assert_eq!([0, BELIEVED_JUMP + 10].map(|number| send(&mut longest, number, 10)), [0, BELIEVED_JUMP.into()]);
     }
 
     #[test]
