@@ -133,15 +133,6 @@ impl Database {
         migrate::run(&self.writers).await
     }
 
-    /// Whether the server answers now.
-    ///
-    /// # Errors
-    /// Why it does not.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.readers).await?;
-        Ok(())
-    }
-
     /// Ends all sessions.
     pub async fn close(&self) {
         self.readers.close().await;
