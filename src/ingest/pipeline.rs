@@ -12,7 +12,7 @@ use crate::flow::batch::FlowBatch;
 use crate::flow::segment::MAX_SEGMENT_FLOWS;
 use crate::journal::{Chunk, Datagram, DropCause, Position, Reader, Record};
 use crate::store::commit::DecoderState;
-use crate::wire::{Context, Decoder, Limits, Reason, SessionState, recognise};
+use crate::wire::{Context, Decoder, Limits, SessionState, recognise};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -178,6 +178,14 @@ struct Piece {
     ledger: Ledger,
 }
 
+impl Piece {
+    /// A piece of nothing yet, at position `start`, in the hour of `received`.
+    fn begin(start: u64, received: Timestamp) -> Self {
+        let (hour, ledger) = (received.hour(), Ledger::default());
+        Self { end: start, hour, begun: Instant::now(), last_received: received, ledger }
+    }
+}
+
 impl Stage<'_> {
     fn run(mut self) -> Result<(), IngestError> {
         let mut chunk = Chunk::default();
@@ -205,13 +213,7 @@ impl Stage<'_> {
                     let until = piece.last_received.plus(-ON_THE_WAY);
                     self.cut(piece, until, !another_hour)?;
                 }
-                let current = piece.get_or_insert_with(|| Piece {
-                    end: self.start,
-                    hour: received.hour(),
-                    begun: Instant::now(),
-                    last_received: received,
-                    ledger: Ledger::default(),
-                });
+                let current = piece.get_or_insert_with(|| Piece::begin(self.start, received));
                 current.last_received = received;
                 current.end = position.get();
                 match record {
@@ -266,13 +268,7 @@ impl Stage<'_> {
         if started.micros().saturating_sub(recorded_until.micros()) < SHORT_DOWNTIME {
             return;
         }
-        let current = piece.get_or_insert_with(|| Piece {
-            end: self.start,
-            hour: started.hour(),
-            begun: Instant::now(),
-            last_received: started,
-            ledger: Ledger::default(),
-        });
+        let current = piece.get_or_insert_with(|| Piece::begin(self.start, started));
         let mut from = recorded_until;
         while from < started {
             let to = from.hour().plus(HOUR).min(started);
@@ -306,15 +302,13 @@ impl Stage<'_> {
         let exporter = match (recognise(datagram.payload), self.exporters.get(address)) {
             (_, Some(exporter_id)) => exporter_id,
             (Err(reason), None) => {
-                self.rejected(ledger, 0, datagram.received, reason, 1);
+                self.rejected(ledger, 0, datagram.received, reason.name(), reason.unit().name(), 1);
                 return Ok(());
             }
             (Ok(_), None) => match self.exporters.enter(self.shared, address)? {
                 Some(exporter_id) => exporter_id,
                 None => {
-                    let label = ReasonLabel { reason: EXPORTER_LIMIT, unit: "datagrams" };
-                    metrics.rejected.get_or_create(&label).inc();
-                    ledger.lost(0, datagram.received, EXPORTER_LIMIT, "datagrams", 1);
+                    self.rejected(ledger, 0, datagram.received, EXPORTER_LIMIT, "datagrams", 1);
                     return Ok(());
                 }
             },
@@ -329,11 +323,11 @@ impl Stage<'_> {
             ledger.sent(exporter, version.number(), datagram.received, outcome.records.into());
         }
         for (reason, count) in outcome.counts.iter() {
-            if reason.kept() {
-                let label = ReasonLabel { reason: reason.name(), unit: reason.unit().name() };
-                metrics.noticed.get_or_create(&label).inc_by(count.into());
+            let (kept, reason, unit) = (reason.kept(), reason.name(), reason.unit().name());
+            if kept {
+                metrics.noticed.get_or_create(&ReasonLabel { reason, unit }).inc_by(count.into());
             } else {
-                self.rejected(ledger, exporter, datagram.received, reason, count);
+                self.rejected(ledger, exporter, datagram.received, reason, unit, count);
             }
         }
         if outcome.lost.count != 0 {
@@ -346,8 +340,15 @@ impl Stage<'_> {
     }
 
     /// Notes what was refused, in the ledger and in the counters.
-    fn rejected(&self, ledger: &mut Ledger, exporter: u32, at: Timestamp, reason: Reason, count: u32) {
-        let (reason, unit) = (reason.name(), reason.unit().name());
+    fn rejected(
+        &self,
+        ledger: &mut Ledger,
+        exporter: u32,
+        at: Timestamp,
+        reason: &'static str,
+        unit: &'static str,
+        count: u32,
+    ) {
         ledger.lost(exporter, at, reason, unit, count.into());
         self.shared.metrics.rejected.get_or_create(&ReasonLabel { reason, unit }).inc_by(count.into());
     }
