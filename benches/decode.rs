@@ -14,7 +14,7 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use flowledger::clock::Timestamp;
 use flowledger::flow::batch::FlowBatch;
-use flowledger::wire::{Context, Decoder, Limits};
+use flowledger::wire::{ConfiguredSampling, Context, Decoder, Limits, Transport};
 use std::hint::black_box;
 
 /// Export time in headers, seconds since 1970.
@@ -164,7 +164,13 @@ fn decode(criterion: &mut Criterion) {
     ];
     let source = ([192, 0, 2, 1], 9_999).into();
     let received = Timestamp::from_micros(i64::from(SECONDS) * 1_000_000);
-    let context = Context { received, exporter_id: 1, source };
+    let context = Context {
+        received,
+        exporter_id: 1,
+        source,
+        transport: Transport::Datagrams,
+        sampling: ConfiguredSampling::default(),
+    };
     let mut group = criterion.benchmark_group("decode");
     for (name, sequence_at, step, (definition, mut datagram, records)) in cases {
         let mut decoder = Decoder::new(Limits::default());

@@ -112,6 +112,35 @@ catalogue! {
     IcmpCode "icmp_code" [] U8 "smallint" "ICMP code, where the exporter sends it apart from the ports.";
     Direction "direction" ["dir"] U8 "smallint" "Where the exporter observed the flow: 0 ingress, 1 egress.";
     ForwardingStatus "forwarding_status" ["fwdstat"] U8 "smallint" "IANA forwarding status: 64 to 127 forwarded, 128 to 191 dropped, 192 to 255 consumed.";
+    SamplingInterval "sampling_interval" [] U32 "bigint" "Out of how many packets the exporter looked at one; absent when it looked at all, or does not say.";
+    PreviousAs "previous_as" ["prevas"] U32 "bigint" "The autonomous system the packets came from, next to the exporter's.";
+    NextAs "next_as" ["nextas"] U32 "bigint" "The autonomous system the packets went to, next to the exporter's.";
+    MplsLabel1 "mpls_label_1" ["mpls1"] U32 "bigint" "The topmost MPLS label.";
+    MplsLabel2 "mpls_label_2" ["mpls2"] U32 "bigint" "The second MPLS label.";
+    MplsLabel3 "mpls_label_3" ["mpls3"] U32 "bigint" "The third MPLS label.";
+    EthernetType "ethernet_type" ["ethertype"] U16 "integer" "IEEE 802 EtherType: 2048 IPv4, 34525 IPv6, 2054 ARP.";
+    CustomerVlan "customer_vlan" [] U16 "integer" "The customer's VLAN inside the provider's (IEEE 802.1ad).";
+    Layer2SegmentId "layer2_segment_id" [] U64 "bigint" "The virtual network of layer 2: VXLAN or NVGRE identifier, in the lower 24 bits.";
+    FlowLabel "flow_label" [] U32 "bigint" "IPv6 flow label.";
+    MinTtl "min_ttl" ["minttl"] U8 "smallint" "The smallest time to live or hop limit seen.";
+    MaxTtl "max_ttl" ["maxttl"] U8 "smallint" "The largest time to live or hop limit seen.";
+    InnerSrcIp "inner_src_ip" [] Address "inet" "Source address inside a tunnel.";
+    InnerDstIp "inner_dst_ip" [] Address "inet" "Destination address inside a tunnel.";
+    InnerProtocol "inner_protocol" [] U8 "smallint" "IANA protocol number inside a tunnel.";
+    IngressVrf "ingress_vrf" ["ivrf"] U32 "bigint" "The VRF the packets arrived in, as listed by /api/v1/exporters/{id}.";
+    EgressVrf "egress_vrf" ["evrf"] U32 "bigint" "The VRF the packets left by, as listed by /api/v1/exporters/{id}.";
+    ApplicationId "application_id" ["nbar"] U64 "bigint" "The application as the exporter classified it: classification engine times 2^24 plus selector, as listed by /api/v1/exporters/{id}.";
+    FlowId "flow_id" [] U64 "bigint" "The exporter's number of the flow or connection.";
+    FlowEndReason "flow_end_reason" [] U8 "smallint" "Why the flow ended: 1 idle, 2 active timeout, 3 end of flow, 4 forced, 5 lack of resources.";
+    FirewallEvent "firewall_event" ["event"] U8 "smallint" "What a firewall did: 1 created, 2 deleted, 3 denied, 4 alerted, 5 updated. Created and updated ones count as no flow, so that a connection counts once.";
+    FirewallExtendedEvent "firewall_extended_event" ["xevent"] U16 "integer" "Why a firewall denied or ended the flow, by the vendor's codes.";
+    NatEvent "nat_event" ["nat"] U8 "smallint" "IANA NAT event: 1 and 4 created, 2 and 5 deleted, 16 and 17 port block.";
+    PostNatSrcIp "post_nat_src_ip" ["natsrcip"] Address "inet" "Source address after translation.";
+    PostNatDstIp "post_nat_dst_ip" ["natdstip"] Address "inet" "Destination address after translation.";
+    PostNatSrcPort "post_nat_src_port" ["natsrcport"] U16 "integer" "Source port after translation.";
+    PostNatDstPort "post_nat_dst_port" ["natdstport"] U16 "integer" "Destination port after translation.";
+    PortBlockStart "port_block_start" [] U16 "integer" "The first port of a block given to a subscriber.";
+    PortBlockEnd "port_block_end" [] U16 "integer" "The last port of a block given to a subscriber.";
 }
 
 impl Field {
@@ -162,6 +191,8 @@ pub static PAIRS: &[(&str, &str, Field, Field)] = &[
     ("interface", "if", Field::InputInterface, Field::OutputInterface),
     ("vlan", "vlan", Field::SrcVlan, Field::DstVlan),
     ("mask", "mask", Field::SrcMask, Field::DstMask),
+    ("post_nat_ip", "natip", Field::PostNatSrcIp, Field::PostNatDstIp),
+    ("post_nat_port", "natport", Field::PostNatSrcPort, Field::PostNatDstPort),
 ];
 
 impl Dimension {

@@ -1,10 +1,11 @@
 //! The model: what a flow is made of, before anything is decoded, stored or asked.
 //!
 //! [`fields`] is the one catalogue of a flow's fields, [`batch`] holds flows as columns in memory, [`segment`] is a batch
-//! as the database keeps it, [`value`] is one value on its way to a reader, [`names`] knows IANA's protocol names. Nothing
-//! here does I/O, reads a clock or knows a wire format.
+//! as the database keeps it, [`value`] is one value on its way to a reader, [`facts`] is what exporters tell beside flows,
+//! [`names`] knows IANA's protocol names. Nothing here does I/O, reads a clock or knows a wire format.
 
 pub mod batch;
+pub mod facts;
 pub mod fields;
 pub mod names;
 pub mod segment;

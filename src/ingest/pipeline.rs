@@ -12,7 +12,7 @@ use crate::flow::batch::FlowBatch;
 use crate::flow::segment::MAX_SEGMENT_FLOWS;
 use crate::journal::{Chunk, Datagram, DropCause, Position, Reader, Record};
 use crate::store::commit::DecoderState;
-use crate::wire::{Context, Decoder, Limits, SessionState, recognise};
+use crate::wire::{ConfiguredSampling, Context, Decoder, Limits, SessionState, Transport, recognise};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -149,8 +149,8 @@ fn live(shared: &Shared, reader: &mut Reader) -> Result<(), IngestError> {
 
 /// A decoder's state as it was stored.
 fn session(stored: DecoderState) -> SessionState {
-    let DecoderState { exporter_id, source_port, version, observation_domain, templates, state } = stored;
-    SessionState { exporter_id, source_port, version, observation_domain, templates, state }
+    let DecoderState { exporter_id, transport, source_port, version, observation_domain, templates, state } = stored;
+    SessionState { exporter_id, transport, source_port, version, observation_domain, templates, state }
 }
 
 /// What the first stage holds.
@@ -313,14 +313,20 @@ impl Stage<'_> {
                 }
             },
         };
-        let context = Context { received: datagram.received, exporter_id: exporter, source: datagram.source };
+        let context = Context {
+            received: datagram.received,
+            exporter_id: exporter,
+            source: datagram.source,
+            transport: Transport::Datagrams,
+            sampling: ConfiguredSampling::default(),
+        };
         let outcome = self.decoder.decode(&context, datagram.payload, &mut self.flows);
         if outcome.rejected.is_none() {
             metrics.decoded.inc();
             metrics.flows.inc_by(outcome.records.into());
         }
         if let Some(version) = outcome.version {
-            ledger.sent(exporter, version.number(), datagram.received, outcome.records.into());
+            ledger.sent(exporter, version.code(), datagram.received, outcome.records.into());
         }
         for (reason, count) in outcome.counts.iter() {
             let (kept, reason, unit) = (reason.kept(), reason.name(), reason.unit().name());

@@ -17,8 +17,8 @@ pub(super) struct Ledger {
     decoder_state: BTreeMap<SessionKey, (u32, Vec<u8>)>,
 }
 
-/// Exporter, port, version and domain.
-type SessionKey = (u32, u16, u16, u32);
+/// Exporter, transport, port, version and domain.
+type SessionKey = (u32, u16, u16, u16, u32);
 
 impl Ledger {
     /// Notes a datagram and its flows.
@@ -45,7 +45,8 @@ impl Ledger {
     /// Notes what the decoder must remember.
     pub(super) fn learned(&mut self, sessions: Vec<SessionState>) {
         for session in sessions {
-            let key = (session.exporter_id, session.source_port, session.version, session.observation_domain);
+            let SessionState { exporter_id, transport, source_port, version, observation_domain, .. } = session;
+            let key = (exporter_id, transport, source_port, version, observation_domain);
             self.decoder_state.insert(key, (session.templates, session.state));
         }
     }
@@ -89,13 +90,8 @@ impl Ledger {
     pub(super) fn decoder_state(self) -> Vec<DecoderState> {
         self.decoder_state
             .into_iter()
-            .map(|((exporter_id, source_port, version, observation_domain), (templates, state))| DecoderState {
-                exporter_id,
-                source_port,
-                version,
-                observation_domain,
-                templates,
-                state,
+            .map(|((exporter_id, transport, source_port, version, observation_domain), (templates, state))| {
+                DecoderState { exporter_id, transport, source_port, version, observation_domain, templates, state }
             })
             .collect()
     }
@@ -127,6 +123,7 @@ mod tests {
         let at = Timestamp::from_micros(7);
         let session = |state: u8| SessionState {
             exporter_id: 1,
+            transport: 0,
             source_port: 2_055,
             version: 9,
             observation_domain: 0,

@@ -5,6 +5,7 @@ use super::{Database, StoreError, count};
 use crate::clock::Timestamp;
 use chrono::{DateTime, Utc};
 use sqlx::Row;
+use sqlx::postgres::PgRow;
 use sqlx::types::ipnetwork::IpNetwork;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -18,7 +19,7 @@ pub struct ExporterRow {
     pub address: IpAddr,
     /// What people call it.
     pub name: Option<String>,
-    /// Protocol versions it sent: 5, 9, 10; ascending.
+    /// Protocols it sent, as `wire` codes them; ascending.
     pub versions: Vec<u16>,
     /// Datagrams decoded or refused since it is known.
     pub datagrams: u64,
@@ -86,29 +87,14 @@ impl Database {
     /// # Errors
     /// When the database does not answer.
     pub async fn decoder_state(&self, journal: &str) -> Result<Vec<DecoderState>, StoreError> {
-        let rows: Vec<(i64, i32, i16, i64, i32, Vec<u8>)> = sqlx::query_as(
-            "SELECT exporter_id, source_port, version, observation_domain, templates, state FROM decoder_state \
-             WHERE journal_id = $1::uuid",
+        let rows = sqlx::query(
+            "SELECT exporter_id, transport, source_port, version, observation_domain, templates, state \
+             FROM decoder_state WHERE journal_id = $1::uuid",
         )
         .bind(journal)
         .fetch_all(&self.writers)
         .await?;
-        rows.into_iter()
-            .map(|(exporter, port, version, domain, templates, state)| {
-                let wrong = || StoreError::Unexpected {
-                    place: "decoder_state",
-                    detail: format!("exporter {exporter}, port {port}, version {version}, domain {domain}"),
-                };
-                Ok(DecoderState {
-                    exporter_id: u32::try_from(exporter).map_err(|_| wrong())?,
-                    source_port: u16::try_from(port).map_err(|_| wrong())?,
-                    version: u16::try_from(version).map_err(|_| wrong())?,
-                    observation_domain: u32::try_from(domain).map_err(|_| wrong())?,
-                    templates: u32::try_from(templates).map_err(|_| wrong())?,
-                    state,
-                })
-            })
-            .collect()
+        rows.iter().map(decoder_state).collect()
     }
 
     /// Everything known of all exporters, and what is missing of none of them.
@@ -160,4 +146,21 @@ impl Database {
         }
         Ok(ExporterList { exporters: exporters.into_values().collect(), unattributed })
     }
+}
+
+/// A row of `decoder_state`.
+fn decoder_state(row: &PgRow) -> Result<DecoderState, StoreError> {
+    fn number<T: TryFrom<i64>>(name: &'static str, value: i64) -> Result<T, StoreError> {
+        T::try_from(value)
+            .map_err(|_| StoreError::Unexpected { place: "decoder_state", detail: format!("{name} is {value}") })
+    }
+    Ok(DecoderState {
+        exporter_id: number("exporter_id", row.try_get(0)?)?,
+        transport: number("transport", row.try_get::<i16, _>(1)?.into())?,
+        source_port: number("source_port", row.try_get::<i32, _>(2)?.into())?,
+        version: number("version", row.try_get::<i16, _>(3)?.into())?,
+        observation_domain: number("observation_domain", row.try_get(4)?)?,
+        templates: number("templates", row.try_get::<i32, _>(5)?.into())?,
+        state: row.try_get(6)?,
+    })
 }

@@ -33,7 +33,7 @@ pub struct StoredPosition {
 pub struct Activity {
     /// The exporter.
     pub exporter_id: u32,
-    /// The protocol's version number: 5, 9 or 10.
+    /// The protocol and version, as `wire` codes them.
     pub version: u16,
     /// The last datagram's receive time.
     pub last_seen: Timestamp,
@@ -63,9 +63,11 @@ pub struct Loss {
 pub struct DecoderState {
     /// The exporter.
     pub exporter_id: u32,
-    /// The UDP port it sends from.
+    /// How its messages come, as `wire` codes it.
+    pub transport: u16,
+    /// The port it sends from.
     pub source_port: u16,
-    /// The protocol's version number.
+    /// The protocol and version, as `wire` codes them.
     pub version: u16,
     /// The observation domain.
     pub observation_domain: u32,
@@ -206,13 +208,16 @@ async fn write_decoder_state(
     let (gone, sessions): (Vec<_>, Vec<_>) = sessions.iter().partition(|session| session.state.is_empty());
     if !gone.is_empty() {
         sqlx::query(
-            "DELETE FROM decoder_state AS saved USING unnest($2::bigint[], $3::int[], $4::smallint[], $5::bigint[]) \
-             AS gone (exporter_id, source_port, version, observation_domain) WHERE saved.journal_id = $1::uuid \
-             AND saved.exporter_id = gone.exporter_id AND saved.source_port = gone.source_port \
+            "DELETE FROM decoder_state AS saved USING \
+             unnest($2::bigint[], $3::smallint[], $4::int[], $5::smallint[], $6::bigint[]) \
+             AS gone (exporter_id, transport, source_port, version, observation_domain) \
+             WHERE saved.journal_id = $1::uuid AND saved.exporter_id = gone.exporter_id \
+             AND saved.transport = gone.transport AND saved.source_port = gone.source_port \
              AND saved.version = gone.version AND saved.observation_domain = gone.observation_domain",
         )
         .bind(journal)
         .bind(gone.iter().map(|session| i64::from(session.exporter_id)).collect::<Vec<_>>())
+        .bind(gone.iter().map(|session| i16::try_from(session.transport).unwrap_or(0)).collect::<Vec<_>>())
         .bind(gone.iter().map(|session| i32::from(session.source_port)).collect::<Vec<_>>())
         .bind(gone.iter().map(|session| i16::try_from(session.version).unwrap_or(0)).collect::<Vec<_>>())
         .bind(gone.iter().map(|session| i64::from(session.observation_domain)).collect::<Vec<_>>())
@@ -223,13 +228,16 @@ async fn write_decoder_state(
         return Ok(());
     }
     sqlx::query(
-        "INSERT INTO decoder_state (journal_id, exporter_id, source_port, version, observation_domain, templates, state) \
-         SELECT $1::uuid, * FROM unnest($2::bigint[], $3::int[], $4::smallint[], $5::bigint[], $6::int[], $7::bytea[]) \
-         ON CONFLICT (journal_id, exporter_id, source_port, version, observation_domain) \
+        "INSERT INTO decoder_state \
+         (journal_id, exporter_id, transport, source_port, version, observation_domain, templates, state) \
+         SELECT $1::uuid, * FROM \
+         unnest($2::bigint[], $3::smallint[], $4::int[], $5::smallint[], $6::bigint[], $7::int[], $8::bytea[]) \
+         ON CONFLICT (journal_id, exporter_id, transport, source_port, version, observation_domain) \
          DO UPDATE SET templates = EXCLUDED.templates, state = EXCLUDED.state, updated_at = now()",
     )
     .bind(journal)
     .bind(sessions.iter().map(|session| i64::from(session.exporter_id)).collect::<Vec<_>>())
+    .bind(sessions.iter().map(|session| i16::try_from(session.transport).unwrap_or(0)).collect::<Vec<_>>())
     .bind(sessions.iter().map(|session| i32::from(session.source_port)).collect::<Vec<_>>())
     .bind(sessions.iter().map(|session| i16::try_from(session.version).unwrap_or(0)).collect::<Vec<_>>())
     .bind(sessions.iter().map(|session| i64::from(session.observation_domain)).collect::<Vec<_>>())

@@ -45,6 +45,7 @@ impl Decoder {
         };
         let key = SessionKey {
             exporter_id: context.exporter_id,
+            transport: context.transport,
             source_port: context.source.port(),
             version: Version::Ipfix,
             observation_domain: header.observation_domain,

@@ -41,33 +41,88 @@ use std::net::SocketAddr;
 use templates::FieldSpecifier;
 use times::Times;
 
-/// A version of the export protocol.
+/// An export protocol and its version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
+    /// NetFlow v1.
+    V1,
     /// NetFlow v5.
     V5,
+    /// NetFlow v7, of Catalyst switches.
+    V7,
     /// NetFlow v9 (RFC 3954).
     V9,
     /// IPFIX (RFC 7011).
     Ipfix,
+    /// sFlow version 5 (sflow.org, "sFlow Version 5").
+    Sflow,
 }
 
 impl Version {
-    /// The number in the first two bytes of a datagram: 5, 9 or 10.
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::V1, Self::V5, Self::V7, Self::V9, Self::Ipfix, Self::Sflow];
+
+    /// What the protocol calls its version: 1, 5, 7, 9, 10, and 5 for sFlow.
     pub const fn number(self) -> u16 {
         match self {
-            Self::V5 => 5,
+            Self::V1 => 1,
+            Self::V5 | Self::Sflow => 5,
+            Self::V7 => 7,
             Self::V9 => 9,
             Self::Ipfix => 10,
         }
     }
 
-    /// The version with this number.
-    pub const fn from_number(number: u16) -> Option<Self> {
-        match number {
-            5 => Some(Self::V5),
-            9 => Some(Self::V9),
-            10 => Some(Self::Ipfix),
+    /// The number in the database, one for each: the protocol's own, for sFlow with 100 added.
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::Sflow => 105,
+            _ => self.number(),
+        }
+    }
+
+    /// The version with this [`Version::code`].
+    pub fn from_code(code: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|version| version.code() == code)
+    }
+
+    /// The name in answers and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V1 => "netflow_v1",
+            Self::V5 => "netflow_v5",
+            Self::V7 => "netflow_v7",
+            Self::V9 => "netflow_v9",
+            Self::Ipfix => "ipfix",
+            Self::Sflow => "sflow_v5",
+        }
+    }
+}
+
+/// How datagrams or messages came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// Each by itself: UDP.
+    #[default]
+    Datagrams,
+    /// In order and complete, as long as the connection lasts: TCP or TLS.
+    Stream,
+}
+
+impl Transport {
+    /// The number in the database.
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::Datagrams => 0,
+            Self::Stream => 1,
+        }
+    }
+
+    /// The transport with this [`Transport::code`].
+    pub const fn from_code(code: u16) -> Option<Self> {
+        match code {
+            0 => Some(Self::Datagrams),
+            1 => Some(Self::Stream),
             _ => None,
         }
     }
@@ -82,6 +137,19 @@ pub struct Context {
     pub exporter_id: u32,
     /// The address and port it was sent from.
     pub source: SocketAddr,
+    /// How it came.
+    pub transport: Transport,
+    /// What the configuration says about the exporter's sampling.
+    pub sampling: ConfiguredSampling,
+}
+
+/// What the configuration says about sampling: out of how many packets one is looked at. 0 is never given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConfiguredSampling {
+    /// Whatever the exporter says.
+    pub forced: Option<u32>,
+    /// When the exporter says nothing.
+    pub default: Option<u32>,
 }
 
 /// What sequence numbers count.
@@ -142,8 +210,8 @@ pub struct Outcome {
 impl Outcome {
     fn new(version: Version) -> Self {
         let unit = match version {
-            Version::V5 => LossUnit::Flows,
-            Version::V9 => LossUnit::Datagrams,
+            Version::V1 | Version::V5 | Version::V7 => LossUnit::Flows,
+            Version::V9 | Version::Sflow => LossUnit::Datagrams,
             Version::Ipfix => LossUnit::Records,
         };
         Self {
@@ -186,17 +254,17 @@ pub fn recognise(datagram: &[u8]) -> Result<Version, Reason> {
 
 fn classify(datagram: &[u8]) -> Result<Version, (Option<Version>, Reason)> {
     let number = reader::Reader::new(datagram).u16().ok_or((None, Reason::TooShort))?;
-    let version = Version::from_number(number).ok_or((None, Reason::UnknownVersion))?;
-    let header = match version {
-        Version::V5 => netflow_v5::HEADER,
-        Version::V9 => netflow_v9::HEADER,
-        Version::Ipfix => ipfix::HEADER,
+    let (version, header) = match number {
+        5 => (Version::V5, netflow_v5::HEADER),
+        9 => (Version::V9, netflow_v9::HEADER),
+        10 => (Version::Ipfix, ipfix::HEADER),
+        _ => return Err((None, Reason::UnknownVersion)),
     };
     let checked = match version {
         _ if datagram.len() < header => Err(Reason::TooShort),
         Version::V5 => netflow_v5::check(datagram),
-        Version::V9 => Ok(()),
         Version::Ipfix => ipfix::check(datagram),
+        _ => Ok(()),
     };
     checked.map(|()| version).map_err(|reason| (Some(version), reason))
 }
@@ -231,6 +299,7 @@ impl Decoder {
             Ok(Version::V5) => self.decode_v5(context, datagram, batch),
             Ok(Version::V9) => self.decode_v9(context, datagram, batch),
             Ok(Version::Ipfix) => self.decode_ipfix(context, datagram, batch),
+            Ok(version) => Outcome::rejected(Some(version), Reason::UnknownVersion),
             Err((version, reason)) => Outcome::rejected(version, reason),
         }
     }

@@ -43,6 +43,7 @@ impl Decoder {
         let Some(header) = header(&mut reader) else { return Outcome::rejected(Some(Version::V9), Reason::TooShort) };
         let key = SessionKey {
             exporter_id: context.exporter_id,
+            transport: context.transport,
             source_port: context.source.port(),
             version: Version::V9,
             observation_domain: header.source_id,

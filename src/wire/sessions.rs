@@ -4,10 +4,10 @@
 //! its own; a template is found under exactly its session, or, in v9, under the only other session of the same exporter and
 //! domain (some exporters send templates from another port). Every change is listed once for those who save state.
 
-use super::Version;
 use super::limits::Limits;
 use super::sequence::Sequence;
 use super::templates::Template;
+use super::{Transport, Version};
 use crate::clock::{SECOND, Timestamp};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,7 +22,9 @@ const WRAP_SLACK: u64 = 3_600_000;
 pub(super) struct SessionKey {
     /// The exporter.
     pub(super) exporter_id: u32,
-    /// The UDP port it sends from.
+    /// How its messages come.
+    pub(super) transport: Transport,
+    /// The port it sends from.
     pub(super) source_port: u16,
     /// The version.
     pub(super) version: Version,

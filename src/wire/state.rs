@@ -7,22 +7,24 @@
 //! ascending id, so that equal sessions give equal bytes. Reading bytes that are not such a state gives nothing and does no
 //! harm: they pass the same limits as templates from the wire.
 
-use super::Version;
 use super::sequence::Sequence;
 use super::sessions::{Session, SessionKey, Sessions};
 use super::templates::{FIRST_TEMPLATE, FieldSpecifier, Template, TemplateKind};
+use super::{Transport, Version};
 use crate::clock::Timestamp;
 
 const FORMAT: u8 = 1;
 
-/// One session as it is saved. The first four fields are its key.
+/// One session as it is saved. The first five fields are its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionState {
     /// The exporter.
     pub exporter_id: u32,
-    /// The UDP port it sends from.
+    /// [`Transport::code`] of how its messages come.
+    pub transport: u16,
+    /// The port it sends from.
     pub source_port: u16,
-    /// 5, 9 or 10.
+    /// [`Version::code`] of its protocol.
     pub version: u16,
     /// The observation domain, source id or engine.
     pub observation_domain: u32,
@@ -46,8 +48,9 @@ pub(super) fn take_changes(sessions: &mut Sessions) -> Vec<SessionState> {
 fn saved(key: SessionKey, state: Vec<u8>, templates: usize) -> SessionState {
     SessionState {
         exporter_id: key.exporter_id,
+        transport: key.transport.code(),
         source_port: key.source_port,
-        version: key.version.number(),
+        version: key.version.code(),
         observation_domain: key.observation_domain,
         state,
         templates: u32::try_from(templates).unwrap_or(u32::MAX),
@@ -118,8 +121,9 @@ pub(super) fn restore(sessions: &mut Sessions, saved: &SessionState) -> Option<(
     }
     let key = SessionKey {
         exporter_id: saved.exporter_id,
+        transport: Transport::from_code(saved.transport)?,
         source_port: saved.source_port,
-        version: Version::from_number(saved.version)?,
+        version: Version::from_code(saved.version)?,
         observation_domain: saved.observation_domain,
     };
     let slot = sessions.open(key, used)?;

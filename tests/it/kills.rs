@@ -9,7 +9,7 @@ use crate::support::{traffic, wait_for};
 use flowledger::flow::batch::FlowBatch;
 use flowledger::flow::segment::Totals;
 use flowledger::journal::{self, Chunk, Record};
-use flowledger::wire::{Context, Decoder, Limits};
+use flowledger::wire::{ConfiguredSampling, Context, Decoder, Limits, Transport};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -71,7 +71,13 @@ fn journalled(kept: &Path) -> Totals {
             let Record::Datagram(datagram) = record else { continue };
             let next = exporters.len() as u32 + 1;
             let exporter_id = *exporters.entry(datagram.source.ip()).or_insert(next);
-            let context = Context { received: datagram.received, exporter_id, source: datagram.source };
+            let context = Context {
+                received: datagram.received,
+                exporter_id,
+                source: datagram.source,
+                transport: Transport::Datagrams,
+                sampling: ConfiguredSampling::default(),
+            };
             let _ = decoder.decode(&context, datagram.payload, &mut flows);
         }
         totals.add(&flows.totals(0..flows.rows()));

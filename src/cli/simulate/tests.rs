@@ -4,7 +4,8 @@ use super::*;
 use crate::clock::{SECOND, Timestamp};
 use crate::flow::batch::FlowBatch;
 use crate::flow::fields::Field;
-use crate::wire::{Context, Decoder, Limits};
+use crate::wire::{ConfiguredSampling, Context, Decoder, Limits, Transport};
+use std::net::UdpSocket;
 
 const NOW: i64 = 1_795_392_000 * SECOND;
 
@@ -24,7 +25,13 @@ fn the_decoder_reads_exactly_what_the_totals_tell() {
         while let Some(datagram) = stream.next(Timestamp::from_micros(at)) {
             let source = ([127, 0, 0, 1], 1_000).into();
             let exporter_id = datagram.exporter as u32;
-            let context = Context { received: Timestamp::from_micros(at), exporter_id, source };
+            let context = Context {
+                received: Timestamp::from_micros(at),
+                exporter_id,
+                source,
+                transport: Transport::Datagrams,
+                sampling: ConfiguredSampling::default(),
+            };
             let outcome = decoder.decode(&context, datagram.bytes, &mut batch);
             assert_eq!(
                 (outcome.rejected, outcome.lost.count, outcome.counts.iter().count()),

@@ -14,7 +14,7 @@ mod random;
 mod sequences;
 mod states;
 
-use super::{Context, Decoder, Limits, Outcome};
+use super::{ConfiguredSampling, Context, Decoder, Limits, Outcome, Transport};
 use crate::clock::{SECOND, Timestamp};
 use crate::flow::batch::FlowBatch;
 use crate::flow::fields::Field;
@@ -26,7 +26,13 @@ const NOW: i64 = (SECONDS as i64 + 2) * SECOND;
 
 fn context_of(exporter_id: u32, port: u16, received: i64) -> Context {
     let source = ([192, 0, 2, 1], port).into();
-    Context { received: Timestamp::from_micros(received), exporter_id, source }
+    Context {
+        received: Timestamp::from_micros(received),
+        exporter_id,
+        source,
+        transport: Transport::Datagrams,
+        sampling: ConfiguredSampling::default(),
+    }
 }
 
 /// A decoder and its batch.
