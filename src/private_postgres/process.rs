@@ -58,10 +58,14 @@ pub(super) fn command(program: &Path, account: &Account) -> Command {
         command.uid(account.server.uid).gid(account.server.gid);
     }
     let parent = std::process::id();
-    // SAFETY: between fork and exec the closure only makes the system calls prctl and getppid and builds an error from a
-    // number: no allocation, no lock.
+    // SAFETY: between fork and exec the closure only makes the system calls sigaction, prctl and getppid and builds an error
+    // from a number: no allocation, no lock.
     unsafe {
         command.pre_exec(move || {
+            // A server started in the background by a script ignores SIGINT, and children would inherit that.
+            if libc::signal(libc::SIGINT, libc::SIG_DFL) == libc::SIG_ERR {
+                return Err(io::Error::last_os_error());
+            }
             // After the change of user, which would clear it.
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGINT) == -1 {
                 return Err(io::Error::last_os_error());
