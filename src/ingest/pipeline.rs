@@ -12,7 +12,7 @@ use crate::flow::batch::FlowBatch;
 use crate::flow::segment::MAX_SEGMENT_FLOWS;
 use crate::journal::{Chunk, Datagram, DropCause, Position, Reader, Record};
 use crate::store::commit::DecoderState;
-use crate::wire::{ConfiguredSampling, Context, Decoder, Limits, SessionState, Transport, recognise};
+use crate::wire::{Context, Decoder, Limits, SessionState, Transport, recognise};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -219,7 +219,10 @@ impl Stage<'_> {
                 match record {
                     Record::Datagram(datagram) => self.datagram(&datagram, &mut current.ledger)?,
                     Record::Dropped(dropped) => {
-                        let exporter = dropped.exporter.and_then(|address| self.exporters.get(address)).unwrap_or(0);
+                        let exporter = dropped
+                            .exporter
+                            .and_then(|address| self.exporters.get(address))
+                            .map_or(0, |known| known.id);
                         let cause = match dropped.cause {
                             DropCause::Kernel => "kernel",
                             DropCause::JournalFull => "journal_full",
@@ -300,13 +303,13 @@ impl Stage<'_> {
         metrics.datagrams.inc();
         let address = datagram.source.ip();
         let exporter = match (recognise(datagram.payload), self.exporters.get(address)) {
-            (_, Some(exporter_id)) => exporter_id,
+            (_, Some(exporter)) => exporter,
             (Err(reason), None) => {
                 self.rejected(ledger, 0, datagram.received, reason.name(), reason.unit().name(), 1);
                 return Ok(());
             }
             (Ok(_), None) => match self.exporters.enter(self.shared, address)? {
-                Some(exporter_id) => exporter_id,
+                Some(exporter) => exporter,
                 None => {
                     self.rejected(ledger, 0, datagram.received, EXPORTER_LIMIT, "datagrams", 1);
                     return Ok(());
@@ -315,10 +318,10 @@ impl Stage<'_> {
         };
         let context = Context {
             received: datagram.received,
-            exporter_id: exporter,
+            exporter_id: exporter.id,
             source: datagram.source,
             transport: Transport::Datagrams,
-            sampling: ConfiguredSampling::default(),
+            sampling: exporter.sampling,
         };
         let outcome = self.decoder.decode(&context, datagram.payload, &mut self.flows);
         if outcome.rejected.is_none() {
@@ -326,18 +329,18 @@ impl Stage<'_> {
             metrics.flows.inc_by(outcome.records.into());
         }
         if let Some(version) = outcome.version {
-            ledger.sent(exporter, version.code(), datagram.received, outcome.records.into());
+            ledger.sent(exporter.id, version.code(), datagram.received, outcome.records.into());
         }
         for (reason, count) in outcome.counts.iter() {
             let (kept, reason, unit) = (reason.kept(), reason.name(), reason.unit().name());
             if kept {
                 metrics.noticed.get_or_create(&ReasonLabel { reason, unit }).inc_by(count.into());
             } else {
-                self.rejected(ledger, exporter, datagram.received, reason, unit, count);
+                self.rejected(ledger, exporter.id, datagram.received, reason, unit, count);
             }
         }
         if outcome.lost.count != 0 {
-            self.lost(ledger, exporter, datagram.received, NETWORK, outcome.lost.unit.name(), outcome.lost.count);
+            self.lost(ledger, exporter.id, datagram.received, NETWORK, outcome.lost.unit.name(), outcome.lost.count);
         }
         if outcome.restarted {
             tracing::info!("exporter {address} has restarted");
