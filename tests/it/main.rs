@@ -8,6 +8,8 @@
     reason = "a test may stop at the first surprise"
 )]
 
+/// What the configuration says about exporters: names and sampling.
+mod exporters;
 /// The main job from the first datagram to the answer, on an empty machine.
 mod first_answer;
 /// `kill -9` of the server and of PostgreSQL: stored equals journalled, nothing twice.
