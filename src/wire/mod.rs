@@ -389,6 +389,11 @@ impl Decoder {
         self.parking.bytes()
     }
 
+    /// Bytes of all templates, as [`Limits::template_bytes`] counts them.
+    pub const fn template_bytes(&self) -> usize {
+        self.sessions.template_bytes()
+    }
+
     /// Takes up data sets that were saved; after [`Decoder::restore`]. Those for which there is no room are told by
     /// [`Decoder::take_expired`].
     pub fn restore_parked(&mut self, sets: Vec<ParkedSet>) {

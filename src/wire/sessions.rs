@@ -362,7 +362,6 @@ impl Sessions {
     }
 
     /// How many bytes the templates take, as the limit counts them.
-    #[cfg(test)]
     pub(super) const fn template_bytes(&self) -> usize {
         self.template_bytes
     }

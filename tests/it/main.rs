@@ -8,6 +8,8 @@
     reason = "a test may stop at the first surprise"
 )]
 
+/// What the worst datagrams cost.
+mod cost;
 /// What the configuration says about exporters: names and sampling.
 mod exporters;
 /// The main job from the first datagram to the answer, on an empty machine.
@@ -22,6 +24,8 @@ mod queries;
 mod reports;
 /// SQL over `flows` and the API give equal answers.
 mod rows_equal_answers;
+/// The inputs of the fuzz targets.
+mod seeds;
 mod support;
 /// Days made and dropped beside readers.
 mod upkeep;

@@ -6,6 +6,7 @@ mod bad_input;
 mod build;
 mod captures;
 mod events;
+mod exact_loss;
 mod fields;
 mod fixtures;
 mod limits;
@@ -14,6 +15,7 @@ mod naive;
 mod options;
 mod parking;
 mod random;
+mod seeds;
 mod sequences;
 mod states;
 
