@@ -46,6 +46,19 @@ pub(super) enum Target {
     SystemInit,
 }
 
+impl Target {
+    /// The field of a flow that is fed.
+    pub(super) const fn field(self) -> Option<Field> {
+        match self {
+            Unsigned(field) | V4(field) | V6(field) | Mac(field) => Some(field),
+            Icmp => Some(F::IcmpType),
+            First(_) => Some(F::FirstSeen),
+            Last(_) | Duration(_) => Some(F::LastSeen),
+            SystemInit => None,
+        }
+    }
+}
+
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Element {

@@ -14,6 +14,8 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod copy;
+mod describe;
+mod element_names;
 mod elements;
 mod ipfix;
 mod limits;
@@ -28,13 +30,18 @@ mod sets;
 mod state;
 mod templates;
 mod times;
+mod unknown;
 
+pub use describe::{FieldDescription, SessionDescription, TemplateDescription, describe};
+pub use element_names::element_name;
 pub use limits::Limits;
 pub use reason::{Counts, REASON_COUNT, Reason, Unit};
 pub use state::SessionState;
+pub use unknown::UnknownElement;
 
 use crate::clock::Timestamp;
 use crate::flow::batch::FlowBatch;
+use crate::flow::facts::Fact;
 use plan::Plan;
 use sessions::Sessions;
 use std::net::SocketAddr;
@@ -205,6 +212,9 @@ pub struct Outcome {
     pub lost: Loss,
     /// The exporter has restarted: its uptime went back.
     pub restarted: bool,
+    /// How many milliseconds the exporter's clock is ahead of the collector's, by the header's export time; `None` where
+    /// the protocol has none, or the datagram was rejected.
+    pub clock_offset_ms: Option<i64>,
 }
 
 impl Outcome {
@@ -224,6 +234,7 @@ impl Outcome {
             counts: Counts::default(),
             lost: Loss { unit, count: 0 },
             restarted: false,
+            clock_offset_ms: None,
         }
     }
 
@@ -279,6 +290,8 @@ pub struct Decoder {
     /// Records without their variable-length fields.
     memory: Vec<u8>,
     times: Times,
+    /// What exporters told about themselves, not yet taken.
+    facts: Vec<(u32, Fact)>,
 }
 
 impl Decoder {
@@ -290,6 +303,7 @@ impl Decoder {
             fields: Vec::new(),
             memory: Vec::new(),
             times: Times::default(),
+            facts: Vec::new(),
         }
     }
 
@@ -307,6 +321,16 @@ impl Decoder {
     /// The sessions changed since the last call, as they are to be saved; one with an empty state is to be deleted.
     pub fn take_changes(&mut self) -> Vec<SessionState> {
         state::take_changes(&mut self.sessions)
+    }
+
+    /// What exporters told about themselves since the last call, in the order in which it came, with their numbers.
+    pub fn take_facts(&mut self) -> Vec<(u32, Fact)> {
+        std::mem::take(&mut self.facts)
+    }
+
+    /// The elements without a field that records carried since the last call.
+    pub fn take_unknown(&mut self) -> Vec<UnknownElement> {
+        Vec::new()
     }
 
     /// Takes up saved sessions. Returns how many could not be taken up: written by a later release, damaged, or beyond

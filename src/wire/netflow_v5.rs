@@ -112,6 +112,7 @@ impl Decoder {
             observation_domain: header.engine.into(),
             base: Base { received: context.received.micros(), export: header.export, uptime: Some(header.uptime) },
         };
+        outcome.clock_offset_ms = Some(origin.base.clock_offset_ms());
         let corrected = copy(&self.v5, &kept, &origin, &mut self.times, batch);
         let units = u32::try_from(split.records.count).unwrap_or(u32::MAX);
         outcome.records = u32::try_from(kept.count).unwrap_or(u32::MAX);

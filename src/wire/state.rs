@@ -97,28 +97,68 @@ fn encode(session: &Session) -> Vec<u8> {
     out
 }
 
-/// Takes up a saved session; `None` when its bytes cannot be read or there is no room for it.
-pub(super) fn restore(sessions: &mut Sessions, saved: &SessionState) -> Option<()> {
-    let mut bytes = Bytes(&saved.state);
+/// What the bytes of a saved session say.
+#[derive(Debug)]
+pub(super) struct Saved {
+    used: Timestamp,
+    expected: Option<u32>,
+    system_init: Option<u64>,
+    uptime: Option<(u32, Timestamp)>,
+    /// Start, length and age of each.
+    holes: Vec<(u32, u32, u32)>,
+    pub(super) templates: Vec<SavedTemplate>,
+}
+
+/// A template as it was saved.
+#[derive(Debug)]
+pub(super) struct SavedTemplate {
+    pub(super) id: u16,
+    pub(super) kind: TemplateKind,
+    pub(super) fields: Vec<FieldSpecifier>,
+}
+
+/// Reads the bytes of a session; `None` when they are not such bytes, or a template has more than `fields_limit` fields.
+pub(super) fn parse(state: &[u8], fields_limit: usize) -> Option<Saved> {
+    let mut bytes = Bytes(state);
     let [format, flags] = bytes.take()?;
     if format != FORMAT {
         return None;
     }
-    let used = Timestamp::from_micros(i64::from_le_bytes(bytes.take()?));
+    let used = bytes.moment()?;
     let expected = if flags & 1 != 0 { Some(bytes.u32()?) } else { None };
     let system_init = if flags & 2 != 0 { Some(u64::from_le_bytes(bytes.take()?)) } else { None };
-    let uptime = if flags & 4 != 0 {
-        Some((bytes.u32()?, Timestamp::from_micros(i64::from_le_bytes(bytes.take()?))))
-    } else {
-        None
-    };
+    let uptime = if flags & 4 != 0 { Some((bytes.u32()?, bytes.moment()?)) } else { None };
     let [count] = bytes.take()?;
-    let holes = (0..count).map(|_| Some((bytes.u32()?, bytes.u32()?, bytes.u32()?)));
-    let holes: Vec<_> = holes.collect::<Option<_>>()?;
-    let mut templates = Vec::new();
-    for _ in 0..bytes.u16()? {
-        templates.push(template(&mut bytes, sessions.limits().fields_per_template)?);
+    let holes = (0..count).map(|_| Some((bytes.u32()?, bytes.u32()?, bytes.u32()?))).collect::<Option<_>>()?;
+    let count = bytes.u16()?;
+    let templates = (0..count).map(|_| parse_template(&mut bytes, fields_limit)).collect::<Option<_>>()?;
+    Some(Saved { used, expected, system_init, uptime, holes, templates })
+}
+
+fn parse_template(bytes: &mut Bytes<'_>, fields_limit: usize) -> Option<SavedTemplate> {
+    let id = bytes.u16()?;
+    let [kind] = bytes.take()?;
+    let scope = bytes.u16()?;
+    let count = bytes.u16()?;
+    if id < FIRST_TEMPLATE || usize::from(count) > fields_limit {
+        return None;
     }
+    let fields = (0..count)
+        .map(|_| Some(FieldSpecifier { enterprise: bytes.u32()?, id: bytes.u16()?, length: bytes.u16()? }))
+        .collect::<Option<_>>()?;
+    let kind = if kind == 0 { TemplateKind::Data } else { TemplateKind::Options { scope } };
+    Some(SavedTemplate { id, kind, fields })
+}
+
+/// Takes up a saved session; `None` when its bytes cannot be read or there is no room for it.
+pub(super) fn restore(sessions: &mut Sessions, saved: &SessionState) -> Option<()> {
+    let parsed = parse(&saved.state, sessions.limits().fields_per_template)?;
+    let template = |saved: SavedTemplate| {
+        let template = Template::new(saved.kind, &saved.fields);
+        // A template without bytes never came from the wire.
+        (template.plan.shortest() > 0).then_some((saved.id, template))
+    };
+    let templates: Vec<_> = parsed.templates.into_iter().map(template).collect::<Option<_>>()?;
     let key = SessionKey {
         exporter_id: saved.exporter_id,
         transport: Transport::from_code(saved.transport)?,
@@ -126,33 +166,16 @@ pub(super) fn restore(sessions: &mut Sessions, saved: &SessionState) -> Option<(
         version: Version::from_code(saved.version)?,
         observation_domain: saved.observation_domain,
     };
-    let slot = sessions.open(key, used)?;
+    let slot = sessions.open(key, parsed.used)?;
     let session = sessions.get_mut(slot)?;
-    session.sequence = Sequence::standing_at(expected, holes.into_iter());
-    session.system_init = system_init;
-    session.uptime = uptime;
+    session.sequence = Sequence::standing_at(parsed.expected, parsed.holes.into_iter());
+    session.system_init = parsed.system_init;
+    session.uptime = parsed.uptime;
     for (id, template) in templates {
         sessions.define(slot, id, template);
     }
     sessions.mark_saved(slot);
     Some(())
-}
-
-fn template(bytes: &mut Bytes<'_>, limit: usize) -> Option<(u16, Template)> {
-    let id = bytes.u16()?;
-    let [kind] = bytes.take()?;
-    let scope = bytes.u16()?;
-    let count = bytes.u16()?;
-    if id < FIRST_TEMPLATE || usize::from(count) > limit {
-        return None;
-    }
-    let fields = (0..count)
-        .map(|_| Some(FieldSpecifier { enterprise: bytes.u32()?, id: bytes.u16()?, length: bytes.u16()? }))
-        .collect::<Option<Vec<_>>>()?;
-    let kind = if kind == 0 { TemplateKind::Data } else { TemplateKind::Options { scope } };
-    let template = Template::new(kind, &fields);
-    // A template without bytes never came from the wire.
-    if template.plan.shortest() == 0 { None } else { Some((id, template)) }
 }
 
 /// Little-endian numbers off the front of a slice.
@@ -171,5 +194,9 @@ impl Bytes<'_> {
 
     fn u32(&mut self) -> Option<u32> {
         self.take().map(u32::from_le_bytes)
+    }
+
+    fn moment(&mut self) -> Option<Timestamp> {
+        self.take().map(|bytes| Timestamp::from_micros(i64::from_le_bytes(bytes)))
     }
 }

@@ -5,6 +5,7 @@
 mod bad_input;
 mod build;
 mod captures;
+mod describe;
 mod fields;
 mod fixtures;
 mod limits;
