@@ -121,7 +121,7 @@ CREATE TABLE interfaces (
 );
 
 -- Counters of an interface as last told in each hour: they only grow, until the exporter restarts. received is when these
--- values were told first; values that stay the same write nothing.
+-- values were told first.
 CREATE TABLE interface_counters (
     exporter_id bigint NOT NULL,
     interface bigint NOT NULL,

@@ -1,7 +1,7 @@
 //! What exporters tell about themselves, and elements of theirs that we do not know, as they are written.
 //!
 //! Promises: all of it belongs to the transaction of its batch. What a fact leaves open stays as it was told before, and
-//! what is told again unchanged writes nothing. No exporter has more than [`ENTRIES`] entries in the catalogue (interfaces,
+//! rows whose facts are told again unchanged stay as they are. No exporter has more than [`ENTRIES`] entries in the catalogue (interfaces,
 //! applications, VRFs and statistics together) nor more than [`UNKNOWN_ELEMENTS`] unknown elements, unless several
 //! collectors store at the same moment; what is beyond is counted as [`FACT_LIMIT`]. Text is stored as it came, but for
 //! NUL, which PostgreSQL cannot hold. [`exporter`](super::exporter) reads it back.

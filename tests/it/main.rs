@@ -8,6 +8,8 @@
     reason = "a test may stop at the first surprise"
 )]
 
+/// What exporters tell about themselves: kept, limited, shown as it came.
+mod exporters;
 /// The main job from the first datagram to the answer, on an empty machine.
 mod first_answer;
 /// `kill -9` of the server and of PostgreSQL: stored equals journalled, nothing twice.

@@ -96,9 +96,9 @@ fn headers_tell_how_far_the_exporters_clock_is_ahead() {
     for datagram in [v9(1).bytes(), ipfix(1).bytes()] {
         let at = |received| context_of(1, 9_999, received);
         assert_eq!(bench.decode_as(&at(NOW), &datagram).clock_offset_ms, Some(-2_000));
-        let again = bench.decode_as(&at(NOW), &datagram);
-        assert_eq!((again.rejected.is_some(), again.clock_offset_ms), (true, None), "a duplicate tells nothing");
     }
+    let again = bench.decode_as(&context_of(1, 9_999, NOW), &v9(1).bytes());
+    assert_eq!((again.rejected.is_some(), again.clock_offset_ms), (true, None), "a duplicate tells nothing");
     // The header has nanoseconds, too.
     let earlier = i64::from(SECONDS) * SECOND - 60 * SECOND;
     assert_eq!(bench.decode_as(&context_of(1, 9_999, earlier), &v5(1, 1)).clock_offset_ms, Some(60_123));
