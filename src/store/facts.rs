@@ -136,10 +136,13 @@ async fn beyond_limit(connection: &mut PgConnection, entries: &[Entry]) -> Resul
     Ok(refused)
 }
 
-/// Facts as columns of their tables.
+/// Exporter, interface, name, description and speed.
+type InterfaceFact = (i64, i64, Option<String>, Option<String>, Option<i64>);
+
+/// Facts as rows of their tables.
 #[derive(Default)]
 struct Rows<'a> {
-    interfaces: Vec<(i64, i64, Option<String>, Option<String>, Option<i64>)>,
+    interfaces: Vec<InterfaceFact>,
     applications: Vec<(i64, i64, Option<String>, Option<String>)>,
     vrfs: Vec<(i64, i64, Option<String>)>,
     statistics: Vec<(i64, i64, &'static str, String, Timestamp)>,
