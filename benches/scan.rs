@@ -19,7 +19,7 @@ use flowledger::filter;
 use flowledger::flow::fields::Dimension;
 use flowledger::flow::segment::Segment;
 use flowledger::query::scan::TopScan;
-use flowledger::query::{Order, TopRequest, Window};
+use flowledger::query::{Counters, Order, TopRequest, Window};
 use std::hint::black_box;
 
 const SEGMENTS: usize = 64;
@@ -39,6 +39,7 @@ fn request(by: &[&str], filter: &str) -> TopRequest {
         order: Order::Bytes,
         limit: 10,
         filter: (!filter.is_empty()).then(|| filter::parse(filter).expect("a filter")),
+        counters: Counters::Scaled,
     }
 }
 

@@ -60,6 +60,8 @@ pub(super) fn run(
             loss: piece.ledger.loss(),
             facts: piece.ledger.take_facts(),
             unknown_elements: piece.ledger.take_unknown(),
+            parked: std::mem::take(&mut piece.ledger.parked),
+            unparked: std::mem::take(&mut piece.ledger.unparked),
             decoder_state: piece.ledger.decoder_state(),
         };
         let refused = store(shared, journal, &batch, &mut days)?;

@@ -5,7 +5,8 @@ use crate::flow::batch::FlowBatch;
 use crate::flow::facts::Fact;
 use crate::store::commit::{Activity, DecoderState, Loss};
 use crate::store::facts::{Facts, ToldKey, UnknownElements};
-use crate::wire::{SessionState, UnknownElement};
+use crate::store::parked::ParkedSet;
+use crate::wire::{self, SessionState, UnknownElement};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
@@ -25,6 +26,10 @@ pub(super) struct Ledger {
     facts: Facts,
     /// Elements without a field.
     unknown: UnknownElements,
+    /// Data sets that began to wait for their template.
+    pub(super) parked: Vec<ParkedSet>,
+    /// Numbers of those that wait no longer.
+    pub(super) unparked: Vec<u64>,
 }
 
 /// What an exporter sent in one version.
@@ -114,6 +119,12 @@ impl Ledger {
         self.facts.len() >= FACTS || self.unknown.len() >= FACTS
     }
 
+    /// Notes flows of a datagram that was noted before.
+    pub(super) fn late(&mut self, exporter_id: u32, version: u16, flows: u64) {
+        let sent = Sent { last_seen: Timestamp::default(), datagrams: 0, flows, clock_offset_ms: None };
+        self.add_activity((exporter_id, version), sent);
+    }
+
     /// Notes that something is missing, or, with a negative count, that it came after all.
     pub(super) fn lost(
         &mut self,
@@ -136,6 +147,28 @@ impl Ledger {
         }
     }
 
+    /// Notes which data sets began to wait for their template, and which wait no longer.
+    pub(super) fn waited(&mut self, changes: wire::ParkedChanges) {
+        self.parked.extend(changes.added.into_iter().map(|set| {
+            let wire::ParkedSet { parked_id, exporter_id, transport, source_port, version, .. } = set;
+            let wire::ParkedSet { observation_domain, template_id, received, export_time, uptime, body, .. } = set;
+            ParkedSet {
+                parked_id,
+                exporter_id,
+                transport,
+                source_port,
+                version,
+                observation_domain,
+                template_id,
+                received,
+                export_time,
+                uptime,
+                body,
+            }
+        }));
+        self.unparked.extend(changes.removed);
+    }
+
     /// Adds a later ledger.
     pub(super) fn merge(&mut self, later: Self) {
         for (key, sent) in later.activity {
@@ -152,6 +185,8 @@ impl Ledger {
         for (key, (records, received)) in later.unknown {
             self.add_unknown(key, records, received, usize::MAX);
         }
+        self.parked.extend(later.parked);
+        self.unparked.extend(later.unparked);
     }
 
     pub(super) fn activity(&self) -> Vec<Activity> {

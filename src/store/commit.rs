@@ -5,6 +5,7 @@
 //! already stored. A session of a transaction that failed is closed, never handed back to the pool.
 
 use super::facts::{Facts, UnknownElements};
+use super::parked::{self, ParkedSet};
 use super::{Database, StoreError, bigint, facts, flows, segments};
 use crate::clock::Timestamp;
 use crate::flow::batch::FlowBatch;
@@ -95,6 +96,10 @@ pub struct Batch {
     pub rows: Vec<FlowBatch>,
     /// What the decoder learned.
     pub decoder_state: Vec<DecoderState>,
+    /// Data sets that began to wait for their template.
+    pub parked: Vec<ParkedSet>,
+    /// Numbers of data sets that wait no longer.
+    pub unparked: Vec<u64>,
     /// Who sent how much.
     pub activity: Vec<Activity>,
     /// What is missing.
@@ -192,6 +197,7 @@ async fn write(connection: &mut PgConnection, journal: &str, batch: &Batch) -> R
         flows::write(&mut transaction, rows).await?;
     }
     write_decoder_state(&mut transaction, journal, &batch.decoder_state).await?;
+    parked::write(&mut transaction, journal, &batch.parked, &batch.unparked).await?;
     write_activity(&mut transaction, &batch.activity).await?;
     write_loss(&mut transaction, &batch.loss).await?;
     let mut refused = 0u64;

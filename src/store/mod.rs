@@ -17,6 +17,7 @@ pub mod exporter;
 pub mod facts;
 pub mod flows;
 mod migrate;
+pub mod parked;
 pub mod partitions;
 pub mod reports;
 pub mod segments;

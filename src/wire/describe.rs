@@ -1,10 +1,11 @@
-//! What a saved session says, for people: its templates with the names of their fields.
+//! What a saved session says, for people: its templates with the names of their fields, and how it samples.
 //!
 //! Reads the same bytes as `state::restore`, through the same parser, and needs no decoder. Bytes that are no state give
 //! nothing. It must not know who asks.
 
 use super::element_names::element_name;
 use super::elements;
+use super::sampling::Rates;
 use super::state::{SavedTemplate, SessionState, parse};
 use super::templates::{FieldSpecifier, TemplateKind, VARIABLE};
 use super::{Transport, Version};
@@ -24,6 +25,28 @@ pub struct SessionDescription {
     pub observation_domain: u32,
     /// Its templates, by ascending identifier.
     pub templates: Vec<TemplateDescription>,
+    /// What its options told about sampling: of the exporter, then by sampler, then by interface.
+    pub sampling: Vec<SamplingDescription>,
+}
+
+/// What options told about sampling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SamplingDescription {
+    /// What the interval is for.
+    pub scope: SamplingScope,
+    /// Out of how many packets one is looked at; never 0.
+    pub interval: u32,
+}
+
+/// What a sampling interval is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SamplingScope {
+    /// The exporter as a whole.
+    Exporter,
+    /// The sampler of this number.
+    Sampler(u64),
+    /// The interface of this SNMP index.
+    Interface(u32),
 }
 
 /// One template.
@@ -55,14 +78,23 @@ pub struct FieldDescription {
 /// Describes a saved session; `None` when its bytes cannot be read.
 pub fn describe(saved: &SessionState) -> Option<SessionDescription> {
     let version = Version::from_code(saved.version)?;
-    let templates = parse(&saved.state, usize::MAX)?.templates;
+    let parsed = parse(&saved.state, usize::MAX)?;
     Some(SessionDescription {
         transport: Transport::from_code(saved.transport)?,
         source_port: saved.source_port,
         version,
         observation_domain: saved.observation_domain,
-        templates: templates.into_iter().map(|template| describe_template(version, &template)).collect(),
+        templates: parsed.templates.iter().map(|template| describe_template(version, template)).collect(),
+        sampling: describe_rates(&parsed.rates),
     })
+}
+
+fn describe_rates(rates: &Rates) -> Vec<SamplingDescription> {
+    let exporter = rates.exporter.map(|interval| (SamplingScope::Exporter, interval));
+    let samplers = rates.samplers.iter().map(|(&id, &interval)| (SamplingScope::Sampler(id), interval));
+    let interfaces = rates.interfaces.iter().map(|(&index, &interval)| (SamplingScope::Interface(index), interval));
+    let told = exporter.into_iter().chain(samplers).chain(interfaces);
+    told.map(|(scope, interval)| SamplingDescription { scope, interval }).collect()
 }
 
 fn describe_template(version: Version, template: &SavedTemplate) -> TemplateDescription {

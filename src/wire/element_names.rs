@@ -3,7 +3,7 @@
 //! Names are facts for people who read templates; nothing is decoded by them. IANA's are those of the registry "IPFIX
 //! Information Elements" (iana.org/assignments/ipfix, as of 2026-08), which NetFlow v9 shares up to 127. Vendors' are those
 //! of their manuals: Cisco AVC and ASA (NetFlow v9 identifiers from 33000 on), Palo Alto PAN-OS, Juniper Junos, Citrix
-//! NetScaler AppFlow, VMware NSX, Nokia, Huawei, netfilter's ulogd, ntop nProbe.
+//! NetScaler AppFlow, VMware NSX, Cisco SD-WAN (Viptela), Nokia, Huawei, netfilter's ulogd, ntop nProbe.
 //!
 //! A table is one text: a number is the identifier of the name after it, each further name has the next identifier.
 
@@ -65,6 +65,7 @@ static TABLES: &[(u32, &str)] = &[
     (6_876, VMWARE),
     (21_373, "4 mark 6 conntrackId"),
     (NPROBE_ENTERPRISE, NPROBE),
+    (41_916, "4321 viptelaVPNId"),
 ];
 
 static IANA: &str = "\

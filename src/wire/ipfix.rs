@@ -66,7 +66,7 @@ impl Decoder {
             base: Base { received: context.received.micros(), export, uptime: None },
         };
         outcome.clock_offset_ms = Some(origin.base.clock_offset_ms());
-        let message = Message { version: Version::Ipfix, slot, origin };
+        let message = Message { version: Version::Ipfix, slot, origin, sampling: context.sampling };
         let found = self.read_sets(&message, reader.rest(), batch, &mut outcome);
         let session = self.sessions.get_mut(slot);
         let count = session.map_or(0, |session| session.sequence.complete(header.sequence, arrival, found.records));

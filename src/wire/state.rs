@@ -1,19 +1,24 @@
 //! Sessions as bytes, so that a restarted collector decodes at once.
 //!
-//! Format, version 1, integers little-endian: version `u8`; flags `u8` (1 expected number, 2 start of the exporter, 4 uptime);
+//! Format, version 2, integers little-endian: version `u8`; flags `u8` (1 expected number, 2 start of the exporter, 4 uptime);
 //! time of the last datagram `i64`; expected `u32`; start `u64` in ms; uptime `u32` and its receive time `i64`, each only
 //! when flagged; holes `u8`, each start, length and age as `u32`; templates `u16`, each id `u16`, kind `u8` (0 data, 1
-//! options), scope `u16`, fields `u16`, each enterprise `u32`, id `u16` and length `u16`. Templates are written by
-//! ascending id, so that equal sessions give equal bytes. Reading bytes that are not such a state gives nothing and does no
+//! options), scope `u16`, fields `u16`, each enterprise `u32`, id `u16` and length `u16`; then what is known
+//! about sampling: of the exporter `u32` (0: nothing), samplers `u16`, each id `u64` and interval `u32`, interfaces `u16`, each
+//! index and interval as `u32`. Version 1 ends before that. Everything is written by ascending id, so that equal sessions
+//! give equal bytes. Reading bytes that are not such a state gives nothing and does no
 //! harm: they pass the same limits as templates from the wire.
 
+use super::sampling::{Rates, Scope};
 use super::sequence::Sequence;
 use super::sessions::{Session, SessionKey, Sessions};
 use super::templates::{FIRST_TEMPLATE, FieldSpecifier, Template, TemplateKind};
 use super::{Transport, Version};
 use crate::clock::Timestamp;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+/// The format before sampling was known.
+const WITHOUT_SAMPLING: u8 = 1;
 
 /// One session as it is saved. The first five fields are its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +99,18 @@ fn encode(session: &Session) -> Vec<u8> {
             out.extend(field.length.to_le_bytes());
         }
     }
+    let rates = &session.rates;
+    out.extend(rates.exporter.unwrap_or(0).to_le_bytes());
+    out.extend(u16::try_from(rates.samplers.len()).unwrap_or(u16::MAX).to_le_bytes());
+    for (id, interval) in &rates.samplers {
+        out.extend(id.to_le_bytes());
+        out.extend(interval.to_le_bytes());
+    }
+    out.extend(u16::try_from(rates.interfaces.len()).unwrap_or(u16::MAX).to_le_bytes());
+    for (index, interval) in &rates.interfaces {
+        out.extend(index.to_le_bytes());
+        out.extend(interval.to_le_bytes());
+    }
     out
 }
 
@@ -107,6 +124,7 @@ pub(super) struct Saved {
     /// Start, length and age of each.
     holes: Vec<(u32, u32, u32)>,
     pub(super) templates: Vec<SavedTemplate>,
+    pub(super) rates: Rates,
 }
 
 /// A template as it was saved.
@@ -121,7 +139,7 @@ pub(super) struct SavedTemplate {
 pub(super) fn parse(state: &[u8], fields_limit: usize) -> Option<Saved> {
     let mut bytes = Bytes(state);
     let [format, flags] = bytes.take()?;
-    if format != FORMAT {
+    if !matches!(format, FORMAT | WITHOUT_SAMPLING) {
         return None;
     }
     let used = bytes.moment()?;
@@ -132,7 +150,22 @@ pub(super) fn parse(state: &[u8], fields_limit: usize) -> Option<Saved> {
     let holes = (0..count).map(|_| Some((bytes.u32()?, bytes.u32()?, bytes.u32()?))).collect::<Option<_>>()?;
     let count = bytes.u16()?;
     let templates = (0..count).map(|_| parse_template(&mut bytes, fields_limit)).collect::<Option<_>>()?;
-    Some(Saved { used, expected, system_init, uptime, holes, templates })
+    let rates = if format == FORMAT { parse_rates(&mut bytes)? } else { Rates::default() };
+    Some(Saved { used, expected, system_init, uptime, holes, templates, rates })
+}
+
+fn parse_rates(bytes: &mut Bytes<'_>) -> Option<Rates> {
+    let mut rates = Rates::default();
+    rates.note(Scope::Exporter, bytes.u32()?);
+    for _ in 0..bytes.u16()? {
+        let id = u64::from_le_bytes(bytes.take()?);
+        rates.note(Scope::Sampler(id), bytes.u32()?);
+    }
+    for _ in 0..bytes.u16()? {
+        let index = bytes.u32()?;
+        rates.note(Scope::Interface(index), bytes.u32()?);
+    }
+    Some(rates)
 }
 
 fn parse_template(bytes: &mut Bytes<'_>, fields_limit: usize) -> Option<SavedTemplate> {
@@ -171,6 +204,7 @@ pub(super) fn restore(sessions: &mut Sessions, saved: &SessionState) -> Option<(
     session.sequence = Sequence::standing_at(parsed.expected, parsed.holes.into_iter());
     session.system_init = parsed.system_init;
     session.uptime = parsed.uptime;
+    sessions.note_rates(slot, parsed.rates);
     for (id, template) in templates {
         sessions.define(slot, id, template);
     }

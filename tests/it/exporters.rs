@@ -1,8 +1,9 @@
-//! What exporters tell about themselves, from the transaction that stores it to `/api/v1/exporters/{id}`.
+//! What exporters tell about themselves, from the transaction that stores it to `/api/v1/exporters/{id}`, and what the
+//! configuration says about them.
 
 use crate::support::postgres::{TestDatabase, query, wait_on};
 use crate::support::server::TestServer;
-use crate::support::traffic;
+use crate::support::{traffic, wait_for};
 use flowledger::clock::{Clock, DAY, HOUR, ManualClock, SECOND, SystemClock, Timestamp};
 use flowledger::flow::facts::{Counters, Fact};
 use flowledger::keep::{self, Keeper};
@@ -10,7 +11,7 @@ use flowledger::store::commit::{Activity, Batch};
 use flowledger::store::exporter::{ExporterDetail, HourLoss};
 use flowledger::store::facts::{ENTRIES, Facts, UNKNOWN_ELEMENTS, UnknownElements};
 use flowledger::store::{Address, Database};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -312,4 +313,96 @@ fn one_exporter_is_shown_with_its_sessions_templates_clock_and_loss_and_keeps_th
     assert_eq!(server.fetch("/api/v1/exporters/2").0, 404);
     let list = server.json("/api/v1/exporters");
     assert_eq!(list["exporters"][0]["protocols"], json!(["netflow_v5", "netflow_v9", "ipfix"]));
+}
+
+/// An IPFIX message of now, with its sets.
+fn ipfix(sequence: u32, sets: &[Vec<u8>]) -> Vec<u8> {
+    let body = sets.concat();
+    let mut message = vec![0, 10];
+    message.extend((16 + body.len() as u16).to_be_bytes());
+    for number in [(SystemClock.now().micros() / SECOND) as u32, sequence, 7] {
+        message.extend(number.to_be_bytes());
+    }
+    [message, body].concat()
+}
+
+/// A set of an identifier and 16-bit numbers.
+fn set(id: u16, numbers: &[u16]) -> Vec<u8> {
+    data(id, &numbers.iter().flat_map(|number| number.to_be_bytes()).collect::<Vec<_>>())
+}
+
+fn data(id: u16, body: &[u8]) -> Vec<u8> {
+    [&id.to_be_bytes()[..], &(4 + body.len() as u16).to_be_bytes()[..], body].concat()
+}
+
+#[test]
+fn options_datagrams_become_interfaces_applications_samplers_and_statistics() {
+    let mut server = TestServer::with(&[("INGEST__COMMIT_INTERVAL_MS", "50")]);
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let send = |message: &[u8]| assert_eq!(socket.send_to(message, server.collector()).unwrap(), message.len());
+    let templates = [
+        // Interface 10 with its name 82 and description 83; application 95 with its name 96.
+        set(3, &[256, 3, 1, 10, 4, 82, 8, 83, 65_535]),
+        set(3, &[257, 2, 1, 95, 4, 96, 8]),
+        // Of the domain 149: flows not sent 166, and an interval of sampling 34.
+        set(3, &[258, 3, 1, 149, 4, 166, 8, 34, 4]),
+        // Flows with an element that IANA has not given to anybody.
+        set(2, &[259, 2, 8, 4, 32_000, 2]),
+    ];
+    send(&ipfix(0, &templates));
+    let first = [
+        data(256, &[&[0, 0, 0, 3][..], b"Gi0/3\0\0\0", &[11], b"<b>up</b>\0\0"].concat()),
+        data(257, &[&[3, 0, 0, 53][..], b"dns\0\0\0\0\0"].concat()),
+        data(258, &[&[0, 0, 0, 7][..], &[0, 0, 0, 0, 0, 0, 0, 9], &[0, 0, 0, 100]].concat()),
+        data(259, &[192, 0, 2, 7, 0, 1, 192, 0, 2, 8, 0, 2]),
+    ];
+    send(&ipfix(0, &first));
+    // The name is told anew, and there is none for the description.
+    send(&ipfix(5, &[data(256, &[&[0, 0, 0, 3][..], b"=1+1\0\0\0\0", &[0]].concat())]));
+    let expected = json!([{
+        "interface": 3, "name": "=1+1", "description": "<b>up</b>", "speed": null, "counters": null
+    }]);
+    let told = |server: &TestServer| {
+        wait_for("the facts to be stored", 20, || {
+            let (status, _, body) = server.fetch("/api/v1/exporters/1");
+            let exporter = if status == 200 { serde_json::from_str(&body).unwrap() } else { Value::Null };
+            (exporter["interfaces"] == expected).then_some(exporter)
+        })
+    };
+    let before = told(&server);
+    let application = json!([{"application_id": (3 << 24) + 53, "name": "dns", "description": null}]);
+    assert_eq!(before["applications"], application);
+    let statistic = &before["statistics"][0];
+    let seen = (&statistic["observation_domain"], &statistic["statistic"], &statistic["value"]);
+    assert_eq!(seen, (&json!(7), &json!("notSentFlowTotalCount"), &json!(9)));
+    let unknown = &before["unknown_elements"][0];
+    let seen = (&unknown["enterprise"], &unknown["element"], &unknown["name"], &unknown["records"]);
+    assert_eq!(seen, (&json!(0), &json!(32_000), &Value::Null, &json!(2)));
+    let session = &before["sessions"][0];
+    assert_eq!(session["templates"].as_array().unwrap().len(), 4);
+    assert_eq!(session["samplers"], json!([{"scope": "exporter", "id": null, "interval": 100}]));
+    server.kill();
+    server.launch();
+    let after = told(&server);
+    for part in ["applications", "statistics", "unknown_elements", "sessions", "totals"] {
+        assert_eq!(after[part], before[part], "{part}");
+    }
+}
+
+#[test]
+fn a_configured_name_wins_over_the_one_in_the_database_when_the_exporter_comes_and_at_each_start() {
+    let mut server = TestServer::with(&[("EXPORTER", r#"[{address="127.0.0.0/8",name="lab"}]"#)]);
+    traffic::send(server.collector(), "v5", 30, 0, 1);
+    server.wait_for_flows(30);
+    let name = |server: &TestServer| server.json("/api/v1/exporters")["exporters"][0]["name"].clone();
+    assert_eq!(name(&server), "lab");
+    server.terminate();
+    server.set("EXPORTER", r#"[{address="127.0.0.0/8",name="lab"},{address="127.0.0.1",name="Straße 7"}]"#);
+    server.launch();
+    assert_eq!(name(&server), "Straße 7");
+    // Nothing configured leaves the name as it is.
+    server.terminate();
+    server.set("EXPORTER", "[]");
+    server.launch();
+    assert_eq!(name(&server), "Straße 7");
 }

@@ -1,10 +1,13 @@
 //! Saved sessions for people, and what headers say of the exporter's clock.
 
-use super::build::{iana, ipfix, v5, v9};
+use super::build::{be, iana, ipfix, v5, v9};
 use super::{Bench, NOW, SECONDS, context_of, fixtures};
 use crate::clock::SECOND;
 use crate::flow::fields::Field;
-use crate::wire::{FieldDescription, SessionDescription, TemplateDescription, Transport, Version, describe};
+use crate::wire::{
+    FieldDescription, SamplingDescription, SamplingScope, SessionDescription, TemplateDescription, Transport, Version,
+    describe,
+};
 
 fn described(bench: &mut Bench) -> Vec<SessionDescription> {
     bench.decoder.take_changes().iter().map(|state| describe(state).unwrap()).collect()
@@ -47,6 +50,7 @@ fn templates_are_told_with_the_names_of_their_fields_and_what_they_feed() {
                 TemplateDescription { id: 299, scope: Some(1), fields: options },
                 TemplateDescription { id: 300, scope: None, fields: data },
             ],
+            sampling: vec![],
         }]
     );
 }
@@ -64,6 +68,25 @@ fn scopes_of_netflow_v9_options_are_types_and_no_elements() {
     ];
     assert_eq!(sessions[0].templates[0].fields, expected);
     assert_eq!(sessions[0].templates[0].scope, Some(2));
+}
+
+#[test]
+fn sampling_is_told_by_what_it_is_for() {
+    let mut bench = Bench::new();
+    let options = v9(1)
+        .options_template(300, &[(1, 4, 0)], &iana(&[(34, 4)]))
+        .options_template(301, &[(1, 4, 0)], &iana(&[(48, 1), (50, 4)]))
+        .options_template(302, &[(2, 4, 0)], &iana(&[(34, 4)]));
+    let options = options.data(300, &[[be(0, 4), be(100, 4)].concat()]);
+    let options = options.data(301, &[[be(0, 4), be(3, 1), be(200, 4)].concat()]);
+    bench.decode(&options.data(302, &[[be(9, 4), be(300, 4)].concat()]).bytes());
+    let told = |scope, interval| SamplingDescription { scope, interval };
+    let expected = [
+        told(SamplingScope::Exporter, 100),
+        told(SamplingScope::Sampler(3), 200),
+        told(SamplingScope::Interface(9), 300),
+    ];
+    assert_eq!(described(&mut bench)[0].sampling, expected);
 }
 
 #[test]
