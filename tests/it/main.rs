@@ -25,3 +25,5 @@ mod rows_equal_answers;
 mod support;
 /// Days made and dropped beside readers.
 mod upkeep;
+/// Data before its template.
+mod waiting;
