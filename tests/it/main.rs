@@ -10,7 +10,7 @@
 
 /// What the worst datagrams cost.
 mod cost;
-/// What the configuration says about exporters: names and sampling.
+/// What exporters tell about themselves and what the configuration says about them: kept, limited, shown.
 mod exporters;
 /// The main job from the first datagram to the answer, on an empty machine.
 mod first_answer;
