@@ -12,7 +12,7 @@ use crate::flow::batch::FlowBatch;
 use crate::flow::segment::MAX_SEGMENT_FLOWS;
 use crate::journal::{Chunk, Datagram, DropCause, Position, Reader, Record};
 use crate::store::commit::DecoderState;
-use crate::wire::{ConfiguredSampling, Context, Decoder, Limits, SessionState, Transport, recognise};
+use crate::wire::{ConfiguredSampling, Context, Decoder, Limits, SessionState, Transport, exporter_address, recognise};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -298,7 +298,7 @@ impl Stage<'_> {
     fn datagram(&mut self, datagram: &Datagram<'_>, ledger: &mut Ledger) -> Result<(), IngestError> {
         let metrics = &self.shared.metrics;
         metrics.datagrams.inc();
-        let address = datagram.source.ip();
+        let address = exporter_address(datagram.payload, datagram.source.ip());
         let exporter = match (recognise(datagram.payload), self.exporters.get(address)) {
             (_, Some(exporter_id)) => exporter_id,
             (Err(reason), None) => {

@@ -23,6 +23,8 @@ pub struct Limits {
     pub template_bytes: usize,
     /// Flow records taken out of one datagram; more are rejected (`output_limit`).
     pub records_per_datagram: usize,
+    /// Facts about exporters that wait to be taken; more are rejected (`fact_limit`).
+    pub facts: usize,
 }
 
 impl Default for Limits {
@@ -35,6 +37,7 @@ impl Default for Limits {
             fields_per_template: 512,
             template_bytes: 32 << 20,
             records_per_datagram: 16_384,
+            facts: 65_536,
         }
     }
 }

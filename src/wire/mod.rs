@@ -1,4 +1,5 @@
-//! Datagrams to flows: NetFlow v5, NetFlow v9 (RFC 3954) and IPFIX (RFC 7011) over UDP, one message a datagram.
+//! Datagrams to flows: NetFlow v1, v5, v7 and v9 (RFC 3954), IPFIX (RFC 7011) and sFlow version 5 over UDP, one message a
+//! datagram.
 //!
 //! A [`Decoder`] remembers templates and sequence numbers by session (exporter, source port, version, observation domain)
 //! and writes flows straight into the columns of a [`FlowBatch`]. Templates are compiled once into a copy plan (`plan`),
@@ -15,9 +16,10 @@
 
 mod copy;
 mod elements;
+mod facts;
 mod ipfix;
 mod limits;
-mod netflow_v5;
+mod netflow_fixed;
 mod netflow_v9;
 mod plan;
 mod reader;
@@ -25,16 +27,20 @@ mod reason;
 mod sequence;
 mod sessions;
 mod sets;
+mod sflow;
 mod state;
 mod templates;
 mod times;
 
 pub use limits::Limits;
 pub use reason::{Counts, REASON_COUNT, Reason, Unit};
+pub use sflow::exporter_address;
 pub use state::SessionState;
 
 use crate::clock::Timestamp;
 use crate::flow::batch::FlowBatch;
+use crate::flow::facts::Fact;
+use facts::Facts;
 use plan::Plan;
 use sessions::Sessions;
 use std::net::SocketAddr;
@@ -152,12 +158,19 @@ pub struct ConfiguredSampling {
     pub default: Option<u32>,
 }
 
+impl ConfiguredSampling {
+    /// What holds for flows of which the exporter says `told`.
+    fn interval(self, told: Option<u32>) -> Option<u32> {
+        self.forced.or(told).or(self.default)
+    }
+}
+
 /// What sequence numbers count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LossUnit {
-    /// NetFlow v5.
+    /// NetFlow v5 and v7. (NetFlow v1 has no sequence numbers.)
     Flows,
-    /// NetFlow v9.
+    /// NetFlow v9 and sFlow.
     Datagrams,
     /// IPFIX: flow and options records.
     Records,
@@ -196,7 +209,7 @@ pub struct Outcome {
     pub options_records: u32,
     /// Definitions of templates taken.
     pub templates: u32,
-    /// Sets found (v9 and IPFIX), rejected ones included: `sets` less the counts in [`Unit::Sets`] that are not
+    /// Sets (v9 and IPFIX) or samples (sFlow) found, rejected ones included: `sets` less the counts in [`Unit::Sets`] that are not
     /// [`Reason::kept`] were read to their end.
     pub sets: u32,
     /// How often each reason occurred, that of the whole datagram included.
@@ -247,24 +260,30 @@ impl Outcome {
 /// The version of a datagram, by its first bytes and the length they promise.
 ///
 /// # Errors
-/// [`Reason::TooShort`], [`Reason::UnknownVersion`], [`Reason::CountLie`] (v5) or [`Reason::LengthMismatch`] (IPFIX).
+/// [`Reason::TooShort`], [`Reason::UnknownVersion`], [`Reason::CountLie`] (v1, v5, v7) or [`Reason::LengthMismatch`]
+/// (IPFIX).
 pub fn recognise(datagram: &[u8]) -> Result<Version, Reason> {
     classify(datagram).map_err(|(_, reason)| reason)
 }
 
 fn classify(datagram: &[u8]) -> Result<Version, (Option<Version>, Reason)> {
     let number = reader::Reader::new(datagram).u16().ok_or((None, Reason::TooShort))?;
-    let (version, header) = match number {
-        5 => (Version::V5, netflow_v5::HEADER),
-        9 => (Version::V9, netflow_v9::HEADER),
-        10 => (Version::Ipfix, ipfix::HEADER),
+    let version = match number {
+        0 if sflow::begins(datagram) => Version::Sflow,
+        1 => Version::V1,
+        5 => Version::V5,
+        7 => Version::V7,
+        9 => Version::V9,
+        10 => Version::Ipfix,
         _ => return Err((None, Reason::UnknownVersion)),
     };
     let checked = match version {
-        _ if datagram.len() < header => Err(Reason::TooShort),
-        Version::V5 => netflow_v5::check(datagram),
+        Version::V1 | Version::V5 | Version::V7 => netflow_fixed::check(version, datagram),
+        Version::V9 if datagram.len() < netflow_v9::HEADER => Err(Reason::TooShort),
+        Version::V9 => Ok(()),
+        Version::Ipfix if datagram.len() < ipfix::HEADER => Err(Reason::TooShort),
         Version::Ipfix => ipfix::check(datagram),
-        _ => Ok(()),
+        Version::Sflow => sflow::check(datagram),
     };
     checked.map(|()| version).map_err(|reason| (Some(version), reason))
 }
@@ -273,7 +292,9 @@ fn classify(datagram: &[u8]) -> Result<Version, (Option<Version>, Reason)> {
 #[derive(Debug)]
 pub struct Decoder {
     sessions: Sessions,
-    v5: Plan,
+    /// For records of v1, v5 and v7.
+    fixed: [Plan; 3],
+    facts: Facts,
     /// Fields of the template being read.
     fields: Vec<FieldSpecifier>,
     /// Records without their variable-length fields.
@@ -286,7 +307,8 @@ impl Decoder {
     pub fn new(limits: Limits) -> Self {
         Self {
             sessions: Sessions::new(limits),
-            v5: netflow_v5::plan(),
+            fixed: netflow_fixed::plans(),
+            facts: Facts::default(),
             fields: Vec::new(),
             memory: Vec::new(),
             times: Times::default(),
@@ -296,10 +318,12 @@ impl Decoder {
     /// Decodes one datagram and adds its flows to `batch`.
     pub fn decode(&mut self, context: &Context, datagram: &[u8], batch: &mut FlowBatch) -> Outcome {
         match classify(datagram) {
-            Ok(Version::V5) => self.decode_v5(context, datagram, batch),
+            Ok(version @ (Version::V1 | Version::V5 | Version::V7)) => {
+                self.decode_fixed(version, context, datagram, batch)
+            }
             Ok(Version::V9) => self.decode_v9(context, datagram, batch),
             Ok(Version::Ipfix) => self.decode_ipfix(context, datagram, batch),
-            Ok(version) => Outcome::rejected(Some(version), Reason::UnknownVersion),
+            Ok(Version::Sflow) => self.decode_sflow(context, datagram, batch),
             Err((version, reason)) => Outcome::rejected(version, reason),
         }
     }
@@ -307,6 +331,11 @@ impl Decoder {
     /// The sessions changed since the last call, as they are to be saved; one with an empty state is to be deleted.
     pub fn take_changes(&mut self) -> Vec<SessionState> {
         state::take_changes(&mut self.sessions)
+    }
+
+    /// What exporters told about themselves since the last call, with their numbers: the latest of each kind.
+    pub fn take_facts(&mut self) -> Vec<(u32, Fact)> {
+        self.facts.take()
     }
 
     /// Takes up saved sessions. Returns how many could not be taken up: written by a later release, damaged, or beyond

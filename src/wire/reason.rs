@@ -9,7 +9,8 @@
 pub enum Unit {
     /// Whole datagrams.
     Datagrams,
-    /// Sets (NetFlow v9: FlowSets) of a datagram that was otherwise read. How many records a rejected set held is unknown.
+    /// Sets (NetFlow v9: FlowSets; sFlow: samples) of a datagram that was otherwise read. How many records a rejected set
+    /// held is unknown.
     Sets,
     /// Definitions of templates.
     Templates,
@@ -71,26 +72,27 @@ macro_rules! reasons {
 
 reasons! {
     TooShort "too_short" Datagrams false "The datagram is shorter than the header of its version.";
-    UnknownVersion "unknown_version" Datagrams false "The datagram is not NetFlow v5, NetFlow v9 or IPFIX.";
+    UnknownVersion "unknown_version" Datagrams false "The datagram is not NetFlow v1, v5, v7 or v9, IPFIX or sFlow version 5.";
     LengthMismatch "length_mismatch" Datagrams false "The length in the IPFIX header is not the datagram's (RFC 7011, 9.1).";
-    CountLie "count_lie" Datagrams false "The NetFlow v5 record count is not 1 to 30 or not the datagram's length.";
+    CountLie "count_lie" Datagrams false "The record count of NetFlow v1, v5 or v7 is 0, more than its version allows, or not the datagram's length.";
     Duplicate "duplicate" Datagrams false "The same datagram came among the 64 before it.";
     SessionLimit "session_limit" Datagrams false "Too many sessions are remembered to begin another one.";
-    SetLength "set_length" Sets false "A set is shorter than its own header; what follows it cannot be found.";
-    SetOverrun "set_overrun" Sets false "A set runs past the datagram, or its first record past the set.";
-    SetReserved "set_reserved" Sets false "A set has an identifier that means nothing in its version.";
+    SetLength "set_length" Sets false "A set or sFlow sample is shorter than its own header; what follows it cannot be found.";
+    SetOverrun "set_overrun" Sets false "A set runs past the datagram, or its first record past the set; or an sFlow sample or one of its records does.";
+    SetReserved "set_reserved" Sets false "A set has an identifier that means nothing in its version, or an sFlow sample a format that is not read.";
     NoTemplate "no_template" Sets false "The template of a data set is not known (yet).";
     VarlenOverrun "varlen_overrun" Sets false "A variable-length field runs past its set; the rest of the set is dropped.";
     TemplateInvalid "template_invalid" Templates false "A template is cut short, or has an identifier or a length that is not allowed.";
     TemplateZero "template_zero" Templates false "A template describes records without a single byte.";
     TemplateLimit "template_limit" Templates false "A template has too many fields, or too many templates are remembered.";
     OutputLimit "output_limit" Records false "The datagram holds more records than one datagram may.";
+    FactLimit "fact_limit" Sets false "Too many facts about exporters came between two commits to remember those of an sFlow sample.";
     Withdrawal "withdrawal" Templates true "A template withdrawal, which is to be ignored over UDP (RFC 7011, 8.4).";
     TemplateChanged "template_changed" Templates true "A template was replaced by one of another layout.";
-    CountDiffers "count_differs" Datagrams true "The NetFlow v9 record count is not the number of records in the datagram.";
-    Suspect "suspect" Sets true "Bytes that are not zero follow the last record of a set: perhaps its template is out of date.";
+    CountDiffers "count_differs" Datagrams true "The NetFlow v9 record count or sFlow sample count is not the number of records or samples in the datagram.";
+    Suspect "suspect" Sets true "Bytes that are not zero follow the last record of a set or sFlow sample: perhaps its template is out of date.";
     TimeFixed "time_fixed" Records true "A flow's start or end was not plausible and was replaced.";
-    FieldWidth "field_width" Fields true "A known field has a width that it cannot have and was left unset.";
+    FieldWidth "field_width" Fields true "A known field, or a known record of an sFlow sample, has a width that it cannot have and was left unset.";
 }
 
 /// How often each reason occurred.

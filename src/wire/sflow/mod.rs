@@ -1,0 +1,244 @@
+//! sFlow version 5 (sflow.org, "sFlow Version 5", 2004): samples of single packets, and counters of interfaces.
+//!
+//! A flow sample becomes one flow of one packet, whatever its packet was; a counter sample becomes facts about the exporter.
+//! Where samples end is told by their lengths alone; the header's count is only compared. A sample is taken whole or not at
+//! all: samples and records of formats that are not read here are skipped by their lengths. The exporter is the agent that
+//! the header names, not whoever sent the datagram on. The sequence number counts datagrams of a sub-agent; the numbers of
+//! single samples are not followed, because a lost datagram explains all gaps in them and an agent's own drops are told apart.
+
+mod counters;
+mod packet;
+mod records;
+mod row;
+mod sample;
+
+use super::facts::Facts;
+use super::reader::Reader;
+use super::reason::Reason;
+use super::sequence::Arrival;
+use super::sessions::SessionKey;
+use super::{Context, Decoder, Loss, LossUnit, Outcome, Version};
+use crate::flow::batch::FlowBatch;
+use crate::flow::facts::Fact;
+use crate::flow::fields::Field;
+use crate::flow::value::{address_from_wide, wide_from_v4};
+use std::net::IpAddr;
+
+/// The statistic of packets that an agent could not sample for lack of resources.
+const DROPPED: &str = "sflowDroppedSamples";
+
+/// Whether the datagram begins as one of sFlow version 5 does: 5 in four bytes, then a kind of address that exists.
+pub(super) fn begins(datagram: &[u8]) -> bool {
+    let mut reader = Reader::new(datagram);
+    reader.u32() == Some(5) && reader.u32().is_none_or(|kind| kind <= 2)
+}
+
+/// Whether there is a whole header.
+pub(super) fn check(datagram: &[u8]) -> Result<(), Reason> {
+    header(&mut Reader::new(datagram)).map(drop).ok_or(Reason::TooShort)
+}
+
+/// The address of the exporter that a datagram from `source` tells of: sFlow's agent, if it names one that can be an
+/// exporter's (not unspecified, loopback, broadcast or multicast), else `source`.
+pub fn exporter_address(datagram: &[u8], source: IpAddr) -> IpAddr {
+    if !begins(datagram) {
+        return source;
+    }
+    let agent = header(&mut Reader::new(datagram)).and_then(|header| header.agent).map(address_from_wide);
+    let usable = |agent: &IpAddr| {
+        let broadcast = matches!(agent, IpAddr::V4(v4) if v4.is_broadcast());
+        !(broadcast || agent.is_unspecified() || agent.is_loopback() || agent.is_multicast())
+    };
+    agent.filter(usable).unwrap_or(source)
+}
+
+struct Header {
+    /// The agent's address in 128 bits, unless it does not tell one.
+    agent: Option<u128>,
+    sub_agent: u32,
+    sequence: u32,
+    uptime: u32,
+    samples: u32,
+}
+
+fn header(reader: &mut Reader<'_>) -> Option<Header> {
+    let _version = reader.u32()?;
+    Some(Header {
+        agent: address(reader)?,
+        sub_agent: reader.u32()?,
+        sequence: reader.u32()?,
+        uptime: reader.u32()?,
+        samples: reader.u32()?,
+    })
+}
+
+/// An address with its kind before it, as 128 bits; of the kind "unknown" there is none.
+fn address(reader: &mut Reader<'_>) -> Option<Option<u128>> {
+    match reader.u32()? {
+        0 => Some(None),
+        1 => Some(Some(wide_from_v4(reader.u32()?))),
+        2 => Some(Some(reader.array().map(u128::from_be_bytes)?)),
+        _ => None,
+    }
+}
+
+/// The next `length` bytes, and past what fills them up to four (RFC 4506, 4.10).
+fn opaque<'a>(reader: &mut Reader<'a>, length: u32) -> Option<&'a [u8]> {
+    let length = usize::try_from(length).ok()?;
+    let taken = reader.take(length)?;
+    let filling = length.wrapping_neg() % 4;
+    reader.take(filling.min(reader.len()))?;
+    Some(taken)
+}
+
+/// What the samples of a datagram go into.
+struct Samples<'a> {
+    context: &'a Context,
+    sub_agent: u32,
+    /// How many flows one datagram may hold.
+    limit: usize,
+    /// How many facts may wait.
+    facts_limit: usize,
+    facts: &'a mut Facts,
+    batch: &'a mut FlowBatch,
+    outcome: &'a mut Outcome,
+    /// The drops of the last flow sample.
+    dropped: Option<u32>,
+}
+
+impl Samples<'_> {
+    /// Reads all samples and returns how many there are; `None` when that cannot be known.
+    fn read(&mut self, reader: &mut Reader<'_>) -> Option<u32> {
+        let mut found = 0u32;
+        while !(reader.len() < 8 && reader.is_padding()) {
+            let before = *reader;
+            let (Some(format), Some(length)) = (reader.u32(), reader.u32()) else {
+                self.outcome.count_set(Reason::SetLength);
+                return None;
+            };
+            if (format, length) == (0, 0) {
+                if before.is_padding() {
+                    break;
+                }
+                self.outcome.count_set(Reason::SetLength);
+                return None;
+            }
+            let Some(body) = opaque(reader, length) else {
+                self.outcome.count_set(Reason::SetOverrun);
+                return None;
+            };
+            found = found.saturating_add(1);
+            self.outcome.sets = self.outcome.sets.saturating_add(1);
+            match format {
+                1 => self.flow(false, body),
+                2 => self.counters(false, body),
+                3 => self.flow(true, body),
+                4 => self.counters(true, body),
+                _ => self.outcome.count(Reason::SetReserved, 1),
+            }
+        }
+        Some(found)
+    }
+
+    /// Adds the flow of a flow sample.
+    fn flow(&mut self, expanded: bool, body: &[u8]) {
+        if self.outcome.records as usize >= self.limit {
+            return self.outcome.count(Reason::OutputLimit, 1);
+        }
+        let Some(sample) = sample::read(expanded, body) else {
+            return self.outcome.count(Reason::SetOverrun, 1);
+        };
+        let mut row = sample.row;
+        row.sampling_interval = self.context.sampling.interval((sample.rate > 0).then_some(sample.rate));
+        let position = self.batch.add_rows(1);
+        row.write(self.batch, position);
+        self.dropped = Some(sample.dropped);
+        self.outcome.records = self.outcome.records.saturating_add(1);
+        self.outcome.count(Reason::FieldWidth, sample.unreadable);
+        self.outcome.count(Reason::Suspect, usize::from(sample.trailing));
+    }
+
+    /// Takes the facts of a counter sample.
+    fn counters(&mut self, expanded: bool, body: &[u8]) {
+        let Some(sample) = counters::read(expanded, body) else {
+            return self.outcome.count(Reason::SetOverrun, 1);
+        };
+        let mut kept = true;
+        for fact in sample.facts.into_iter().flatten() {
+            kept &= self.facts.learn(self.facts_limit, self.context.exporter_id, fact);
+        }
+        self.outcome.count(Reason::FactLimit, usize::from(!kept));
+        self.outcome.count(Reason::FieldWidth, sample.unreadable);
+        self.outcome.count(Reason::Suspect, usize::from(kept && sample.trailing));
+    }
+
+    /// Fills what is the same for all flows from row `first` on.
+    fn finish(&mut self, first: usize) {
+        let batch = &mut *self.batch;
+        let count = batch.rows().saturating_sub(first);
+        if count == 0 {
+            return;
+        }
+        for field in [Field::Received, Field::FirstSeen, Field::LastSeen] {
+            batch.column_mut(field).time_run(first, count).fill(self.context.received.micros());
+        }
+        batch.column_mut(Field::ExporterId).u32_run(first, count).fill(self.context.exporter_id);
+        batch.column_mut(Field::ObservationDomain).u32_run(first, count).fill(self.sub_agent);
+        batch.column_mut(Field::InPackets).u64_run(first, count).fill(1);
+    }
+}
+
+impl Decoder {
+    /// Decodes a datagram that [`check`] found good.
+    pub(super) fn decode_sflow(&mut self, context: &Context, datagram: &[u8], batch: &mut FlowBatch) -> Outcome {
+        let mut reader = Reader::new(datagram);
+        let Some(header) = header(&mut reader) else {
+            return Outcome::rejected(Some(Version::Sflow), Reason::TooShort);
+        };
+        let key = SessionKey {
+            exporter_id: context.exporter_id,
+            transport: context.transport,
+            // Agent and sub-agent tell sessions apart, also behind a relay and after the agent chose another port.
+            source_port: 0,
+            version: Version::Sflow,
+            observation_domain: header.sub_agent,
+        };
+        let mut outcome = Outcome::new(Version::Sflow);
+        let (limit, facts_limit) = (self.sessions.limits().records_per_datagram, self.sessions.limits().facts);
+        let Some(session) = self.sessions.open(key, context.received).and_then(|slot| self.sessions.get_mut(slot))
+        else {
+            return Outcome::rejected(Some(Version::Sflow), Reason::SessionLimit);
+        };
+        if session.restarted(header.uptime, context.received) {
+            session.sequence.begin(None);
+            outcome.restarted = true;
+        }
+        let arrival = session.sequence.arrive(header.sequence, crc32c::crc32c(datagram));
+        if arrival == Arrival::Duplicate {
+            return Outcome::rejected(Some(Version::Sflow), Reason::Duplicate);
+        }
+        let count = session.sequence.complete(header.sequence, arrival, Some(1));
+        outcome.lost = Loss { unit: LossUnit::Datagrams, count };
+        let first = batch.rows();
+        let mut samples = Samples {
+            context,
+            sub_agent: header.sub_agent,
+            limit,
+            facts_limit,
+            facts: &mut self.facts,
+            batch,
+            outcome: &mut outcome,
+            dropped: None,
+        };
+        let found = samples.read(&mut reader);
+        samples.finish(first);
+        if let Some(dropped) = samples.dropped {
+            let value = dropped.into();
+            let fact = Fact::Statistic { observation_domain: header.sub_agent, statistic: DROPPED, value };
+            // A statistic too many is not worth a count: the next datagram brings it again.
+            self.facts.learn(facts_limit, context.exporter_id, fact);
+        }
+        outcome.count(Reason::CountDiffers, usize::from(found.is_some_and(|found| found != header.samples)));
+        outcome
+    }
+}
