@@ -293,7 +293,7 @@ fn classify(datagram: &[u8]) -> Result<Version, (Option<Version>, Reason)> {
 pub struct Decoder {
     sessions: Sessions,
     /// For records of v1, v5 and v7.
-    fixed: [Plan; 3],
+    fixed: [Plan; netflow_fixed::LAYOUT_COUNT],
     facts: Facts,
     /// Fields of the template being read.
     fields: Vec<FieldSpecifier>,

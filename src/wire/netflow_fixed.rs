@@ -1,7 +1,7 @@
-//! NetFlow v1, v5 and v7: a header and records of one fixed layout each (Cisco, "NetFlow Export Datagram Formats").
+//! NetFlow v1, v5 and v7: a header and records of a fixed layout (Cisco, "NetFlow Export Datagram Formats").
 //!
-//! A layout is a template like any other, compiled once; the three differ in a table. All or nothing: a count that is not
-//! the datagram's length rejects it. The sequence number of v5 and v7 counts flows for each engine (v7 knows no engines);
+//! A layout is a template like any other, compiled once; they differ in a table. All or nothing: a count that is not the
+//! datagram's length rejects it. The sequence number of v5 and v7 counts flows for each engine (v7 knows no engines);
 //! v1 has none, so that nothing can be told about what v1 loses or repeats.
 
 use super::copy::{Origin, copy};
@@ -20,7 +20,7 @@ use crate::flow::fields::Field;
 /// Information elements with their widths in bytes; element 0 is padding.
 type Fields = [(u16, u16)];
 
-/// How one version lays out its datagrams.
+/// How a version lays out its datagrams.
 #[derive(Debug)]
 struct Layout {
     version: Version,
@@ -29,16 +29,41 @@ struct Layout {
     /// Bytes of a record.
     record: usize,
     /// The most records a datagram holds.
-    most: usize,
-    /// The fields after those that all three begin with.
+    most: u16,
+    /// The fields after those that all begin with.
     tail: &'static Fields,
 }
 
-/// What records of all three versions begin with.
+impl Layout {
+    /// Whether the datagram has a header of this version and is as long as its count says.
+    fn fits(&self, version: Version, datagram: &[u8]) -> bool {
+        let mut reader = Reader::new(datagram);
+        let (_, count) = (reader.u16(), reader.u16().unwrap_or(0));
+        let length = usize::from(count).saturating_mul(self.record).saturating_add(self.header);
+        version == self.version && (1..=self.most).contains(&count) && length == datagram.len()
+    }
+}
+
+/// What all records begin with.
 const HEAD: &Fields = &[(8, 4), (12, 4), (15, 4), (10, 2), (14, 2), (2, 4), (1, 4), (22, 4), (21, 4), (7, 2), (11, 2)];
 
-static LAYOUTS: [Layout; 3] = [
-    Layout { version: Version::V1, header: 16, record: 52, most: 24, tail: &[(0, 2), (4, 1), (5, 1), (6, 1), (0, 11)] },
+/// Exporters of v1 and v7 send more than the 24 and 27 records that Cisco allows, and nothing is ambiguous about that.
+static LAYOUTS: [Layout; LAYOUT_COUNT] = [
+    Layout {
+        version: Version::V1,
+        header: 16,
+        record: 48,
+        most: u16::MAX,
+        tail: &[(0, 2), (4, 1), (5, 1), (6, 1), (0, 7)],
+    },
+    // As Extreme Networks has it ("Packet Over SONET Module Installation and User Guide", table 3-12).
+    Layout {
+        version: Version::V1,
+        header: 16,
+        record: 52,
+        most: u16::MAX,
+        tail: &[(0, 2), (4, 1), (5, 1), (6, 1), (0, 11)],
+    },
     Layout {
         version: Version::V5,
         header: 24,
@@ -46,19 +71,21 @@ static LAYOUTS: [Layout; 3] = [
         most: 30,
         tail: &[(0, 1), (6, 1), (4, 1), (5, 1), (16, 2), (17, 2), (9, 1), (13, 1), (0, 2)],
     },
-    // Switches send 27 at most, but nothing is ambiguous about a longer datagram. The last 6 bytes are flags and the router
-    // whose work the switch does.
+    // The last 6 bytes are flags, and the router whose work the switch does.
     Layout {
         version: Version::V7,
         header: 24,
         record: 52,
-        most: usize::MAX,
+        most: u16::MAX,
         tail: &[(0, 1), (6, 1), (4, 1), (5, 1), (16, 2), (17, 2), (9, 1), (13, 1), (0, 6)],
     },
 ];
 
-/// The plans for records of v1, v5 and v7, in this order.
-pub(super) fn plans() -> [Plan; 3] {
+/// How many layouts there are.
+pub(super) const LAYOUT_COUNT: usize = 4;
+
+/// The plans for the records of each layout.
+pub(super) fn plans() -> [Plan; LAYOUT_COUNT] {
     LAYOUTS.each_ref().map(|layout| {
         let fields = HEAD.iter().chain(layout.tail);
         let fields: Vec<_> = fields.map(|&(id, length)| FieldSpecifier { enterprise: 0, id, length }).collect();
@@ -68,16 +95,16 @@ pub(super) fn plans() -> [Plan; 3] {
     })
 }
 
-/// Whether the datagram is as long as the count in its header says.
+/// Whether the datagram is as long as its header and the count in it say.
 pub(super) fn check(version: Version, datagram: &[u8]) -> Result<(), Reason> {
-    let layout = LAYOUTS.iter().find(|layout| layout.version == version).ok_or(Reason::UnknownVersion)?;
-    if datagram.len() < layout.header {
-        return Err(Reason::TooShort);
+    let mut layouts = LAYOUTS.iter().filter(|layout| layout.version == version);
+    if layouts.clone().any(|layout| datagram.len() < layout.header) {
+        Err(Reason::TooShort)
+    } else if layouts.any(|layout| layout.fits(version, datagram)) {
+        Ok(())
+    } else {
+        Err(Reason::CountLie)
     }
-    let mut reader = Reader::new(datagram);
-    let (_, count) = (reader.u16(), usize::from(reader.u16().unwrap_or(0)));
-    let length = count.saturating_mul(layout.record).saturating_add(layout.header);
-    if (1..=layout.most).contains(&count) && length == datagram.len() { Ok(()) } else { Err(Reason::CountLie) }
 }
 
 struct Header {
@@ -120,9 +147,9 @@ impl Decoder {
         batch: &mut FlowBatch,
     ) -> Outcome {
         let mut reader = Reader::new(datagram);
-        let plan = LAYOUTS.iter().zip(&self.fixed).find(|(layout, _)| layout.version == version);
-        let (Some((_, plan)), Some(header)) = (plan, header(version, &mut reader)) else {
-            return Outcome::rejected(Some(version), Reason::TooShort);
+        let fitting = LAYOUTS.iter().zip(&self.fixed).find(|(layout, _)| layout.fits(version, datagram));
+        let (Some((_, plan)), Some(header)) = (fitting, header(version, &mut reader)) else {
+            return Outcome::rejected(Some(version), Reason::CountLie);
         };
         let observation_domain = header.engine.into();
         let key = SessionKey {

@@ -74,7 +74,7 @@ reasons! {
     TooShort "too_short" Datagrams false "The datagram is shorter than the header of its version.";
     UnknownVersion "unknown_version" Datagrams false "The datagram is not NetFlow v1, v5, v7 or v9, IPFIX or sFlow version 5.";
     LengthMismatch "length_mismatch" Datagrams false "The length in the IPFIX header is not the datagram's (RFC 7011, 9.1).";
-    CountLie "count_lie" Datagrams false "The record count of NetFlow v1, v5 or v7 is 0, more than its version allows, or not the datagram's length.";
+    CountLie "count_lie" Datagrams false "The record count of NetFlow v1, v5 or v7 is 0, in v5 more than 30, or not the datagram's length.";
     Duplicate "duplicate" Datagrams false "The same datagram came among the 64 before it.";
     SessionLimit "session_limit" Datagrams false "Too many sessions are remembered to begin another one.";
     SetLength "set_length" Sets false "A set or sFlow sample is shorter than its own header; what follows it cannot be found.";

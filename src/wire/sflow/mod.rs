@@ -1,8 +1,8 @@
 //! sFlow version 5 (sflow.org, "sFlow Version 5", 2004): samples of single packets, and counters of interfaces.
 //!
 //! A flow sample becomes one flow of one packet, whatever its packet was; a counter sample becomes facts about the exporter.
-//! Where samples end is told by their lengths alone; the header's count is only compared. A sample is taken whole or not at
-//! all: samples and records of formats that are not read here are skipped by their lengths. The exporter is the agent that
+//! Where samples end is told by their lengths; no more are read than the header says. A sample is taken whole or not at all;
+//! samples and records of formats that are not read here are skipped by their lengths. The exporter is the agent that
 //! the header names, not whoever sent the datagram on. The sequence number counts datagrams of a sub-agent; the numbers of
 //! single samples are not followed, because a lost datagram explains all gaps in them and an agent's own drops are told apart.
 
@@ -107,27 +107,18 @@ struct Samples<'a> {
 }
 
 impl Samples<'_> {
-    /// Reads all samples and returns how many there are; `None` when that cannot be known.
-    fn read(&mut self, reader: &mut Reader<'_>) -> Option<u32> {
-        let mut found = 0u32;
-        while !(reader.len() < 8 && reader.is_padding()) {
-            let before = *reader;
-            let (Some(format), Some(length)) = (reader.u32(), reader.u32()) else {
-                self.outcome.count_set(Reason::SetLength);
-                return None;
-            };
-            if (format, length) == (0, 0) {
-                if before.is_padding() {
-                    break;
-                }
-                self.outcome.count_set(Reason::SetLength);
-                return None;
+    /// Reads `count` samples, or as many as there are.
+    fn read(&mut self, count: u32, reader: &mut Reader<'_>) {
+        for _ in 0..count {
+            if reader.len() == 0 {
+                return self.outcome.count(Reason::CountDiffers, 1);
             }
-            let Some(body) = opaque(reader, length) else {
-                self.outcome.count_set(Reason::SetOverrun);
-                return None;
+            let (Some(format), Some(length)) = (reader.u32(), reader.u32()) else {
+                return self.outcome.count_set(Reason::SetLength);
             };
-            found = found.saturating_add(1);
+            let Some(body) = opaque(reader, length) else {
+                return self.outcome.count_set(Reason::SetOverrun);
+            };
             self.outcome.sets = self.outcome.sets.saturating_add(1);
             match format {
                 1 => self.flow(false, body),
@@ -137,7 +128,7 @@ impl Samples<'_> {
                 _ => self.outcome.count(Reason::SetReserved, 1),
             }
         }
-        Some(found)
+        self.outcome.count(Reason::CountDiffers, usize::from(!reader.is_padding()));
     }
 
     /// Adds the flow of a flow sample.
@@ -230,7 +221,7 @@ impl Decoder {
             outcome: &mut outcome,
             dropped: None,
         };
-        let found = samples.read(&mut reader);
+        samples.read(header.samples, &mut reader);
         samples.finish(first);
         if let Some(dropped) = samples.dropped {
             let value = dropped.into();
@@ -238,7 +229,6 @@ impl Decoder {
             // A statistic too many is not worth a count: the next datagram brings it again.
             self.facts.learn(facts_limit, context.exporter_id, fact);
         }
-        outcome.count(Reason::CountDiffers, usize::from(found.is_some_and(|found| found != header.samples)));
         outcome
     }
 }
