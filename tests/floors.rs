@@ -43,7 +43,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("futures_util", &[]),
     ("ipnetwork", &[]),
     ("lettre", &["reports/delivery"]),
-    ("libc", &["collect", "journal", "private_postgres"]),
+    ("libc", &["cli", "collect", "journal", "private_postgres"]),
     ("pco", &["columns"]),
     ("prometheus_client", &["metrics"]),
     ("rustls", &["server", "reports/delivery"]),
@@ -65,7 +65,8 @@ const HOMES: &[(&str, &[&str])] = &[
 ];
 
 /// The only places that may switch on `unsafe`: where the kernel is called.
-const UNSAFE_HOMES: &[&str] = &["collect/socket", "private_postgres/account", "private_postgres/process"];
+const UNSAFE_HOMES: &[&str] =
+    &["cli/simulate/socket", "collect/socket", "private_postgres/account", "private_postgres/process"];
 
 /// A file has fewer lines than this.
 const LINES: usize = 500;

@@ -57,6 +57,8 @@ pub(super) fn run(
             rows: piece.flows,
             activity: piece.ledger.activity(),
             loss: piece.ledger.loss(),
+            parked: std::mem::take(&mut piece.ledger.parked),
+            unparked: std::mem::take(&mut piece.ledger.unparked),
             decoder_state: piece.ledger.decoder_state(),
         };
         store(shared, journal, &batch, &mut days)?;

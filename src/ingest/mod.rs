@@ -77,6 +77,7 @@ pub struct Metrics {
     failed_commits: Counter,
     restarts: Counter,
     backlog: Gauge,
+    parked_bytes: Gauge,
     complete_until: Gauge,
 }
 
@@ -98,6 +99,11 @@ impl Metrics {
         );
         registry.register("ingest_restarts", "Times the pipeline began anew from the database", self.restarts.clone());
         registry.register("ingest_backlog_bytes", "Bytes of the journal that are not stored yet", self.backlog.clone());
+        registry.register(
+            "ingest_parked_bytes",
+            "Bytes of data sets that wait for their template",
+            self.parked_bytes.clone(),
+        );
         registry.register(
             "ingest_complete_until_seconds",
             "Everything received before this Unix time is stored",

@@ -12,7 +12,9 @@ use crate::flow::batch::FlowBatch;
 use crate::flow::segment::MAX_SEGMENT_FLOWS;
 use crate::journal::{Chunk, Datagram, DropCause, Position, Reader, Record};
 use crate::store::commit::DecoderState;
-use crate::wire::{ConfiguredSampling, Context, Decoder, Limits, SessionState, Transport, exporter_address, recognise};
+use crate::store::parked::ParkedSet as StoredSet;
+use crate::wire::{ConfiguredSampling, Context, Decoder, Limits, Outcome, ParkedSet, Reason, SessionState};
+use crate::wire::{Transport, Unparked, exporter_address, recognise};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -100,6 +102,7 @@ fn live(shared: &Shared, reader: &mut Reader) -> Result<(), IngestError> {
     if refused > 0 {
         tracing::warn!("{refused} saved decoder states cannot be read; their exporters send templates again in time");
     }
+    decoder.restore_parked(shared.wait(shared.database.parked_sets(&journal))?.into_iter().map(parked).collect());
     let exporters = Exporters::load(shared)?;
     shared.stored.store(start, Ordering::Release);
     (shared.tell)(true);
@@ -151,6 +154,25 @@ fn live(shared: &Shared, reader: &mut Reader) -> Result<(), IngestError> {
 fn session(stored: DecoderState) -> SessionState {
     let DecoderState { exporter_id, transport, source_port, version, observation_domain, templates, state } = stored;
     SessionState { exporter_id, transport, source_port, version, observation_domain, templates, state }
+}
+
+/// A waiting data set as it was stored.
+fn parked(stored: StoredSet) -> ParkedSet {
+    let StoredSet { parked_id, exporter_id, transport, source_port, version, observation_domain, .. } = stored;
+    let StoredSet { template_id, received, export_time, uptime, body, .. } = stored;
+    ParkedSet {
+        parked_id,
+        exporter_id,
+        transport,
+        source_port,
+        version,
+        observation_domain,
+        template_id,
+        received,
+        export_time,
+        uptime,
+        body,
+    }
 }
 
 /// What the first stage holds.
@@ -217,7 +239,10 @@ impl Stage<'_> {
                 current.last_received = received;
                 current.end = position.get();
                 match record {
-                    Record::Datagram(datagram) => self.datagram(&datagram, &mut current.ledger)?,
+                    Record::Datagram(datagram) => {
+                        self.datagram(&datagram, &mut current.ledger)?;
+                        self.unpark(&mut current.ledger);
+                    }
                     Record::Dropped(dropped) => {
                         let exporter = dropped.exporter.and_then(|address| self.exporters.get(address)).unwrap_or(0);
                         let cause = match dropped.cause {
@@ -282,6 +307,13 @@ impl Stage<'_> {
     /// Hands a piece to the next stage.
     fn cut(&mut self, mut piece: Piece, complete_until: Timestamp, full: bool) -> Result<(), IngestError> {
         let gone = |_| IngestError::StageEnded { stage: "pack" };
+        for expired in self.decoder.take_expired(piece.last_received) {
+            self.waits(&mut piece.ledger, expired.exporter_id, expired.received, -1);
+            let (reason, unit) = (Reason::NoTemplate.name(), Reason::NoTemplate.unit().name());
+            self.rejected(&mut piece.ledger, expired.exporter_id, expired.received, reason, unit, 1);
+        }
+        piece.ledger.waited(self.decoder.take_parked());
+        self.shared.metrics.parked_bytes.set(i64::try_from(self.decoder.parked_bytes()).unwrap_or(i64::MAX));
         piece.ledger.learned(self.decoder.take_changes());
         // A piece without flows takes an empty stand-in along, so that the pool's batch stays here.
         let flows = if self.flows.rows() > 0 {
@@ -328,14 +360,7 @@ impl Stage<'_> {
         if let Some(version) = outcome.version {
             ledger.sent(exporter, version.code(), datagram.received, outcome.records.into());
         }
-        for (reason, count) in outcome.counts.iter() {
-            let (kept, reason, unit) = (reason.kept(), reason.name(), reason.unit().name());
-            if kept {
-                metrics.noticed.get_or_create(&ReasonLabel { reason, unit }).inc_by(count.into());
-            } else {
-                self.rejected(ledger, exporter, datagram.received, reason, unit, count);
-            }
-        }
+        self.counted(ledger, exporter, datagram.received, &outcome);
         if outcome.lost.count != 0 {
             self.lost(ledger, exporter, datagram.received, NETWORK, outcome.lost.unit.name(), outcome.lost.count);
         }
@@ -343,6 +368,40 @@ impl Stage<'_> {
             tracing::info!("exporter {address} has restarted");
         }
         Ok(())
+    }
+
+    /// Decodes the data sets whose template has come, as many as fit the piece; the others follow the next datagram.
+    fn unpark(&mut self, ledger: &mut Ledger) {
+        while self.flows.rows() < FULL
+            && let Some(unparked) = self.decoder.unpark(|_| ConfiguredSampling::default(), &mut self.flows)
+        {
+            let Unparked { exporter_id, received, outcome } = unparked;
+            self.waits(ledger, exporter_id, received, -1);
+            if let Some(version) = outcome.version {
+                ledger.late(exporter_id, version.code(), outcome.records.into());
+            }
+            self.shared.metrics.flows.inc_by(outcome.records.into());
+            self.counted(ledger, exporter_id, received, &outcome);
+        }
+    }
+
+    /// Notes that so many more data sets wait for their template: until then their flows are in no answer.
+    fn waits(&self, ledger: &mut Ledger, exporter: u32, received: Timestamp, count: i64) {
+        self.lost(ledger, exporter, received, Reason::Parked.name(), Reason::Parked.unit().name(), count);
+    }
+
+    /// Notes the reasons that decoding met.
+    fn counted(&self, ledger: &mut Ledger, exporter: u32, received: Timestamp, outcome: &Outcome) {
+        for (reason, count) in outcome.counts.iter() {
+            let (kept, name, unit) = (reason.kept(), reason.name(), reason.unit().name());
+            if kept {
+                self.shared.metrics.noticed.get_or_create(&ReasonLabel { reason: name, unit }).inc_by(count.into());
+            } else if reason == Reason::Parked {
+                self.waits(ledger, exporter, received, count.into());
+            } else {
+                self.rejected(ledger, exporter, received, name, unit, count);
+            }
+        }
     }
 
     /// Notes what was refused, in the ledger and in the counters.

@@ -3,7 +3,8 @@
 use crate::clock::Timestamp;
 use crate::flow::batch::FlowBatch;
 use crate::store::commit::{Activity, DecoderState, Loss};
-use crate::wire::SessionState;
+use crate::store::parked::ParkedSet;
+use crate::wire::{self, SessionState};
 use std::collections::BTreeMap;
 
 /// What is written beside the flows: who sent, what is missing, what the decoder learned.
@@ -15,6 +16,10 @@ pub(super) struct Ledger {
     loss: BTreeMap<(u32, Timestamp, &'static str, &'static str), i64>,
     /// The newest state of each session.
     decoder_state: BTreeMap<SessionKey, (u32, Vec<u8>)>,
+    /// Data sets that began to wait for their template.
+    pub(super) parked: Vec<ParkedSet>,
+    /// Numbers of those that wait no longer.
+    pub(super) unparked: Vec<u64>,
 }
 
 /// Exporter, transport, port, version and domain.
@@ -26,6 +31,12 @@ impl Ledger {
         let entry = self.activity.entry((exporter_id, version)).or_insert((received, 0, 0));
         entry.0 = entry.0.max(received);
         entry.1 = entry.1.saturating_add(1);
+        entry.2 = entry.2.saturating_add(flows);
+    }
+
+    /// Notes flows of a datagram that was noted before.
+    pub(super) fn late(&mut self, exporter_id: u32, version: u16, flows: u64) {
+        let entry = self.activity.entry((exporter_id, version)).or_insert((Timestamp::default(), 0, 0));
         entry.2 = entry.2.saturating_add(flows);
     }
 
@@ -51,6 +62,28 @@ impl Ledger {
         }
     }
 
+    /// Notes which data sets began to wait for their template, and which wait no longer.
+    pub(super) fn waited(&mut self, changes: wire::ParkedChanges) {
+        self.parked.extend(changes.added.into_iter().map(|set| {
+            let wire::ParkedSet { parked_id, exporter_id, transport, source_port, version, .. } = set;
+            let wire::ParkedSet { observation_domain, template_id, received, export_time, uptime, body, .. } = set;
+            ParkedSet {
+                parked_id,
+                exporter_id,
+                transport,
+                source_port,
+                version,
+                observation_domain,
+                template_id,
+                received,
+                export_time,
+                uptime,
+                body,
+            }
+        }));
+        self.unparked.extend(changes.removed);
+    }
+
     /// Adds a later ledger.
     pub(super) fn merge(&mut self, later: Self) {
         for ((exporter_id, version), (last_seen, datagrams, flows)) in later.activity {
@@ -64,6 +97,8 @@ impl Ledger {
             *entry = entry.saturating_add(count);
         }
         self.decoder_state.extend(later.decoder_state);
+        self.parked.extend(later.parked);
+        self.unparked.extend(later.unparked);
     }
 
     pub(super) fn activity(&self) -> Vec<Activity> {

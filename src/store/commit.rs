@@ -4,6 +4,7 @@
 //! dies and whenever: a batch whose COMMIT was answered is not sent again, and one whose answer was lost finds its end
 //! already stored. A session of a transaction that failed is closed, never handed back to the pool.
 
+use super::parked::{self, ParkedSet};
 use super::{Database, StoreError, bigint, flows, segments};
 use crate::clock::Timestamp;
 use crate::flow::batch::FlowBatch;
@@ -92,6 +93,10 @@ pub struct Batch {
     pub rows: Vec<FlowBatch>,
     /// What the decoder learned.
     pub decoder_state: Vec<DecoderState>,
+    /// Data sets that began to wait for their template.
+    pub parked: Vec<ParkedSet>,
+    /// Numbers of data sets that wait no longer.
+    pub unparked: Vec<u64>,
     /// Who sent how much.
     pub activity: Vec<Activity>,
     /// What is missing.
@@ -184,6 +189,7 @@ async fn write(connection: &mut PgConnection, journal: &str, batch: &Batch) -> R
         flows::write(&mut transaction, rows).await?;
     }
     write_decoder_state(&mut transaction, journal, &batch.decoder_state).await?;
+    parked::write(&mut transaction, journal, &batch.parked, &batch.unparked).await?;
     write_activity(&mut transaction, &batch.activity).await?;
     write_loss(&mut transaction, &batch.loss).await?;
     sqlx::query(

@@ -14,6 +14,7 @@ mod copy;
 mod error;
 pub mod flows;
 mod migrate;
+pub mod parked;
 pub mod partitions;
 pub mod reports;
 pub mod segments;

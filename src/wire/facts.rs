@@ -5,33 +5,34 @@
 use crate::flow::facts::{Fact, FactKey};
 use std::collections::HashMap;
 
-/// Facts by exporter and key.
+/// Facts, with the exporters they are about.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
-    latest: HashMap<(u32, FactKey), Fact, foldhash::fast::RandomState>,
+    told: Vec<(u32, Fact)>,
+    /// Where in `told` those of an exporter and key stand.
+    places: HashMap<(u32, FactKey), usize, foldhash::fast::RandomState>,
 }
 
 impl Facts {
     /// Remembers `fact` in place of an earlier one of its key. `false` when it is one more than `limit`.
     pub(super) fn learn(&mut self, limit: usize, exporter_id: u32, fact: Fact) -> bool {
         let key = (exporter_id, fact.key());
-        let earlier = self.latest.remove(&key);
-        if earlier.is_none() && self.latest.len() >= limit {
+        if let Some((_, earlier)) = self.places.get(&key).and_then(|&place| self.told.get_mut(place)) {
+            *earlier = fact.after(earlier.clone());
+            return true;
+        }
+        if self.told.len() >= limit {
             return false;
         }
-        let fact = match earlier {
-            Some(earlier) => fact.after(earlier),
-            None => fact,
-        };
-        self.latest.insert(key, fact);
+        self.places.insert(key, self.told.len());
+        self.told.push((exporter_id, fact));
         true
     }
 
-    /// All of them, in the order of exporters and keys; none is left.
+    /// All of them, in the order in which their keys first came; none is left.
     pub(super) fn take(&mut self) -> Vec<(u32, Fact)> {
-        let mut facts: Vec<_> = self.latest.drain().collect();
-        facts.sort_unstable_by_key(|(key, _)| *key);
-        facts.into_iter().map(|((exporter_id, _), fact)| (exporter_id, fact)).collect()
+        self.places.clear();
+        std::mem::take(&mut self.told)
     }
 }
 
@@ -47,7 +48,7 @@ mod tests {
         assert!(facts.learn(2, 7, fact("a", 2)));
         assert!(facts.learn(2, 7, fact("b", 3)));
         assert!(!facts.learn(2, 8, fact("a", 4)));
-        assert_eq!(facts.take(), [(7, fact("a", 2)), (7, fact("b", 3))]);
+        assert_eq!(facts.take(), [(7, fact("b", 3)), (7, fact("a", 2))]);
         assert!(facts.take().is_empty());
         assert!(facts.learn(2, 8, fact("a", 4)));
     }

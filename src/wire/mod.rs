@@ -21,28 +21,37 @@ mod ipfix;
 mod limits;
 mod netflow_fixed;
 mod netflow_v9;
+mod options;
+mod parking;
 mod plan;
 mod reader;
 mod reason;
+mod sampling;
 mod sequence;
 mod sessions;
 mod sets;
 mod sflow;
 mod state;
 mod templates;
+mod text;
 mod times;
+mod unknown;
 
 pub use limits::Limits;
+pub use parking::{ExpiredSet, ParkedChanges, ParkedSet};
 pub use reason::{Counts, REASON_COUNT, Reason, Unit};
+pub use sets::Unparked;
 pub use sflow::exporter_address;
 pub use state::SessionState;
+pub use unknown::UnknownElement;
 
-use crate::clock::Timestamp;
+use crate::clock::{SECOND, Timestamp};
 use crate::flow::batch::FlowBatch;
 use crate::flow::facts::Fact;
 use facts::Facts;
-use plan::Plan;
+use parking::Parking;
 use sessions::Sessions;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use templates::FieldSpecifier;
 use times::Times;
@@ -158,13 +167,6 @@ pub struct ConfiguredSampling {
     pub default: Option<u32>,
 }
 
-impl ConfiguredSampling {
-    /// What holds for flows of which the exporter says `told`.
-    fn interval(self, told: Option<u32>) -> Option<u32> {
-        self.forced.or(told).or(self.default)
-    }
-}
-
 /// What sequence numbers count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LossUnit {
@@ -209,8 +211,8 @@ pub struct Outcome {
     pub options_records: u32,
     /// Definitions of templates taken.
     pub templates: u32,
-    /// Sets (v9 and IPFIX) or samples (sFlow) found, rejected ones included: `sets` less the counts in [`Unit::Sets`] that are not
-    /// [`Reason::kept`] were read to their end.
+    /// Sets (v9 and IPFIX) or samples (sFlow) found, rejected ones included: `sets` less the counts in [`Unit::Sets`] that
+    /// are not [`Reason::kept`] were read to their end.
     pub sets: u32,
     /// How often each reason occurred, that of the whole datagram included.
     pub counts: Counts,
@@ -244,6 +246,22 @@ impl Outcome {
         let mut outcome = Self { version, rejected: Some(reason), ..Self::new(version.unwrap_or(Version::V9)) };
         outcome.counts.add(reason, 1);
         outcome
+    }
+
+    /// Whether something of it could not be read at all: an exporter that sends nothing else is broken, or none.
+    fn is_malformed(&self) -> bool {
+        const MALFORMED: [Reason; 9] = [
+            Reason::TooShort,
+            Reason::UnknownVersion,
+            Reason::LengthMismatch,
+            Reason::CountLie,
+            Reason::SetLength,
+            Reason::SetOverrun,
+            Reason::VarlenOverrun,
+            Reason::TemplateInvalid,
+            Reason::TemplateZero,
+        ];
+        MALFORMED.into_iter().any(|reason| self.counts.get(reason) > 0)
     }
 
     fn count(&mut self, reason: Reason, times: usize) {
@@ -292,14 +310,16 @@ fn classify(datagram: &[u8]) -> Result<Version, (Option<Version>, Reason)> {
 #[derive(Debug)]
 pub struct Decoder {
     sessions: Sessions,
-    /// For records of v1, v5 and v7.
-    fixed: [Plan; netflow_fixed::LAYOUT_COUNT],
+    /// What exporters told about themselves since it was last asked for.
     facts: Facts,
     /// Fields of the template being read.
     fields: Vec<FieldSpecifier>,
     /// Records without their variable-length fields.
     memory: Vec<u8>,
     times: Times,
+    parking: Parking,
+    /// Exporters that send malformed datagrams: how many in a row, and when one is to be looked at again.
+    malformed: HashMap<u32, (u32, Timestamp), foldhash::fast::RandomState>,
 }
 
 impl Decoder {
@@ -307,16 +327,39 @@ impl Decoder {
     pub fn new(limits: Limits) -> Self {
         Self {
             sessions: Sessions::new(limits),
-            fixed: netflow_fixed::plans(),
             facts: Facts::default(),
             fields: Vec::new(),
             memory: Vec::new(),
             times: Times::default(),
+            parking: Parking::default(),
+            malformed: HashMap::default(),
         }
     }
 
     /// Decodes one datagram and adds its flows to `batch`.
     pub fn decode(&mut self, context: &Context, datagram: &[u8], batch: &mut FlowBatch) -> Outcome {
+        let id = context.exporter_id;
+        let in_a_row = match self.malformed.get(&id) {
+            Some((_, until)) if context.received < *until => {
+                return Outcome::rejected(recognise(datagram).ok(), Reason::RateLimited);
+            }
+            Some((in_a_row, _)) => *in_a_row,
+            None => 0,
+        };
+        let outcome = self.decode_any(context, datagram, batch);
+        if outcome.is_malformed() {
+            let limits = self.sessions.limits();
+            let (in_a_row, pause) = (in_a_row.saturating_add(1), i64::from(limits.malformed_pause_seconds));
+            let paused = in_a_row >= limits.malformed_in_a_row;
+            let until = if paused { context.received.plus(pause.saturating_mul(SECOND)) } else { context.received };
+            self.malformed.insert(id, (in_a_row, until));
+        } else if in_a_row > 0 {
+            self.malformed.remove(&id);
+        }
+        outcome
+    }
+
+    fn decode_any(&mut self, context: &Context, datagram: &[u8], batch: &mut FlowBatch) -> Outcome {
         match classify(datagram) {
             Ok(version @ (Version::V1 | Version::V5 | Version::V7)) => {
                 self.decode_fixed(version, context, datagram, batch)
@@ -328,14 +371,49 @@ impl Decoder {
         }
     }
 
+    /// What exporters, by number, told about themselves since the last call: the latest of each kind, in the order in which
+    /// they first did.
+    pub fn take_facts(&mut self) -> Vec<(u32, Fact)> {
+        self.facts.take()
+    }
+
+    /// The elements in records since the last call that no field takes. Must be asked before [`Decoder::take_changes`].
+    pub fn take_unknown(&mut self) -> Vec<UnknownElement> {
+        unknown::take(&mut self.sessions)
+    }
+
+    /// Data sets that began or ended to wait for their template since the last call.
+    pub fn take_parked(&mut self) -> ParkedChanges {
+        self.parking.take_changes()
+    }
+
+    /// Gives up data sets that wait too long by `now`, and returns those given up since the last call. Each was counted
+    /// as [`Reason::Parked`] and is [`Reason::NoTemplate`] from now on.
+    pub fn take_expired(&mut self, now: Timestamp) -> Vec<ExpiredSet> {
+        let limits = self.sessions.limits().clone();
+        self.parking.give_up(now, &limits);
+        self.parking.take_expired()
+    }
+
+    /// Bytes of data sets that wait for their template, at most [`Limits::parked_bytes`].
+    pub const fn parked_bytes(&self) -> usize {
+        self.parking.bytes()
+    }
+
+    /// Takes up data sets that were saved; after [`Decoder::restore`]. Those for which there is no room are told by
+    /// [`Decoder::take_expired`].
+    pub fn restore_parked(&mut self, sets: Vec<ParkedSet>) {
+        let limits = self.sessions.limits().clone();
+        for set in sets {
+            let slot = set.key().and_then(|key| self.sessions.slot_of(&key));
+            let template = slot.and_then(|slot| self.sessions.template(slot, set.template_id));
+            self.parking.restore(set, template, &limits);
+        }
+    }
+
     /// The sessions changed since the last call, as they are to be saved; one with an empty state is to be deleted.
     pub fn take_changes(&mut self) -> Vec<SessionState> {
         state::take_changes(&mut self.sessions)
-    }
-
-    /// What exporters told about themselves since the last call, with their numbers: the latest of each kind.
-    pub fn take_facts(&mut self) -> Vec<(u32, Fact)> {
-        self.facts.take()
     }
 
     /// Takes up saved sessions. Returns how many could not be taken up: written by a later release, damaged, or beyond

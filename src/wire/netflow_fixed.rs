@@ -8,6 +8,7 @@ use super::copy::{Origin, copy};
 use super::plan::{Plan, split};
 use super::reader::Reader;
 use super::reason::Reason;
+use super::sampling::Sampling;
 use super::sequence::Arrival;
 use super::sessions::SessionKey;
 use super::templates::FieldSpecifier;
@@ -15,7 +16,7 @@ use super::times::Base;
 use super::{Context, Decoder, Loss, LossUnit, Outcome, Version};
 use crate::clock::SECOND;
 use crate::flow::batch::FlowBatch;
-use crate::flow::fields::Field;
+use std::sync::LazyLock;
 
 /// Information elements with their widths in bytes; element 0 is padding.
 type Fields = [(u16, u16)];
@@ -48,7 +49,7 @@ impl Layout {
 const HEAD: &Fields = &[(8, 4), (12, 4), (15, 4), (10, 2), (14, 2), (2, 4), (1, 4), (22, 4), (21, 4), (7, 2), (11, 2)];
 
 /// Exporters of v1 and v7 send more than the 24 and 27 records that Cisco allows, and nothing is ambiguous about that.
-static LAYOUTS: [Layout; LAYOUT_COUNT] = [
+static LAYOUTS: [Layout; 4] = [
     Layout {
         version: Version::V1,
         header: 16,
@@ -81,11 +82,8 @@ static LAYOUTS: [Layout; LAYOUT_COUNT] = [
     },
 ];
 
-/// How many layouts there are.
-pub(super) const LAYOUT_COUNT: usize = 4;
-
 /// The plans for the records of each layout.
-pub(super) fn plans() -> [Plan; LAYOUT_COUNT] {
+static PLANS: LazyLock<[Plan; 4]> = LazyLock::new(|| {
     LAYOUTS.each_ref().map(|layout| {
         let fields = HEAD.iter().chain(layout.tail);
         let fields: Vec<_> = fields.map(|&(id, length)| FieldSpecifier { enterprise: 0, id, length }).collect();
@@ -93,7 +91,7 @@ pub(super) fn plans() -> [Plan; LAYOUT_COUNT] {
         debug_assert_eq!(plan.record_length, layout.record);
         plan
     })
-}
+});
 
 /// Whether the datagram is as long as its header and the count in it say.
 pub(super) fn check(version: Version, datagram: &[u8]) -> Result<(), Reason> {
@@ -147,7 +145,7 @@ impl Decoder {
         batch: &mut FlowBatch,
     ) -> Outcome {
         let mut reader = Reader::new(datagram);
-        let fitting = LAYOUTS.iter().zip(&self.fixed).find(|(layout, _)| layout.fits(version, datagram));
+        let fitting = LAYOUTS.iter().zip(PLANS.iter()).find(|(layout, _)| layout.fits(version, datagram));
         let (Some((_, plan)), Some(header)) = (fitting, header(version, &mut reader)) else {
             return Outcome::rejected(Some(version), Reason::CountLie);
         };
@@ -185,11 +183,8 @@ impl Decoder {
             observation_domain,
             base: Base { received: context.received.micros(), export: header.export, uptime: Some(header.uptime) },
         };
-        let row = batch.rows();
-        let corrected = copy(plan, &kept, &origin, &mut self.times, batch);
-        if let Some(interval) = context.sampling.interval(header.sampling) {
-            batch.column_mut(Field::SamplingInterval).u32_run(row, kept.count).fill(interval);
-        }
+        let sampling = Sampling { configured: context.sampling, header: header.sampling, rates: None };
+        let corrected = copy(plan, &kept, &origin, &sampling, &mut self.times, batch);
         outcome.records = u32::try_from(kept.count).unwrap_or(u32::MAX);
         outcome.count(Reason::OutputLimit, split.records.count.saturating_sub(kept.count));
         outcome.count(Reason::TimeFixed, corrected);

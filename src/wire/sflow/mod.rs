@@ -15,6 +15,7 @@ mod sample;
 use super::facts::Facts;
 use super::reader::Reader;
 use super::reason::Reason;
+use super::sampling::Sampling;
 use super::sequence::Arrival;
 use super::sessions::SessionKey;
 use super::{Context, Decoder, Loss, LossUnit, Outcome, Version};
@@ -140,7 +141,8 @@ impl Samples<'_> {
             return self.outcome.count(Reason::SetOverrun, 1);
         };
         let mut row = sample.row;
-        row.sampling_interval = self.context.sampling.interval((sample.rate > 0).then_some(sample.rate));
+        let header = (sample.rate > 0).then_some(sample.rate);
+        row.sampling_interval = Sampling { configured: self.context.sampling, header, rates: None }.general();
         let position = self.batch.add_rows(1);
         row.write(self.batch, position);
         self.dropped = Some(sample.dropped);
@@ -154,13 +156,17 @@ impl Samples<'_> {
         let Some(sample) = counters::read(expanded, body) else {
             return self.outcome.count(Reason::SetOverrun, 1);
         };
-        let mut kept = true;
         for fact in sample.facts.into_iter().flatten() {
-            kept &= self.facts.learn(self.facts_limit, self.context.exporter_id, fact);
+            self.learn(fact);
         }
-        self.outcome.count(Reason::FactLimit, usize::from(!kept));
         self.outcome.count(Reason::FieldWidth, sample.unreadable);
-        self.outcome.count(Reason::Suspect, usize::from(kept && sample.trailing));
+        self.outcome.count(Reason::Suspect, usize::from(sample.trailing));
+    }
+
+    /// Remembers a fact, or counts that there was no room for it.
+    fn learn(&mut self, fact: Fact) {
+        let learnt = self.facts.learn(self.facts_limit, self.context.exporter_id, fact);
+        self.outcome.count(Reason::FactLimit, usize::from(!learnt));
     }
 
     /// Fills what is the same for all flows from row `first` on.
@@ -224,10 +230,8 @@ impl Decoder {
         samples.read(header.samples, &mut reader);
         samples.finish(first);
         if let Some(dropped) = samples.dropped {
-            let value = dropped.into();
-            let fact = Fact::Statistic { observation_domain: header.sub_agent, statistic: DROPPED, value };
-            // A statistic too many is not worth a count: the next datagram brings it again.
-            self.facts.learn(facts_limit, context.exporter_id, fact);
+            let (observation_domain, value) = (header.sub_agent, dropped.into());
+            samples.learn(Fact::Statistic { observation_domain, statistic: DROPPED, value });
         }
         outcome
     }

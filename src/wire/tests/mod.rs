@@ -7,6 +7,7 @@ mod build;
 mod build_sflow;
 mod captures;
 mod captures_sflow;
+mod events;
 mod fields;
 mod fixed;
 mod fixtures;
@@ -14,6 +15,8 @@ mod limits;
 mod mutate;
 mod naive;
 mod naive_sflow;
+mod options;
+mod parking;
 mod random;
 mod sequences;
 mod sflow_packets;
@@ -67,6 +70,14 @@ impl Bench {
         let outcome = self.decoder.decode(context, datagram, &mut self.batch);
         assert_eq!(self.batch.rows() - before, outcome.records as usize, "stored is not counted");
         outcome
+    }
+
+    /// Decodes the sets whose template has come.
+    fn unpark(&mut self) -> Vec<Outcome> {
+        let Self { decoder, batch } = self;
+        std::iter::from_fn(|| decoder.unpark(|_| ConfiguredSampling::default(), batch))
+            .map(|unparked| unparked.outcome)
+            .collect()
     }
 
     /// The value of a field in a row, as people read it; empty when absent.

@@ -75,6 +75,9 @@ next_as 64503";
     assert_eq!(shown(1).join("\n"), second);
 }
 
+/// Fields with what they show.
+type Shown<'a> = Vec<(Field, &'a str)>;
+
 #[test]
 fn records_of_single_facts_fill_their_fields() {
     use Field::{BgpNextHop, DstAs, DstVlan, EthernetType, InBytes, InDstMac, InSrcMac, NextAs, NextHop, SrcVlan};
@@ -84,7 +87,7 @@ fn records_of_single_facts_fill_their_fields() {
     let v6 = words(&[80, 6, 0x2001_0db8, 0, 0, 1, 0x2001_0db8, 0, 0, 2, 443, 50_000, 0x12, 0]);
     let mapped = block(4, &words(&[80, 1, 0, 0, 0xffff, 0x0a00_0001, 0, 0, 0xffff, 0x0a00_0002, 443, 50_000, 0x12, 0]));
     let hop6 = block(1002, &words(&[2, 0x2001_0db8, 0, 0, 9, 64, 129]));
-    let cases: Vec<(Vec<u8>, Vec<(Field, &str)>)> = vec![
+    let cases: Vec<(Vec<u8>, Shown<'_>)> = vec![
         (
             frame,
             vec![
