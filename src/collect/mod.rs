@@ -37,11 +37,15 @@ pub struct Settings {
     /// What each socket's receive buffer shall hold, in bytes: it bridges the moments in which the journal is slow. Beyond
     /// `net.core.rmem_max` only root gets it.
     pub receive_buffer_bytes: usize,
+    /// Out of how many packets exporters look at one that say nothing about it, at least 1, which means all. Decoding goes
+    /// by it, not the collector.
+    pub default_sampling_interval: u32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { listen: vec!["udp://0.0.0.0:2055".into()], receive_buffer_bytes: 32 << 20 }
+        let listen = vec!["udp://0.0.0.0:2055".into()];
+        Self { listen, receive_buffer_bytes: 32 << 20, default_sampling_interval: 1 }
     }
 }
 

@@ -28,7 +28,8 @@ impl Rig {
         let (writer, reader) = journal::open(settings).unwrap();
         let metrics = Metrics::default();
         let clock: SharedClock = Arc::new(SystemClock);
-        let settings = Settings { listen: listen.iter().map(|&each| each.into()).collect(), receive_buffer_bytes };
+        let listen = listen.iter().map(|&each| each.into()).collect();
+        let settings = Settings { listen, receive_buffer_bytes, ..Settings::default() };
         let collector = Collector::bind(&settings, &writer, &clock, &metrics).unwrap();
         let addresses = collector.addresses();
         let running = Some(collector.start().unwrap());

@@ -83,7 +83,7 @@ mod tests {
     fn flows_that_waited_over_the_hour_get_segments_of_their_own() {
         let mut flows = FlowBatch::default();
         let hour = 495_000 * HOUR;
-        for (count, moment) in [(3, hour + 5), (2, hour - 1), (1, hour - HOUR), (2, hour + HOUR - 1)] {
+        for (count, moment) in [(3, hour + 5), (2, hour - 1), (1, hour - HOUR - 1), (2, hour + HOUR - 1)] {
             let row = flows.add_rows(count);
             flows.column_mut(Field::Received).time_run(row, count).fill(moment);
         }

@@ -13,8 +13,8 @@ use crate::flow::segment::MAX_SEGMENT_FLOWS;
 use crate::journal::{Chunk, Datagram, DropCause, Position, Reader, Record};
 use crate::store::commit::DecoderState;
 use crate::store::parked::ParkedSet as StoredSet;
-use crate::wire::{ConfiguredSampling, Context, Decoder, Limits, Outcome, ParkedSet, Reason, SessionState};
-use crate::wire::{Transport, Unparked, exporter_address, recognise};
+use crate::wire::{Context, Decoder, Limits, Outcome, ParkedSet, Reason, SessionState, Transport, Unparked};
+use crate::wire::{exporter_address, recognise};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -244,7 +244,10 @@ impl Stage<'_> {
                         self.unpark(&mut current.ledger);
                     }
                     Record::Dropped(dropped) => {
-                        let exporter = dropped.exporter.and_then(|address| self.exporters.get(address)).unwrap_or(0);
+                        let exporter = dropped
+                            .exporter
+                            .and_then(|address| self.exporters.get(address))
+                            .map_or(0, |known| known.id);
                         let cause = match dropped.cause {
                             DropCause::Kernel => "kernel",
                             DropCause::JournalFull => "journal_full",
@@ -332,13 +335,13 @@ impl Stage<'_> {
         metrics.datagrams.inc();
         let address = exporter_address(datagram.payload, datagram.source.ip());
         let exporter = match (recognise(datagram.payload), self.exporters.get(address)) {
-            (_, Some(exporter_id)) => exporter_id,
+            (_, Some(exporter)) => exporter,
             (Err(reason), None) => {
                 self.rejected(ledger, 0, datagram.received, reason.name(), reason.unit().name(), 1);
                 return Ok(());
             }
             (Ok(_), None) => match self.exporters.enter(self.shared, address)? {
-                Some(exporter_id) => exporter_id,
+                Some(exporter) => exporter,
                 None => {
                     self.rejected(ledger, 0, datagram.received, EXPORTER_LIMIT, "datagrams", 1);
                     return Ok(());
@@ -347,10 +350,10 @@ impl Stage<'_> {
         };
         let context = Context {
             received: datagram.received,
-            exporter_id: exporter,
+            exporter_id: exporter.id,
             source: datagram.source,
             transport: Transport::Datagrams,
-            sampling: ConfiguredSampling::default(),
+            sampling: exporter.sampling,
         };
         let outcome = self.decoder.decode(&context, datagram.payload, &mut self.flows);
         if outcome.rejected.is_none() {
@@ -358,11 +361,11 @@ impl Stage<'_> {
             metrics.flows.inc_by(outcome.records.into());
         }
         if let Some(version) = outcome.version {
-            ledger.sent(exporter, version.code(), datagram.received, outcome.records.into());
+            ledger.sent(exporter.id, version.code(), datagram.received, outcome.records.into());
         }
-        self.counted(ledger, exporter, datagram.received, &outcome);
+        self.counted(ledger, exporter.id, datagram.received, &outcome);
         if outcome.lost.count != 0 {
-            self.lost(ledger, exporter, datagram.received, NETWORK, outcome.lost.unit.name(), outcome.lost.count);
+            self.lost(ledger, exporter.id, datagram.received, NETWORK, outcome.lost.unit.name(), outcome.lost.count);
         }
         if outcome.restarted {
             tracing::info!("exporter {address} has restarted");
@@ -373,7 +376,7 @@ impl Stage<'_> {
     /// Decodes the data sets whose template has come, as many as fit the piece; the others follow the next datagram.
     fn unpark(&mut self, ledger: &mut Ledger) {
         while self.flows.rows() < FULL
-            && let Some(unparked) = self.decoder.unpark(|_| ConfiguredSampling::default(), &mut self.flows)
+            && let Some(unparked) = self.decoder.unpark(|id| self.exporters.sampling(id), &mut self.flows)
         {
             let Unparked { exporter_id, received, outcome } = unparked;
             self.waits(ledger, exporter_id, received, -1);

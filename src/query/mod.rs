@@ -20,7 +20,9 @@ mod tests;
 pub mod window;
 mod workers;
 
-pub use answer::{Completeness, HostAnswer, LossCount, Order, TopAnswer, TopRequest, TopRow, Window};
+pub use answer::{
+    Completeness, Counters, HostAnswer, HostRequest, LossCount, Order, TopAnswer, TopRequest, TopRow, Window,
+};
 pub use budget::Settings;
 pub use error::QueryError;
 pub use group::MAX_DIMENSIONS;
@@ -34,7 +36,6 @@ use host::HostScan;
 use ipnetwork::IpNetwork;
 use scan::{Scan, TopScan};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::Semaphore;
@@ -62,21 +63,23 @@ impl Engine {
     pub async fn top(&self, request: &TopRequest) -> Result<TopAnswer, QueryError> {
         let scans = self.scans(|| TopScan::new(request))?;
         let (found, completeness) = self.run(request.window, scans).await?;
+        let completeness = completeness.of_samples(request.counters, found.sampled_flows());
         let ranking = tokio::task::spawn_blocking(move || found.finish());
         let (rows, totals, groups) = ranking.await.map_err(|error| QueryError::Worker(error.to_string()))?;
         Ok(TopAnswer { rows, totals, groups, completeness })
     }
 
-    /// What `host` downloaded, uploaded and exchanged within the networks in `local`; see [`HostAnswer`]. When the host is
+    /// What a host downloaded, uploaded and exchanged within the networks in `local`; see [`HostAnswer`]. When the host is
     /// itself not in `local`, nothing is internal and all flows to it are download. Dropping the future stops the query.
     ///
     /// # Errors
     /// A window in which nothing can be, an exhausted budget, a damaged segment, or a database that fails.
-    pub async fn host(&self, host: IpAddr, window: Window, local: &[IpNetwork]) -> Result<HostAnswer, QueryError> {
-        let scans = self.scans(|| HostScan::new(host, window, local))?;
-        let (found, completeness) = self.run(window, scans).await?;
-        let HostScan { download, upload, internal, .. } = found;
-        Ok(HostAnswer { host: host.to_canonical(), download, upload, internal, completeness })
+    pub async fn host(&self, request: &HostRequest, local: &[IpNetwork]) -> Result<HostAnswer, QueryError> {
+        let scans = self.scans(|| HostScan::new(request, local))?;
+        let (found, completeness) = self.run(request.window, scans).await?;
+        let HostScan { download, upload, internal, sampled_flows, .. } = found;
+        let completeness = completeness.of_samples(request.counters, sampled_flows);
+        Ok(HostAnswer { host: request.host.to_canonical(), download, upload, internal, completeness })
     }
 
     /// A scan for each worker.
@@ -142,5 +145,5 @@ fn stamp(
         .collect();
     let stored_until = stored_until.unwrap_or(now);
     let stale_since = (stored_until < window.to).then_some(stored_until);
-    Completeness { exact: lost.is_empty() && stale_since.is_none(), stale_since, lost }
+    Completeness { exact: lost.is_empty() && stale_since.is_none(), stale_since, lost, ..Completeness::default() }
 }

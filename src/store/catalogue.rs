@@ -82,6 +82,26 @@ impl Database {
         Ok(rows.into_iter().filter_map(|(address, id)| Some((address.ip(), u32::try_from(id).ok()?))).collect())
     }
 
+    /// Writes down what exporters are called, each by its number, where the database has another name.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn name_exporters(&self, names: &[(u32, &str)]) -> Result<(), StoreError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let (ids, names): (Vec<i64>, Vec<&str>) = names.iter().map(|(id, name)| (i64::from(*id), *name)).unzip();
+        sqlx::query(
+            "UPDATE exporters SET name = called.name FROM unnest($1::bigint[], $2::text[]) AS called (id, name) \
+             WHERE exporter_id = called.id AND exporters.name IS DISTINCT FROM called.name",
+        )
+        .bind(ids)
+        .bind(names)
+        .execute(&self.writers)
+        .await?;
+        Ok(())
+    }
+
     /// What the decoders of `journal` remember.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //!
 //! Exporters tell it in their options (for a sampler, an interface, or as a whole), in each record, or in the header. The
 //! order is: what the configuration forces, the record itself, its sampler, its interface, the exporter, the configured
-//! default. 0 means unknown, never "times nothing". What was known when a flow came is written beside it and stays.
+//! default. 0 means unknown, never "times nothing"; 1, all packets, is not written. What was known when a flow came is written beside it and stays.
 //! Promises: remembers at most [`MAX_RATES`] samplers and as many interfaces for a session.
 
 use super::ConfiguredSampling;
@@ -93,7 +93,7 @@ impl Sampling<'_> {
         let by_interface = self.rates.is_some_and(|rates| !rates.interfaces.is_empty());
         let general = self.general();
         if self.configured.forced.is_some() || (each.is_empty() && !by_interface) {
-            if let Some(interval) = general {
+            if let Some(interval) = general.filter(|interval| *interval > 1) {
                 batch.column_mut(Field::SamplingInterval).u32_run(row, records.count).fill(interval);
             }
             return;
@@ -132,8 +132,8 @@ impl Sampling<'_> {
         keep(&mut intervals, &mut std::iter::repeat(general.unwrap_or(0)));
         let column = batch.column_mut(Field::SamplingInterval);
         let mut first = row;
-        for known in intervals.chunk_by(|a, b| (*a == 0) == (*b == 0)) {
-            if known.first().is_some_and(|interval| *interval > 0) {
+        for known in intervals.chunk_by(|a, b| (*a > 1) == (*b > 1)) {
+            if known.first().is_some_and(|interval| *interval > 1) {
                 column.u32_run(first, known.len()).iter_mut().zip(known).for_each(|(slot, interval)| *slot = *interval);
             }
             first = first.saturating_add(known.len());

@@ -8,6 +8,8 @@
     reason = "a test may stop at the first surprise"
 )]
 
+/// What the configuration says about exporters: names and sampling.
+mod exporters;
 /// The main job from the first datagram to the answer, on an empty machine.
 mod first_answer;
 /// `kill -9` of the server and of PostgreSQL: stored equals journalled, nothing twice.
@@ -23,3 +25,5 @@ mod rows_equal_answers;
 mod support;
 /// Days made and dropped beside readers.
 mod upkeep;
+/// Data before its template.
+mod waiting;
