@@ -317,6 +317,8 @@ pub struct Decoder {
     /// Records without their variable-length fields.
     memory: Vec<u8>,
     times: Times,
+    /// Flows of an sFlow datagram; the memory is used again.
+    rows: Vec<sflow::Row>,
     parking: Parking,
     /// Exporters that send malformed datagrams: how many in a row, and when one is to be looked at again.
     malformed: HashMap<u32, (u32, Timestamp), foldhash::fast::RandomState>,
@@ -331,6 +333,7 @@ impl Decoder {
             fields: Vec::new(),
             memory: Vec::new(),
             times: Times::default(),
+            rows: Vec::new(),
             parking: Parking::default(),
             malformed: HashMap::default(),
         }

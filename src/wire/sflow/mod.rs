@@ -23,6 +23,7 @@ use crate::flow::batch::FlowBatch;
 use crate::flow::facts::Fact;
 use crate::flow::fields::Field;
 use crate::flow::value::{address_from_wide, wide_from_v4};
+pub(super) use row::Row;
 use std::net::IpAddr;
 
 /// The statistic of packets that an agent could not sample for lack of resources.
@@ -101,7 +102,7 @@ struct Samples<'a> {
     /// How many facts may wait.
     facts_limit: usize,
     facts: &'a mut Facts,
-    batch: &'a mut FlowBatch,
+    rows: &'a mut Vec<Row>,
     outcome: &'a mut Outcome,
     /// The drops of the last flow sample.
     dropped: Option<u32>,
@@ -132,19 +133,19 @@ impl Samples<'_> {
         self.outcome.count(Reason::CountDiffers, usize::from(!reader.is_padding()));
     }
 
-    /// Adds the flow of a flow sample.
+    /// Notes the flow of a flow sample.
     fn flow(&mut self, expanded: bool, body: &[u8]) {
         if self.outcome.records as usize >= self.limit {
             return self.outcome.count(Reason::OutputLimit, 1);
         }
-        let Some(sample) = sample::read(expanded, body) else {
+        self.rows.push(Row::default());
+        let sample = self.rows.last_mut().and_then(|row| Some((sample::read(expanded, body, row)?, row)));
+        let Some((sample, row)) = sample else {
+            self.rows.pop();
             return self.outcome.count(Reason::SetOverrun, 1);
         };
-        let mut row = sample.row;
         let header = (sample.rate > 0).then_some(sample.rate);
         row.sampling_interval = Sampling { configured: self.context.sampling, header, rates: None }.general();
-        let position = self.batch.add_rows(1);
-        row.write(self.batch, position);
         self.dropped = Some(sample.dropped);
         self.outcome.records = self.outcome.records.saturating_add(1);
         self.outcome.count(Reason::FieldWidth, sample.unreadable);
@@ -169,13 +170,14 @@ impl Samples<'_> {
         self.outcome.count(Reason::FactLimit, usize::from(!learnt));
     }
 
-    /// Fills what is the same for all flows from row `first` on.
-    fn finish(&mut self, first: usize) {
-        let batch = &mut *self.batch;
-        let count = batch.rows().saturating_sub(first);
+    /// Adds the flows to `batch`.
+    fn write(&self, batch: &mut FlowBatch) {
+        let count = self.rows.len();
         if count == 0 {
             return;
         }
+        let first = batch.add_rows(count);
+        row::write(self.rows, batch, first);
         for field in [Field::Received, Field::FirstSeen, Field::LastSeen] {
             batch.column_mut(field).time_run(first, count).fill(self.context.received.micros());
         }
@@ -216,19 +218,19 @@ impl Decoder {
         }
         let count = session.sequence.complete(header.sequence, arrival, Some(1));
         outcome.lost = Loss { unit: LossUnit::Datagrams, count };
-        let first = batch.rows();
+        self.rows.clear();
         let mut samples = Samples {
             context,
             sub_agent: header.sub_agent,
             limit,
             facts_limit,
             facts: &mut self.facts,
-            batch,
+            rows: &mut self.rows,
             outcome: &mut outcome,
             dropped: None,
         };
         samples.read(header.samples, &mut reader);
-        samples.finish(first);
+        samples.write(batch);
         if let Some(dropped) = samples.dropped {
             let (observation_domain, value) = (header.sub_agent, dropped.into());
             samples.learn(Fact::Statistic { observation_domain, statistic: DROPPED, value });
