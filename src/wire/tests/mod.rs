@@ -4,20 +4,27 @@
 
 mod bad_input;
 mod build;
+mod build_sflow;
 mod captures;
+mod captures_sflow;
 mod describe;
 mod events;
 mod exact_loss;
 mod fields;
+mod fixed;
 mod fixtures;
 mod limits;
 mod mutate;
 mod naive;
+mod naive_sflow;
 mod options;
 mod parking;
 mod random;
 mod seeds;
 mod sequences;
+mod sflow_packets;
+mod sflow_parser;
+mod sflow_samples;
 mod states;
 
 use super::{ConfiguredSampling, Context, Decoder, Limits, Outcome, Transport};
