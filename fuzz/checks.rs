@@ -24,12 +24,14 @@ use std::collections::BTreeMap;
 /// Whose datagrams the steps of an input are made to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// NetFlow v5.
-    NetflowV5,
+    /// NetFlow v1, v5 and v7.
+    NetflowFixed,
     /// NetFlow v9.
     NetflowV9,
     /// IPFIX.
     Ipfix,
+    /// sFlow version 5.
+    Sflow,
 }
 
 /// When the first step happens: 2026-11-23 00:00:02 UTC, 2 s after the export time of the fixtures.
@@ -47,12 +49,13 @@ fn small_limits() -> Limits {
         templates_per_session: 3,
         fields_per_template: 24,
         template_bytes: 6_000,
-        parked_bytes_per_exporter: 1_000,
-        parked_bytes: 1_500,
+        parked_bytes_per_exporter: 2_000,
+        parked_bytes: 3_000,
         parked_seconds: 100,
         malformed_in_a_row: 4,
         malformed_pause_seconds: 5,
         records_per_datagram: 20,
+        facts: 10,
     }
 }
 
@@ -79,10 +82,16 @@ impl Target {
     /// Gives the datagram the version and the length of the target's protocol, where it has room for them.
     fn repair(self, datagram: &mut Vec<u8>) {
         match self {
-            Self::NetflowV5 => {
-                let records = (datagram.len().saturating_sub(24) / 48).min(30);
-                datagram.truncate(24 + 48 * records);
-                write(datagram, 0, 5);
+            Self::NetflowFixed => {
+                let version = datagram.get(1).copied().filter(|version| [1, 7].contains(version)).unwrap_or(5);
+                let (header, record) = match version {
+                    1 => (16, 48),
+                    5 => (24, 48),
+                    _ => (24, 52),
+                };
+                let records = (datagram.len().saturating_sub(header) / record).min(30);
+                datagram.truncate(header + record * records);
+                write(datagram, 0, version.into());
                 write(datagram, 2, records);
             }
             Self::NetflowV9 => write(datagram, 0, 9),
@@ -90,6 +99,10 @@ impl Target {
                 let length = datagram.len();
                 write(datagram, 0, 10);
                 write(datagram, 2, length);
+            }
+            Self::Sflow => {
+                write(datagram, 0, 0);
+                write(datagram, 2, 5);
             }
         }
     }
@@ -118,8 +131,8 @@ struct Collector {
     parked: BTreeMap<u64, ParkedSet>,
     /// Sets that wait, by what was told about them.
     waiting: i64,
-    /// Loss told so far by exporter, port, transport and version.
-    lost: BTreeMap<(u32, u16, u16, u16), i64>,
+    /// Loss told so far by exporter, transport and version.
+    lost: BTreeMap<(u32, u16, u16), i64>,
 }
 
 impl Collector {
@@ -163,7 +176,7 @@ impl Collector {
         self.check_counts(&outcome);
         self.check_flows(context.received, 0);
         if let Some(version) = outcome.version {
-            let source = (context.exporter_id, context.source.port(), context.transport.code(), version.code());
+            let source = (context.exporter_id, context.transport.code(), version.code());
             let lost = self.lost.entry(source).or_default();
             *lost += outcome.lost.count;
             assert!(*lost >= 0, "more came late than was missing");

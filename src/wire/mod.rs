@@ -364,6 +364,10 @@ impl Decoder {
             let limits = self.sessions.limits();
             let (in_a_row, pause) = (in_a_row.saturating_add(1), i64::from(limits.malformed_pause_seconds));
             let paused = in_a_row >= limits.malformed_in_a_row;
+            // However many there are, no more are remembered than sessions.
+            if self.malformed.len() >= limits.sessions && !self.malformed.contains_key(&id) {
+                self.malformed.clear();
+            }
             let until = if paused { context.received.plus(pause.saturating_mul(SECOND)) } else { context.received };
             self.malformed.insert(id, (in_a_row, until));
         } else if in_a_row > 0 {

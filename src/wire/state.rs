@@ -219,9 +219,8 @@ pub(super) fn restore(sessions: &mut Sessions, saved: &SessionState) -> Option<(
     let slot = sessions.open(key, parsed.used)?;
     let session = sessions.get_mut(slot)?;
     session.sequence = Sequence::standing_at(parsed.expected, parsed.elsewhere, parsed.holes.into_iter());
-    session.system_init = parsed.system_init;
     session.uptime = parsed.uptime;
-    sessions.note_rates(slot, parsed.rates);
+    sessions.note_told(slot, parsed.rates, parsed.system_init);
     for (id, template) in templates {
         sessions.define(slot, id, template);
     }

@@ -22,9 +22,12 @@ fn replay(target: Target, name: &str) -> usize {
 
 #[test]
 fn everything_holds_for_all_committed_inputs() {
-    for (target, name) in
-        [(Target::NetflowV5, "netflow_v5"), (Target::NetflowV9, "netflow_v9"), (Target::Ipfix, "ipfix")]
-    {
+    for (target, name) in [
+        (Target::NetflowFixed, "netflow_fixed"),
+        (Target::NetflowV9, "netflow_v9"),
+        (Target::Ipfix, "ipfix"),
+        (Target::Sflow, "sflow"),
+    ] {
         assert!(replay(target, name) >= 10, "{name} has lost its inputs");
     }
 }

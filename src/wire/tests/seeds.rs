@@ -3,7 +3,11 @@
 //! `cargo test --lib seeds -- --ignored` writes them to `fuzz/seeds`, beside those that fuzzing found. What the bytes mean
 //! is told in `fuzz/checks.rs`.
 
-use super::build::{be, iana, ipfix, v5, v9};
+use super::build::{be, iana, ipfix, v1, v1_padded, v5, v7, v9};
+use super::build_sflow::{
+    block, counters, datagram, ethernet, expanded, expanded_counters, flow, interface_counters, ipv4, ipv6, ordinary,
+    rich, sampled, tcp, udp, words,
+};
 use super::fixtures;
 use std::path::Path;
 
@@ -60,7 +64,7 @@ fn fixture(name: &str) -> Vec<u8> {
 
 #[test]
 #[ignore = "writes fuzz/seeds"]
-fn seeds_of_fixed_formats_are_written() {
+fn inputs_of_fixed_formats_are_written() {
     let later = |uptime: u32, sequence| {
         let mut datagram = v5(sequence, 2);
         datagram[4..8].copy_from_slice(&uptime.to_be_bytes());
@@ -73,14 +77,16 @@ fn seeds_of_fixed_formats_are_written() {
         input.send(0, 1, &v5(2 * number, 2)).step(SAVE, 0)
     });
     let twice = Input::new().send(0, 0, &v5(0, 1)).send(0, 0, &v5(0, 1)).step(SAVE, 0).send(0, 0, &v5(0, 1));
-    let inputs =
+    let mut inputs =
         vec![("lost", lost), ("restart", restart), ("others", others), ("elsewhere", elsewhere), ("twice", twice)];
-    write("netflow_v5", inputs);
+    inputs.push(("v7", Input::new().send(0, 0, &v7(0, 2)).send(0, 1, &v7(7, 1)).step(SAVE, 0).send(0, 1, &v7(2, 5))));
+    inputs.push(("v1", Input::new().send(0, 0, &v1(3)).send(0, 1, &v1_padded(2, 11)).step(SAVE, 0).send(0, 1, &v1(1))));
+    write("netflow_fixed", inputs);
 }
 
 #[test]
 #[ignore = "writes fuzz/seeds"]
-fn seeds_of_templated_formats_are_written() {
+fn inputs_of_formats_with_templates_are_written() {
     for (target, message) in [("netflow_v9", v9 as fn(u32) -> _), ("ipfix", ipfix)] {
         let of = |sequence: u32, step: u32| message(if target == "ipfix" { sequence } else { step });
         let template = of(0, 0).template(256, &iana(&fixtures::V4)).bytes();
@@ -139,4 +145,38 @@ fn seeds_of_templated_formats_are_written() {
         }
         write(target, inputs);
     }
+}
+
+#[test]
+#[ignore = "writes fuzz/seeds"]
+fn inputs_of_sflow_are_written() {
+    let one = |samples: &[Vec<u8>]| Input::new().send(0, 0, &datagram(1, samples)).step(SAVE, 0);
+    let frame = |kind: &[u8], payload: &[u8]| {
+        let frame = ethernet(kind, payload);
+        flow(&[sampled(1, frame.len() as u32 + 4, &frame)])
+    };
+    let inner = ethernet(&[8, 0], &ipv4(6, &tcp()));
+    let tagged = frame(&[0x88, 0xa8, 0, 7, 0x81, 0, 0x20, 9, 8, 0], &ipv4(1, &[8, 0, 0, 0]));
+    let labelled = frame(&[0x88, 0x47], &[&words(&[0x0001_0040, 0x0001_1140])[..], &ipv4(6, &tcp())].concat());
+    let fragment = frame(&[0x86, 0xdd], &ipv6(44, &[&[6, 0, 0, 0, 0, 0, 0, 1][..], &tcp()].concat()));
+    let tunnel = frame(&[8, 0], &ipv4(17, &udp(4_789, &[&[8, 0, 0, 0, 0, 0, 9, 0][..], &inner].concat())));
+    let generic = frame(&[8, 0], &ipv4(47, &[&[0, 0, 8, 0][..], &ipv4(17, &udp(53, &[1]))].concat()));
+    let known = block(4, &words(&[60, 6, 0, 0, 0, 1, 0, 0, 0, 2, 443, 50_000, 0x12, 0]));
+    let bare = flow(&[sampled(11, 40, &ipv4(6, &tcp())), sampled(12, 60, &ipv6(6, &tcp()))]);
+    let facts = counters(&[interface_counters(5), interface_counters(6), block(1005, b"\0\0\0\x05Gi0/5")]);
+    let lost = Input::new().send(0, 0, &rich(1)).send(0, 1, &rich(9)).step(SAVE, 0).send(PORT, 1, &rich(4));
+    let twice = Input::new().send(0, 0, &rich(1)).send(PORT, 0, &rich(1)).send(EXPORTER, 0, &rich(1));
+    let inputs = vec![
+        ("rich", Input::new().send(0, 0, &rich(1)).step(SAVE, 0).send(0, 1, &rich(2))),
+        ("ordinary", one(&[ordinary(), ordinary()])),
+        ("tagged", one(&[tagged])),
+        ("labelled", one(&[labelled])),
+        ("fragment", one(&[fragment])),
+        ("tunnels", one(&[tunnel, generic])),
+        ("bare", one(&[bare, expanded([1, 2, 2, 3], &[known])])),
+        ("counters", one(&[facts, expanded_counters(&[interface_counters(7)])])),
+        ("lost", lost),
+        ("twice", twice),
+    ];
+    write("sflow", inputs);
 }

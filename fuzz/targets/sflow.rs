@@ -4,4 +4,4 @@
 #[path = "../checks.rs"]
 mod checks;
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| checks::decode(checks::Target::NetflowV5, input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| checks::decode(checks::Target::Sflow, input));
