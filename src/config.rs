@@ -328,6 +328,9 @@ impl Config {
         refuse(days(self.storage.flows_days), "storage.flows_days", "must be 0 to 36500 days");
         let segments = self.storage.segments_days;
         refuse(segments == 0 || days(segments), "storage.segments_days", "must be 1 to 36500 days");
+        if let Err(error) = self.collector.check() {
+            refuse(true, "collector", &error.to_string());
+        }
         if let Err(error) = self.journal.check() {
             refuse(true, "journal", &error.to_string());
         }

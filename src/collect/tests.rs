@@ -1,17 +1,22 @@
 //! On loopback: what was sent is in the journal, byte for byte, or counted.
 
+mod streams;
+
 use super::*;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::journal::{self, Chunk, DropCause, Reader, Record};
-use std::net::{IpAddr, UdpSocket};
+use crate::metrics::Registry;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 struct Rig {
     _directory: TempDir,
     reader: Reader,
+    endpoints: Vec<Endpoint>,
     addresses: Vec<SocketAddr>,
     metrics: Metrics,
+    journal: journal::Metrics,
     running: Option<Running>,
 }
 
@@ -23,20 +28,26 @@ struct Seen {
 
 impl Rig {
     fn new(listen: &[&str], receive_buffer_bytes: usize) -> Self {
+        let listen = listen.iter().map(|&each| each.into()).collect();
+        let settings = Settings { listen, receive_buffer_bytes, ..Settings::default() };
+        Self::with(&settings, &journal::Settings::default())
+    }
+
+    fn with(settings: &Settings, journal: &journal::Settings) -> Self {
         let directory = TempDir::new().unwrap();
-        let settings = journal::Settings { directory: directory.path().into(), ..journal::Settings::default() };
-        let (writer, reader) = journal::open(settings).unwrap();
+        let journal = journal::Settings { directory: directory.path().into(), ..journal.clone() };
+        let (writer, reader) = journal::open(journal).unwrap();
         let metrics = Metrics::default();
         let clock: SharedClock = Arc::new(SystemClock);
-        let settings = Settings { listen: listen.iter().map(|&each| each.into()).collect(), receive_buffer_bytes };
-        let collector = Collector::bind(&settings, &writer, &clock, &metrics).unwrap();
-        let addresses = collector.addresses();
+        let collector = Collector::bind(settings, &writer, &clock, &metrics).unwrap();
+        let (endpoints, journal) = (collector.endpoints(), writer.metrics());
+        let addresses = endpoints.iter().map(|endpoint| endpoint.address).collect();
         let running = Some(collector.start().unwrap());
-        Self { _directory: directory, reader, addresses, metrics, running }
+        Self { _directory: directory, reader, endpoints, addresses, metrics, journal, running }
     }
 
     fn label(&self, listener: usize) -> ListenerLabel {
-        ListenerLabel { listener: format!("udp://{}", self.addresses[listener]) }
+        ListenerLabel { listener: self.endpoints[listener].to_string() }
     }
 
     /// Reads until `count` datagrams are there or counted.
@@ -52,6 +63,7 @@ impl Rig {
                     Record::Datagram(each) => {
                         seen.datagrams.push((each.received, each.source, each.listener, each.payload.to_vec()));
                     }
+                    Record::Stream(stream) => panic!("UDP has no streams: {stream:?}"),
                     Record::Dropped(dropped) => {
                         assert_eq!((dropped.cause, dropped.exporter), (DropCause::Kernel, None));
                         seen.kernel_drops += dropped.count;

@@ -1,13 +1,13 @@
 //! One UDP listener: a loop that carries datagrams from its socket to the journal.
 
+use super::address::Endpoint;
 use super::socket::{self, BATCH, Batch, Bound};
 use super::{ListenerLabel, Metrics};
 use crate::clock::SharedClock;
-use crate::journal::{Datagram, DropCause, Dropped, Record, Writer};
+use crate::journal::{Datagram, DropCause, Dropped, Record, Transport, Writer};
 use crate::metrics::Counter;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -47,7 +47,7 @@ impl fmt::Debug for Listener {
 
 impl Listener {
     pub(super) fn new(number: u16, bound: Bound, journal: Writer, clock: SharedClock, metrics: &Metrics) -> Self {
-        let label = ListenerLabel { listener: format!("udp://{}", bound.address) };
+        let label = ListenerLabel { listener: bound.endpoint.to_string() };
         let granted = i64::try_from(bound.receive_buffer_bytes).unwrap_or(i64::MAX);
         metrics.receive_buffer_bytes.get_or_create(&label).set(granted);
         Self {
@@ -63,14 +63,14 @@ impl Listener {
         }
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
-        self.bound.address
+    pub(super) fn endpoint(&self) -> Endpoint {
+        self.bound.endpoint
     }
 
     /// Receives until `stop` is set, then takes what has arrived by then.
     pub(super) fn run(&mut self, stop: &AtomicBool) {
         if !socket::hurry_this_thread() {
-            tracing::info!("udp://{} runs at normal priority; CAP_SYS_NICE would put it first", self.bound.address);
+            tracing::info!("{} runs at normal priority; CAP_SYS_NICE would put it first", self.bound.endpoint);
         }
         let mut batch = Batch::new();
         while !stop.load(Ordering::Acquire) {
@@ -94,12 +94,12 @@ impl Listener {
     /// Appends a batch, and what the kernel dropped before its last datagram.
     fn append(&mut self, batch: &Batch) {
         let received = self.clock.now();
-        let listener = self.number;
+        let (listener, transport) = (self.number, Transport::Datagram);
         let mut records = Vec::with_capacity(BATCH.saturating_add(1));
         records.extend(
             batch
                 .datagrams()
-                .map(|(source, payload)| Record::Datagram(Datagram { received, source, listener, payload })),
+                .map(|(source, payload)| Record::Datagram(Datagram { received, source, listener, transport, payload })),
         );
         self.datagrams.inc_by(records.len() as u64);
         self.bytes.inc_by(batch.datagrams().map(|(_, payload)| payload.len() as u64).sum());
@@ -114,7 +114,7 @@ impl Listener {
             io::ErrorKind::Interrupted => {}
             _ => {
                 self.receive_errors.inc();
-                tracing::error!("udp://{} cannot receive: {error}; it is tried again", self.bound.address);
+                tracing::error!("{} cannot receive: {error}; it is tried again", self.bound.endpoint);
                 thread::sleep(socket::PATIENCE);
             }
         }
@@ -138,7 +138,7 @@ impl Listener {
     fn hand_over(&self, records: &[Record<'_>]) {
         if let Err(error) = self.journal.append(records) {
             self.receive_errors.inc();
-            tracing::error!("udp://{}: a batch is lost: {error}", self.bound.address);
+            tracing::error!("{}: a batch is lost: {error}", self.bound.endpoint);
         }
     }
 }

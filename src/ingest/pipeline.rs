@@ -10,7 +10,7 @@ use super::{IngestError, ReasonLabel, Shared, commit, give_back, pack};
 use crate::clock::{HOUR, SECOND, Timestamp};
 use crate::flow::batch::FlowBatch;
 use crate::flow::segment::MAX_SEGMENT_FLOWS;
-use crate::journal::{Chunk, Datagram, DropCause, Position, Reader, Record};
+use crate::journal::{self, Chunk, Datagram, DropCause, Position, Reader, Record};
 use crate::store::commit::DecoderState;
 use crate::wire::{ConfiguredSampling, Context, Decoder, Limits, SessionState, Transport, recognise};
 use std::sync::atomic::Ordering;
@@ -93,6 +93,7 @@ fn live(shared: &Shared, reader: &mut Reader) -> Result<(), IngestError> {
     let journal = reader.id().to_string();
     let stored = shared.wait(shared.database.journal_position(&journal))?;
     let start = stored.position;
+    let opened_at = reader.opened_at();
     reader.seek(Position::new(start))?;
     let mut decoder = Decoder::new(Limits::default());
     let saved = shared.wait(shared.database.decoder_state(&journal))?;
@@ -137,6 +138,8 @@ fn live(shared: &Shared, reader: &mut Reader) -> Result<(), IngestError> {
             start,
             flows,
             recorded_until: stored.complete_until,
+            dead_streams: start < opened_at.get(),
+            opened_at,
         }
         .run();
         // The decode stage has dropped its sender: the others finish what is on its way and end. The last one's error is
@@ -167,6 +170,10 @@ struct Stage<'a> {
     flows: FlowBatch,
     /// Until when an earlier process recorded, while the journal is being caught up with.
     recorded_until: Option<Timestamp>,
+    /// Where the records of this process begin in the journal.
+    opened_at: Position,
+    /// Whether streams of earlier processes are still remembered, for what they left in the journal.
+    dead_streams: bool,
 }
 
 /// The piece that is being made.
@@ -202,10 +209,7 @@ impl Stage<'_> {
             let stopping = self.shared.stopping();
             let read = self.reader.read(&mut chunk, if stopping { Duration::ZERO } else { due })?;
             for (position, record) in chunk.iter() {
-                let received = match &record {
-                    Record::Datagram(datagram) => datagram.received,
-                    Record::Dropped(dropped) => dropped.received,
-                };
+                let received = record.received();
                 let another_hour = piece.as_ref().is_some_and(|piece| piece.hour != received.hour());
                 if (another_hour || self.flows.rows() >= FULL)
                     && let Some(piece) = piece.take()
@@ -216,8 +220,18 @@ impl Stage<'_> {
                 let current = piece.get_or_insert_with(|| Piece::begin(self.start, received));
                 current.last_received = received;
                 current.end = position.get();
+                if self.dead_streams && position > self.opened_at {
+                    self.dead_streams = false;
+                    self.decoder.forget_all_streams();
+                }
                 match record {
                     Record::Datagram(datagram) => self.datagram(&datagram, &mut current.ledger)?,
+                    Record::Stream(stream) => {
+                        // A stream of an unknown exporter makes none: nothing has been recognised yet.
+                        if let Some(exporter) = self.exporters.get(stream.source.ip()) {
+                            self.decoder.forget_stream(exporter, stream.source);
+                        }
+                    }
                     Record::Dropped(dropped) => {
                         let exporter = dropped.exporter.and_then(|address| self.exporters.get(address)).unwrap_or(0);
                         let cause = match dropped.cause {
@@ -317,7 +331,10 @@ impl Stage<'_> {
             received: datagram.received,
             exporter_id: exporter,
             source: datagram.source,
-            transport: Transport::Datagrams,
+            transport: match datagram.transport {
+                journal::Transport::Datagram => Transport::Datagrams,
+                journal::Transport::Stream => Transport::Stream,
+            },
             sampling: ConfiguredSampling::default(),
         };
         let outcome = self.decoder.decode(&context, datagram.payload, &mut self.flows);

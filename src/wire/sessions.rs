@@ -252,6 +252,13 @@ impl Sessions {
         }
     }
 
+    /// Forgets the sessions of streams that have `ended`.
+    pub(super) fn forget_streams(&mut self, ended: impl Fn(&SessionKey) -> bool) {
+        let gone = |key: &SessionKey| key.transport == Transport::Stream && ended(key);
+        let slots: Vec<_> = self.by_key.iter().filter(|(key, _)| gone(key)).map(|(_, &slot)| slot).collect();
+        slots.into_iter().for_each(|slot| self.forget(slot));
+    }
+
     /// Forgets all templates of a session.
     pub(super) fn undefine_all(&mut self, slot: usize) {
         let Some(session) = self.get_mut(slot) else { return };
