@@ -43,7 +43,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("futures_util", &[]),
     ("ipnetwork", &[]),
     ("lettre", &["reports/delivery"]),
-    ("libc", &["collect", "journal", "private_postgres"]),
+    ("libc", &["cli", "collect", "journal", "private_postgres"]),
     ("pco", &["columns"]),
     ("prometheus_client", &["metrics"]),
     ("rustls", &["server", "reports/delivery"]),
