@@ -25,6 +25,8 @@ pub struct Metrics {
     pub datagrams: Family<ListenerLabel, Counter<u64>>,
     /// Bytes in them, without the headers of IP, UDP, TCP and TLS.
     pub bytes: Family<ListenerLabel, Counter<u64>>,
+    /// Datagrams and connections that were refused because their source is not allowed.
+    pub not_allowed: Family<ListenerLabel, Counter<u64>>,
     /// Datagrams that the kernel dropped because the receive buffer was full.
     pub kernel_drops: Family<ListenerLabel, Counter<u64>>,
     /// Calls to receive or accept that failed.
@@ -53,6 +55,11 @@ impl Metrics {
         };
         counter("collector_datagrams", "Datagrams and messages of streams received", &self.datagrams);
         counter("collector_bytes", "Bytes of datagrams and messages received", &self.bytes);
+        counter(
+            "collector_not_allowed",
+            "Datagrams and connections refused because [collector] allow does not name their source",
+            &self.not_allowed,
+        );
         counter(
             "collector_kernel_drops",
             "Datagrams that the kernel dropped because the receive buffer was full",

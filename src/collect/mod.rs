@@ -9,6 +9,7 @@
 //! its messages end, so anything else closes its connection. A full journal drops datagrams, and lets streams wait.
 
 mod address;
+mod allow;
 mod connection;
 mod error;
 mod framing;
@@ -28,13 +29,14 @@ pub use metrics::{ClosedLabel, ListenerLabel, Metrics};
 
 use crate::clock::SharedClock;
 use crate::journal::Writer;
+use allow::AllowList;
+use ipnetwork::IpNetwork;
 use places::Places;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
-use tcp::Surroundings;
 
 /// Where datagrams are received.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -46,6 +48,9 @@ pub struct Settings {
     /// What each socket's receive buffer shall hold, in bytes: it bridges the moments in which the journal is slow. Beyond
     /// `net.core.rmem_max` only root gets it.
     pub receive_buffer_bytes: usize,
+    /// The networks from which flows are taken; none means from everywhere. An IPv4 source counts as IPv4 also when it comes
+    /// to an IPv6 listener.
+    pub allow: Vec<IpNetwork>,
     /// The most connections at once, of all listeners together, 1 to 65,535. Half of them are open to one source address.
     pub max_connections: u32,
     /// After how many seconds without a complete message a connection is closed, 1 to 604,800.
@@ -57,6 +62,7 @@ impl Default for Settings {
         Self {
             listen: vec!["udp://0.0.0.0:2055".into()],
             receive_buffer_bytes: 32 << 20,
+            allow: Vec::new(),
             max_connections: 256,
             idle_seconds: 1_800,
         }
@@ -90,6 +96,18 @@ pub struct Collector {
     stop: Arc<AtomicBool>,
 }
 
+/// What all listeners of a collector share.
+struct Surroundings<'a> {
+    journal: &'a Writer,
+    clock: &'a SharedClock,
+    metrics: &'a Metrics,
+    allow: &'a Arc<AllowList>,
+    places: &'a Arc<Places>,
+    stop: &'a Arc<AtomicBool>,
+    /// How long a connection may go without a complete message.
+    idle: Duration,
+}
+
 /// A bound listener.
 #[derive(Debug)]
 enum Listener {
@@ -113,11 +131,12 @@ impl Collector {
         let places = Places::new(usize::try_from(settings.max_connections).unwrap_or(usize::MAX));
         let stop = Arc::default();
         let idle = Duration::from_secs(settings.idle_seconds);
-        let around = Surroundings { journal, clock, metrics, places: &places, stop: &stop, idle };
+        let allow = AllowList::new(&settings.allow);
+        let around = Surroundings { journal, clock, metrics, allow: &allow, places: &places, stop: &stop, idle };
         let bind = |(number, endpoint): (u16, Endpoint)| match endpoint.scheme {
             Scheme::Udp => {
                 let socket = socket::bind(endpoint, settings.receive_buffer_bytes)?;
-                Ok(Listener::Udp(udp::Listener::new(number, socket, journal.clone(), Arc::clone(clock), metrics)))
+                Ok(Listener::Udp(udp::Listener::new(number, socket, &around)))
             }
             Scheme::Tcp => tcp::Listener::bind(number, endpoint, &around).map(Listener::Tcp),
             Scheme::Tls => Err(CollectError::Address { listen: endpoint.to_string(), problem: "cannot be used yet" }),
@@ -145,7 +164,7 @@ impl Collector {
             let stop = Arc::clone(&running.stop);
             let receive = move || match listener {
                 Listener::Udp(mut udp) => udp.run(&stop),
-                Listener::Tcp(tcp) => tcp.run(),
+                Listener::Tcp(mut tcp) => tcp.run(),
             };
             let thread = thread::Builder::new().name("collect".into()).spawn(receive);
             // An error drops `running`, which stops the others.

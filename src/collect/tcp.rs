@@ -3,21 +3,20 @@
 //! Threads, because a connection then is a plain loop, and because the number of connections is limited anyway.
 
 use super::address::Endpoint;
+use super::allow::Gate;
 use super::connection::{Connection, Counters, Shared};
 use super::error::CollectError;
 use super::pace::Pace;
 use super::places::Places;
 use super::socket::PATIENCE;
-use super::{ListenerLabel, Metrics};
-use crate::clock::SharedClock;
-use crate::journal::Writer;
+use super::{ListenerLabel, Surroundings};
 use crate::metrics::Counter;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -34,23 +33,13 @@ const STACK_BYTES: usize = 512 << 10;
 pub(super) struct Listener {
     endpoint: Endpoint,
     socket: TcpListener,
+    gate: Gate,
     places: Arc<Places>,
     shared: Arc<Shared>,
     refused: Counter<u64>,
     receive_errors: Counter<u64>,
     crowd: Pace,
     errors: Pace,
-}
-
-/// What all listeners of a collector share.
-pub(super) struct Surroundings<'a> {
-    pub(super) journal: &'a Writer,
-    pub(super) clock: &'a SharedClock,
-    pub(super) metrics: &'a Metrics,
-    pub(super) places: &'a Arc<Places>,
-    pub(super) stop: &'a Arc<AtomicBool>,
-    /// How long a connection may go without a complete message.
-    pub(super) idle: Duration,
 }
 
 impl fmt::Debug for Listener {
@@ -65,6 +54,7 @@ impl Listener {
         let socket = bind(endpoint.address).map_err(CollectError::bind(endpoint))?;
         let endpoint = Endpoint { address: socket.local_addr().unwrap_or(endpoint.address), ..endpoint };
         let label = ListenerLabel { listener: endpoint.to_string() };
+        let not_allowed = around.metrics.not_allowed.get_or_create(&label).clone();
         let shared = Shared {
             name: endpoint.to_string(),
             number,
@@ -78,6 +68,7 @@ impl Listener {
         Ok(Self {
             endpoint,
             socket,
+            gate: Gate::new(around.allow, endpoint.to_string(), not_allowed),
             places: Arc::clone(around.places),
             shared: Arc::new(shared),
             refused: around.metrics.connections_refused.get_or_create(&label).clone(),
@@ -92,7 +83,7 @@ impl Listener {
     }
 
     /// Accepts until the collector stops, then waits for the connections to take what has arrived.
-    pub(super) fn run(&self) {
+    pub(super) fn run(&mut self) {
         let mut threads = Vec::new();
         while !self.shared.stop.load(Ordering::Acquire) {
             match self.socket.accept() {
@@ -106,8 +97,11 @@ impl Listener {
     }
 
     /// Begins to serve a connection, or refuses it.
-    fn admit(&self, stream: TcpStream, peer: SocketAddr) -> Option<JoinHandle<()>> {
+    fn admit(&mut self, stream: TcpStream, peer: SocketAddr) -> Option<JoinHandle<()>> {
         let source = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        if !self.gate.admits(source.ip(), self.shared.clock.now()) {
+            return None;
+        }
         let stream = Arc::new(stream);
         match self.serve(&stream, source) {
             Ok(thread) => Some(thread),

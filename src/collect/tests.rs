@@ -169,6 +169,49 @@ fn a_port_in_use_and_an_empty_list_are_refused_with_advice() {
 }
 
 #[test]
+fn datagrams_of_who_is_not_allowed_are_counted_and_go_no_further() {
+    let small = journal::Settings { segment_bytes: 8 << 10, max_bytes: 64 << 10, ..journal::Settings::default() };
+    let listen = ["udp://127.0.0.1:0".into(), "udp://[::]:0".into()].into();
+    let allow = ["127.0.0.2", "127.0.0.8/30"].map(|network| network.parse().unwrap()).into();
+    let mut rig = Rig::with(&Settings { listen, allow, ..Settings::default() }, &small);
+    let sources = [("127.0.0.1", false), ("127.0.0.2", true), ("127.0.0.3", false), ("127.0.0.9", true)];
+    let (each, port) = (500, rig.addresses[1].port());
+    let targets = [rig.addresses[0], SocketAddr::new([127, 0, 0, 1].into(), port)];
+    for (source, _) in sources {
+        let sender = UdpSocket::bind((source, 0)).unwrap();
+        for _ in 0..each {
+            for target in targets {
+                sender.send_to(&payload(60), target).unwrap();
+            }
+        }
+    }
+    rig.running.take().unwrap().stop();
+    let (mut journalled, mut dropped, mut chunk) = ([0, 0], [0, 0], Chunk::default());
+    while rig.reader.read(&mut chunk, Duration::ZERO).unwrap() > 0 {
+        for (_, record) in chunk.iter() {
+            match record {
+                Record::Datagram(datagram) => {
+                    assert!(sources.contains(&(datagram.source.ip().to_string().as_str(), true)), "{datagram:?}");
+                    journalled[usize::from(datagram.listener)] += 1;
+                }
+                Record::Dropped(of) if of.cause == DropCause::JournalFull => {
+                    dropped[usize::from(of.listener)] += of.count;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert!(dropped.iter().sum::<u64>() > 0, "the journal was too large for this test");
+    for listener in 0..2 {
+        let label = rig.label(listener);
+        let received = rig.metrics.datagrams.get_or_create(&label).get();
+        let not_allowed = rig.metrics.not_allowed.get_or_create(&label).get();
+        assert_eq!((received, not_allowed), (4 * each, 2 * each));
+        assert_eq!(received, journalled[listener] + not_allowed + dropped[listener]);
+    }
+}
+
+#[test]
 fn metrics_show_under_the_listener() {
     let rig = Rig::new(&["udp://127.0.0.1:0"], 64 << 10);
     let mut registry = Registry::default();

@@ -222,6 +222,25 @@ fn connections_beyond_the_limit_are_refused_and_half_of_them_are_for_others() {
 }
 
 #[test]
+fn connections_of_who_is_not_allowed_are_closed_and_leave_nothing() {
+    let allow = vec!["127.0.0.2/32".parse().unwrap()];
+    let mut rig = rig(&Settings { allow, ..settings(&["tcp://[::]:0"]) });
+    let to = SocketAddr::new([127, 0, 0, 1].into(), rig.addresses[0].port());
+    for from in ["127.0.0.1", "127.0.0.3"] {
+        let mut stranger = connect(to, from);
+        // Refused once the collector has closed it.
+        let _ = stranger.write_all(&message(16, 0));
+        assert!(is_ended(&mut stranger), "{from}");
+    }
+    let mut known = connect(to, "127.0.0.2");
+    known.write_all(&message(16, 0)).unwrap();
+    assert_eq!(rig.records(2)[0], Seen::Opened(port(&known)));
+    let label = rig.label(0);
+    assert_eq!(rig.metrics.not_allowed.get_or_create(&label).get(), 2);
+    assert_eq!(rig.metrics.connections_opened.get_or_create(&label).get(), 1);
+}
+
+#[test]
 fn a_connection_without_a_complete_message_ends_in_time_however_it_drips() {
     let mut rig = rig(&Settings { idle_seconds: 1, ..settings(&["tcp://127.0.0.1:0"]) });
     let mut silent = connect(rig.addresses[0], "127.0.0.1");
