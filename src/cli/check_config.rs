@@ -18,7 +18,7 @@ pub fn run(
     let loaded = Config::load(config, environment)?;
     loaded.config.database.address()?;
     Mailer::new(&loaded.config.smtp)?;
-    for endpoint in loaded.config.collector.check()? {
+    for endpoint in loaded.config.collector.check_files()? {
         writeln!(out, "# {} received on {endpoint}", endpoint.scheme.protocols())?;
     }
     write!(out, "{loaded}")?;

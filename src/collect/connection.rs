@@ -6,12 +6,14 @@
 
 use super::ListenerLabel;
 use super::framing::{self, Buffer, NotIpfix};
+use super::input::Input;
 use super::metrics::{ClosedLabel, Metrics};
 use super::pace::Pace;
 use crate::clock::SharedClock;
 use crate::journal::{Datagram, Record, Stream, Transport, Writer};
 use crate::metrics::{Counter, Gauge};
-use std::io::{self, Read};
+use rustls::ServerConfig;
+use std::io::{self, Read as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +22,8 @@ use std::time::{Duration, Instant};
 
 /// How often a full journal is asked again.
 const RETRY: Duration = Duration::from_millis(20);
+/// How long both sides may take to agree on a TLS connection.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long what has arrived is still taken after a stop.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -32,8 +36,10 @@ pub(super) struct Shared {
     pub(super) journal: Writer,
     pub(super) clock: SharedClock,
     pub(super) stop: Arc<AtomicBool>,
+    /// How TLS is spoken, where it is.
+    pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) counters: Counters,
-    /// For warnings about peers that send something else.
+    /// For warnings about peers that speak something else.
     pub(super) strangers: Pace,
 }
 
@@ -74,6 +80,8 @@ enum End {
     Peer,
     /// No message was completed for too long.
     Idle,
+    /// No TLS connection came about.
+    Handshake,
     /// What came is no IPFIX.
     NotIpfix,
     /// The network or the other side broke it.
@@ -83,12 +91,13 @@ enum End {
 }
 
 impl End {
-    const ALL: [Self; 5] = [Self::Peer, Self::Idle, Self::NotIpfix, Self::Error, Self::Stopped];
+    const ALL: [Self; 6] = [Self::Peer, Self::Idle, Self::Handshake, Self::NotIpfix, Self::Error, Self::Stopped];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Peer => "peer",
             Self::Idle => "idle",
+            Self::Handshake => "handshake",
             Self::NotIpfix => "not_ipfix",
             Self::Error => "error",
             Self::Stopped => "stopped",
@@ -96,46 +105,29 @@ impl End {
     }
 }
 
-/// A socket whose reads end at a moment, however slowly bytes drip in.
-#[derive(Debug)]
-pub(super) struct Socket {
-    stream: Arc<TcpStream>,
-    deadline: Instant,
-}
-
-impl Read for Socket {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        self.stream.set_read_timeout(Some(left))?;
-        (&*self.stream).read(buffer)
-    }
-}
-
 /// A connection at work.
 pub(super) struct Connection {
     shared: Arc<Shared>,
     source: SocketAddr,
-    socket: Socket,
     buffer: Buffer,
     /// Whether the journal knows of it.
     told: bool,
 }
 
 impl Connection {
-    pub(super) fn new(shared: Arc<Shared>, source: SocketAddr, stream: Arc<TcpStream>) -> Self {
-        let deadline = Instant::now();
-        Self { shared, source, socket: Socket { stream, deadline }, buffer: Buffer::default(), told: false }
+    pub(super) fn new(shared: Arc<Shared>, source: SocketAddr) -> Self {
+        Self { shared, source, buffer: Buffer::default(), told: false }
     }
 
     /// Serves it to its end.
-    pub(super) fn run(mut self) {
+    pub(super) fn run(mut self, stream: &Arc<TcpStream>) {
         let counters = &self.shared.counters;
         counters.opened.inc();
         counters.connections.inc();
-        let end = self.receive();
+        let end = match self.begin(stream) {
+            Ok(input) => self.receive(input),
+            Err(end) => end,
+        };
         let counters = &self.shared.counters;
         counters.connections.dec();
         if let Some(closed) = counters.closed.get(end as usize) {
@@ -150,7 +142,26 @@ impl Connection {
         }
     }
 
-    fn receive(&mut self) -> End {
+    /// Where its bytes come from, when both sides have come to terms.
+    fn begin(&self, stream: &Arc<TcpStream>) -> Result<Input, End> {
+        let begin = || {
+            let mut input = Input::new(stream, self.shared.tls.as_ref()).map_err(io::Error::other)?;
+            input.set_deadline(Instant::now().checked_add(HANDSHAKE).unwrap_or_else(Instant::now));
+            input.shake_hands().map(|()| input)
+        };
+        begin().map_err(|error| {
+            if self.stopping() {
+                return End::Stopped;
+            }
+            let (name, source) = (&self.shared.name, self.source);
+            self.shared.strangers.warn(|more| {
+                tracing::warn!("{name}: {source} and we agree on no TLS connection: {error}{more}");
+            });
+            End::Handshake
+        })
+    }
+
+    fn receive(&mut self, mut input: Input) -> End {
         let mut last_message = Instant::now();
         let mut stopped_at = None;
         loop {
@@ -160,15 +171,15 @@ impl Connection {
             }
             let idle_at = last_message.checked_add(self.shared.idle);
             let farewell_at = stopped_at.and_then(|at| at.checked_add(FAREWELL));
-            self.socket.deadline = idle_at.into_iter().chain(farewell_at).min().unwrap_or(last_message);
-            match self.socket.read(self.buffer.room()) {
+            input.set_deadline(idle_at.into_iter().chain(farewell_at).min().unwrap_or(last_message));
+            match input.read(self.buffer.room()) {
                 Ok(0) if self.stopping() => return End::Stopped,
                 Ok(0) => return End::Peer,
                 Ok(count) => self.buffer.add(count),
                 Err(error) => match error.kind() {
                     io::ErrorKind::Interrupted => continue,
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut if stopping => return End::Stopped,
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => return End::Idle,
+                    io::ErrorKind::TimedOut if stopping => return End::Stopped,
+                    io::ErrorKind::TimedOut => return End::Idle,
                     _ => return End::Error,
                 },
             }

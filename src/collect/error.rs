@@ -2,6 +2,7 @@
 
 use super::address::Endpoint;
 use std::io;
+use std::path::PathBuf;
 
 /// Why the collector cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,22 @@ pub enum CollectError {
         value: u64,
         /// What it must be.
         range: &'static str,
+    },
+    /// A `tls://` listener lacks a setting.
+    #[error("[collector.tls] {key} is not set, but a tls:// listener needs it: name a PEM file")]
+    TlsMissing {
+        /// Which setting.
+        key: &'static str,
+    },
+    /// A file for TLS is of no use.
+    #[error("[collector.tls] {key}: the file {path} {problem}")]
+    Tls {
+        /// The setting that names the file.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
     },
     /// The socket cannot be bound or set up.
     #[error("[collector] cannot listen on {endpoint}: {source}; {hint}")]

@@ -14,7 +14,7 @@ pub struct ListenerLabel {
 pub struct ClosedLabel {
     /// The listener's address, as `tcp://0.0.0.0:4739`.
     pub listener: String,
-    /// `peer`, `idle`, `not_ipfix`, `error` or `stopped`.
+    /// `peer`, `idle`, `handshake`, `not_ipfix`, `error` or `stopped`.
     pub reason: &'static str,
 }
 

@@ -13,11 +13,13 @@ mod allow;
 mod connection;
 mod error;
 mod framing;
+mod input;
 mod metrics;
 mod pace;
 mod places;
 mod socket;
 mod tcp;
+pub mod tls;
 mod udp;
 
 #[cfg(test)]
@@ -32,6 +34,7 @@ use crate::journal::Writer;
 use allow::AllowList;
 use ipnetwork::IpNetwork;
 use places::Places;
+use rustls::ServerConfig;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,7 +45,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// The listeners, each `udp://ADDRESS:PORT` or `tcp://ADDRESS:PORT`: an IPv4 address, or an IPv6 address in brackets.
+    /// The listeners, each `udp://ADDRESS:PORT`, or the same with `tcp` or `tls`: an IPv4 address, or an IPv6 address in brackets.
     /// `[::]`, or no address, takes IPv4 too. Port 0 lets the system choose.
     pub listen: Vec<String>,
     /// What each socket's receive buffer shall hold, in bytes: it bridges the moments in which the journal is slow. Beyond
@@ -51,6 +54,8 @@ pub struct Settings {
     /// The networks from which flows are taken; none means from everywhere. An IPv4 source counts as IPv4 also when it comes
     /// to an IPv6 listener.
     pub allow: Vec<IpNetwork>,
+    /// Certificate, key and client authorities of `tls://` listeners.
+    pub tls: tls::Settings,
     /// The most connections at once, of all listeners together, 1 to 65,535. Half of them are open to one source address.
     pub max_connections: u32,
     /// After how many seconds without a complete message a connection is closed, 1 to 604,800.
@@ -63,6 +68,7 @@ impl Default for Settings {
             listen: vec!["udp://0.0.0.0:2055".into()],
             receive_buffer_bytes: 32 << 20,
             allow: Vec::new(),
+            tls: tls::Settings::default(),
             max_connections: 256,
             idle_seconds: 1_800,
         }
@@ -86,6 +92,20 @@ impl Settings {
             return refuse("idle_seconds", self.idle_seconds, "1 to 604800");
         }
         self.listen.iter().map(|listen| address::parse(listen)).collect()
+    }
+
+    /// The same, and whether the files that TLS needs are there and good.
+    ///
+    /// # Errors
+    /// What is wrong with the first setting or file that is wrong.
+    pub fn check_files(&self) -> Result<Vec<Endpoint>, CollectError> {
+        let endpoints = self.check()?;
+        self.load_tls(&endpoints).map(|_| endpoints)
+    }
+
+    /// How TLS is spoken, if any listener does.
+    fn load_tls(&self, endpoints: &[Endpoint]) -> Result<Option<Arc<ServerConfig>>, CollectError> {
+        endpoints.iter().any(|endpoint| endpoint.scheme == Scheme::Tls).then(|| self.tls.load()).transpose()
     }
 }
 
@@ -128,6 +148,7 @@ impl Collector {
         metrics: &Metrics,
     ) -> Result<Self, CollectError> {
         let endpoints = settings.check()?;
+        let tls = settings.load_tls(&endpoints)?;
         let places = Places::new(usize::try_from(settings.max_connections).unwrap_or(usize::MAX));
         let stop = Arc::default();
         let idle = Duration::from_secs(settings.idle_seconds);
@@ -138,8 +159,8 @@ impl Collector {
                 let socket = socket::bind(endpoint, settings.receive_buffer_bytes)?;
                 Ok(Listener::Udp(udp::Listener::new(number, socket, &around)))
             }
-            Scheme::Tcp => tcp::Listener::bind(number, endpoint, &around).map(Listener::Tcp),
-            Scheme::Tls => Err(CollectError::Address { listen: endpoint.to_string(), problem: "cannot be used yet" }),
+            Scheme::Tcp => tcp::Listener::bind(number, endpoint, None, &around).map(Listener::Tcp),
+            Scheme::Tls => tcp::Listener::bind(number, endpoint, tls.clone(), &around).map(Listener::Tcp),
         };
         let listeners = (0..).zip(endpoints).map(bind).collect::<Result<_, _>>()?;
         Ok(Self { listeners, stop })

@@ -11,6 +11,7 @@ use super::places::Places;
 use super::socket::PATIENCE;
 use super::{ListenerLabel, Surroundings};
 use crate::metrics::Counter;
+use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::fmt;
 use std::io;
@@ -49,8 +50,13 @@ impl fmt::Debug for Listener {
 }
 
 impl Listener {
-    /// Binds the listener of this number in the journal.
-    pub(super) fn bind(number: u16, endpoint: Endpoint, around: &Surroundings<'_>) -> Result<Self, CollectError> {
+    /// Binds the listener of this number in the journal; `tls` is how it speaks TLS, if it does.
+    pub(super) fn bind(
+        number: u16,
+        endpoint: Endpoint,
+        tls: Option<Arc<ServerConfig>>,
+        around: &Surroundings<'_>,
+    ) -> Result<Self, CollectError> {
         let socket = bind(endpoint.address).map_err(CollectError::bind(endpoint))?;
         let endpoint = Endpoint { address: socket.local_addr().unwrap_or(endpoint.address), ..endpoint };
         let label = ListenerLabel { listener: endpoint.to_string() };
@@ -62,6 +68,7 @@ impl Listener {
             journal: around.journal.clone(),
             clock: Arc::clone(around.clock),
             stop: Arc::clone(around.stop),
+            tls,
             counters: Counters::new(around.metrics, &label),
             strangers: Pace::default(),
         };
@@ -118,9 +125,9 @@ impl Listener {
     fn serve(&self, stream: &Arc<TcpStream>, source: SocketAddr) -> Result<JoinHandle<()>, String> {
         let place = self.places.take(source.ip(), stream)?;
         prepare(stream).map_err(|error| format!("it cannot be set up: {error}"))?;
-        let connection = Connection::new(Arc::clone(&self.shared), source, Arc::clone(stream));
+        let (connection, stream) = (Connection::new(Arc::clone(&self.shared), source), Arc::clone(stream));
         let run = move || {
-            connection.run();
+            connection.run(&stream);
             drop(place);
         };
         let thread = thread::Builder::new().name("collect-tcp".into()).stack_size(STACK_BYTES).spawn(run);

@@ -1,5 +1,8 @@
 //! On loopback: what was sent is in the journal, byte for byte, or counted.
 
+#[path = "../../tests/it/support/certificates.rs"]
+mod certificates;
+mod encrypted;
 mod streams;
 
 use super::*;

@@ -8,7 +8,7 @@ use std::net::{Shutdown, TcpStream};
 
 /// A record as it is compared, with the port it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Seen {
+pub(super) enum Seen {
     Opened(u16),
     Message(u16, Vec<u8>),
     Closed(u16),
@@ -18,18 +18,18 @@ fn settings(listen: &[&str]) -> Settings {
     Settings { listen: listen.iter().map(|&each| each.into()).collect(), ..Settings::default() }
 }
 
-fn rig(settings: &Settings) -> Rig {
+pub(super) fn rig(settings: &Settings) -> Rig {
     Rig::with(settings, &journal::Settings::default())
 }
 
 /// A message of this length whose contents follow from its number.
-fn message(length: u16, number: usize) -> Vec<u8> {
+pub(super) fn message(length: u16, number: usize) -> Vec<u8> {
     let mut bytes = [[0, 10], length.to_be_bytes()].concat();
     bytes.extend((4..usize::from(length)).map(|at| (at * 7 + number) as u8));
     bytes
 }
 
-fn connect(to: SocketAddr, from: &str) -> TcpStream {
+pub(super) fn connect(to: SocketAddr, from: &str) -> TcpStream {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
     socket.bind(&format!("{from}:0").parse::<SocketAddr>().unwrap().into()).unwrap();
     socket.connect(&to.into()).unwrap();
@@ -37,19 +37,19 @@ fn connect(to: SocketAddr, from: &str) -> TcpStream {
     socket.into()
 }
 
-fn port(stream: &TcpStream) -> u16 {
+pub(super) fn port(stream: &TcpStream) -> u16 {
     stream.local_addr().unwrap().port()
 }
 
 /// Whether the collector ends the connection, in order or not, before the read times out.
-fn is_ended(stream: &mut TcpStream) -> bool {
+pub(super) fn is_ended(stream: &mut TcpStream) -> bool {
     match stream.read(&mut [0; 16]) {
         Ok(count) => count == 0,
         Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
     }
 }
 
-fn wait_until(what: &str, done: impl Fn() -> bool) {
+pub(super) fn wait_until(what: &str, done: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !done() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
@@ -80,16 +80,16 @@ impl Rig {
     }
 
     /// Reads `count` records.
-    fn records(&mut self, count: usize) -> Vec<Seen> {
+    pub(super) fn records(&mut self, count: usize) -> Vec<Seen> {
         self.seen(|seen| seen.len() >= count)
     }
 
-    fn closed(&self, listener: usize, reason: &'static str) -> u64 {
+    pub(super) fn closed(&self, listener: usize, reason: &'static str) -> u64 {
         let label = ClosedLabel { listener: self.label(listener).listener, reason };
         self.metrics.connections_closed.get_or_create(&label).get()
     }
 
-    fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         self.running.take().unwrap().stop();
     }
 }
