@@ -55,11 +55,10 @@ pub fn run(config: Option<&Path>) -> Result<(), Box<dyn std::error::Error>> {
 /// Says in the log what a newcomer needs next.
 fn greet(running: &Running) {
     let api = running.api_address();
-    tracing::info!("ready: API http://{api}/api/v1/top, explore it at http://{api}/docs");
-    // All of them before the advice, which is long.
     for endpoint in running.listeners() {
         tracing::info!("collecting {} on {endpoint}", endpoint.scheme.protocols());
     }
+    tracing::info!("ready: API http://{api}/api/v1/top, explore it at http://{api}/docs");
     for Endpoint { scheme, address } in running.listeners() {
         let (ip, port) = (address.ip(), address.port());
         let target = if ip.is_unspecified() { "<address of this machine>".to_owned() } else { ip.to_string() };
