@@ -27,7 +27,7 @@ use ipnetwork::IpNetwork;
 use problem::{from_figment, take_unknown_keys};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 /// The file that is read when none is named, if it exists.
@@ -57,6 +57,8 @@ pub struct Config {
     pub smtp: email::Settings,
     /// Each `[[report]]`; none means the default one.
     pub report: Vec<reports::Settings>,
+    /// Each `[[exporter]]`: what people know about exporters.
+    pub exporter: Vec<ingest::ExporterSettings>,
 }
 
 /// `[database]`: a PostgreSQL 15 to 18 of the user's; without a URL, one of our own is run in the data directory.
@@ -277,13 +279,21 @@ impl Config {
 
     /// A value with every key there is: the defaults, and one element in each list of tables.
     fn known_keys() -> Value {
-        let all = Self { report: vec![reports::Settings::default()], ..Self::default() };
+        let everywhere = IpNetwork::from(IpAddr::from(Ipv4Addr::UNSPECIFIED));
+        let exporter = ingest::ExporterSettings { address: everywhere, name: None, sampling_interval: None };
+        let all = Self { report: vec![reports::Settings::default()], exporter: vec![exporter], ..Self::default() };
         Value::serialize(all).unwrap_or_else(|_| Value::from(Dict::new()))
     }
 
     /// The settings of the journal, its directory in its place.
     pub fn journal(&self) -> journal::Settings {
         journal::Settings { directory: self.storage.place(&self.journal.directory), ..self.journal.clone() }
+    }
+
+    /// The settings of ingest, with what is said about exporters.
+    pub fn ingest(&self) -> ingest::Settings {
+        let exporters = ingest::Configured::new(self.exporter.clone(), self.collector.default_sampling_interval);
+        ingest::Settings { exporters, ..self.ingest.clone() }
     }
 
     /// The settings of a PostgreSQL of our own, which lives in the data directory.
@@ -330,6 +340,11 @@ impl Config {
         refuse(segments == 0 || days(segments), "storage.segments_days", "must be 1 to 36500 days");
         if let Err(error) = self.collector.check() {
             refuse(true, "collector", &error.to_string());
+        }
+        let interval = self.collector.default_sampling_interval;
+        refuse(interval == 0, "collector.default_sampling_interval", ingest::NO_INTERVAL);
+        for ingest::ExporterProblem { index, key, message } in ingest::ExporterSettings::problems(&self.exporter) {
+            refuse(true, &format!("exporter.{index}.{key}"), &message);
         }
         if let Err(error) = self.journal.check() {
             refuse(true, "journal", &error.to_string());

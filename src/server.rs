@@ -151,7 +151,7 @@ impl Server {
         let rows = config.storage.flows_days > 0;
         let told = readiness.clone();
         let ingest = Ingest::start(
-            config.ingest.clone(),
+            config.ingest(),
             rows,
             reader,
             database.clone(),

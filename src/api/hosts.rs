@@ -5,13 +5,13 @@
 use super::State;
 use super::fields::DimensionName;
 use super::format::{self, Format, Table};
-use super::params::{Asked, RankParams, WindowParams, address, invalid, limit};
+use super::params::{Asked, CounterParams, RankParams, WindowParams, address, invalid, limit};
 use super::problem::Problem;
 use super::shapes::{Completeness, PeerRowShape, TotalsShape, Window, ranked_table};
 use super::top::rows_as_csv;
 use crate::filter::Expression;
 use crate::flow::fields::{Dimension, Field};
-use crate::query::{self, HostAnswer, TopAnswer, TopRequest};
+use crate::query::{HostAnswer, HostRequest, TopAnswer, TopRequest};
 use actix_web::{HttpRequest, HttpResponse, get, web};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -26,6 +26,9 @@ pub struct HostShape {
     /// The host.
     #[schema(value_type = String, example = "192.168.10.57")]
     pub host: IpAddr,
+    /// What bytes and packets mean where exporters sample.
+    #[schema(value_type = super::params::CountersName)]
+    pub counters: &'static str,
     /// Flows to the host from outside the local networks.
     pub download: TotalsShape,
     /// Flows from the host to outside the local networks.
@@ -37,14 +40,15 @@ pub struct HostShape {
 }
 
 impl HostShape {
-    fn new(window: query::Window, answer: &HostAnswer) -> Self {
+    fn new(request: &HostRequest, answer: &HostAnswer) -> Self {
         Self {
-            window: window.into(),
+            window: request.window.into(),
             host: answer.host,
+            counters: request.counters.name(),
             download: answer.download.into(),
             upload: answer.upload.into(),
             internal: answer.internal.into(),
-            completeness: Completeness::new(&answer.completeness, window.zone),
+            completeness: Completeness::new(&answer.completeness, request.window.zone),
         }
     }
 }
@@ -56,7 +60,7 @@ impl HostShape {
 #[utoipa::path(
     tag = "Questions",
     operation_id = "host",
-    params(("ip" = String, Path, description = "The host's IPv4 or IPv6 address.", example = "192.168.10.57"), WindowParams),
+    params(("ip" = String, Path, description = "The host's IPv4 or IPv6 address.", example = "192.168.10.57"), CounterParams, WindowParams),
     responses(
         (status = 200, description = "The host's sums; zeros when it was not seen.", body = HostShape),
         (status = "4XX", description = "The question cannot be answered as it is asked.", body = Problem, content_type = "application/problem+json"),
@@ -66,14 +70,17 @@ impl HostShape {
 #[get("/hosts/{ip}")]
 pub async fn get_host(
     ip: web::Path<String>,
-    asked: Asked<(WindowParams,)>,
+    asked: Asked<(CounterParams, WindowParams)>,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
-    let Asked((window,)) = asked;
-    let host = address(&ip)?;
-    let window = window.window(state.zone, state.clock.now())?;
-    let answer = state.engine.host(host, window, &state.local).await?;
-    format::json(&HostShape::new(window, &answer))
+    let Asked((counters, window)) = asked;
+    let request = HostRequest {
+        host: address(&ip)?,
+        window: window.window(state.zone, state.clock.now())?,
+        counters: counters.counters()?,
+    };
+    let answer = state.engine.host(&request, &state.local).await?;
+    format::json(&HostShape::new(&request, &answer))
 }
 
 /// Which way traffic goes, seen from a host.
@@ -148,6 +155,9 @@ pub struct PeersShape<'a> {
     /// What the rows are ranked by.
     #[schema(value_type = super::params::OrderName)]
     pub order: &'static str,
+    /// What bytes and packets mean where exporters sample.
+    #[schema(value_type = super::params::CountersName)]
+    pub counters: &'static str,
     /// The whole filter in canonical form: the host and what was asked for besides.
     #[schema(example = "dst ip 192.168.10.57")]
     pub filter: String,
@@ -178,6 +188,7 @@ fn respond(
         direction: direction.name(),
         by: request.by.iter().map(|dimension| dimension.name()).collect(),
         order: request.order.name(),
+        counters: request.counters.name(),
         filter: request.filter.as_ref().map(ToString::to_string).unwrap_or_default(),
         totals: answer.totals.into(),
         groups: answer.groups,
@@ -199,7 +210,7 @@ fn respond(
     operation_id = "peers",
     params(
         ("ip" = String, Path, description = "The host's IPv4 or IPv6 address.", example = "192.168.10.57"),
-        PeerParams, RankParams, WindowParams,
+        PeerParams, RankParams, CounterParams, WindowParams,
     ),
     responses(
         (
@@ -210,10 +221,10 @@ fn respond(
                 (PeersShape = "application/json", example = json!({
                     "window": {"from": "2026-11-16T00:00:00+01:00", "to": "2026-11-23T00:00:00+01:00", "timezone": "Europe/Berlin"},
                     "host": "192.168.10.57", "direction": "download", "by": ["src_ip"], "order": "bytes",
-                    "filter": "dst ip 192.168.10.57",
+                    "counters": "scaled", "filter": "dst ip 192.168.10.57",
                     "totals": {"bytes": 308281344, "packets": 240120, "flows": 911},
                     "groups": 38,
-                    "completeness": {"exact": true, "stale_since": null, "lost": []},
+                    "completeness": {"exact": true, "estimated": false, "sampled_flows": 0, "stale_since": null, "lost": []},
                     "rows": [{"rank": 1, "peer": "203.0.113.8", "bytes": 104857600, "packets": 80000, "flows": 12,
                         "first_seen": "2026-11-17T09:30:00+01:00", "last_seen": "2026-11-17T09:41:07+01:00", "share": 0.340136}]
                 })),
@@ -229,10 +240,10 @@ fn respond(
 pub async fn get_peers(
     http: HttpRequest,
     ip: web::Path<String>,
-    asked: Asked<(PeerParams, RankParams, WindowParams)>,
+    asked: Asked<(PeerParams, RankParams, CounterParams, WindowParams)>,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
-    let Asked((peer, rank, window)) = asked;
+    let Asked((peer, rank, counters, window)) = asked;
     let format = Format::of(&http, rank.format())?;
     let host = address(&ip)?;
     let direction = Direction::parse(peer.direction.as_deref())?;
@@ -246,6 +257,7 @@ pub async fn get_peers(
             Some(narrower) => flows.and(narrower),
             None => flows,
         }),
+        counters: counters.counters()?,
     };
     let answer = state.engine.top(&request).await?;
     respond(format, host, direction, &request, &answer)
@@ -257,7 +269,7 @@ mod tests {
     use crate::clock::Timestamp;
     use crate::flow::segment::Totals;
     use crate::flow::value::Value;
-    use crate::query::{Order, TopRow};
+    use crate::query::{self, Counters, Order, TopRow};
     use actix_web::body::to_bytes;
     use serde_json::json;
 
@@ -279,15 +291,18 @@ mod tests {
             internal: Totals::default(),
             completeness: query::Completeness::default(),
         };
+        let request = HostRequest { host: answer.host, window: window(), counters: Counters::Raw };
         assert_eq!(
-            serde_json::to_value(HostShape::new(window(), &answer)).unwrap(),
+            serde_json::to_value(HostShape::new(&request, &answer)).unwrap(),
             json!({
                 "window": {"from": "2026-11-23T00:00:00Z", "to": "2026-11-23T01:00:00Z", "timezone": "UTC"},
                 "host": "10.0.0.7",
+                "counters": "raw",
                 "download": {"bytes": 7, "packets": 2, "flows": 1},
                 "upload": {"bytes": 8, "packets": 2, "flows": 1},
                 "internal": {"bytes": 0, "packets": 0, "flows": 0},
-                "completeness": {"exact": false, "stale_since": null, "lost": []},
+                "completeness":
+                    {"exact": false, "estimated": false, "sampled_flows": 0, "stale_since": null, "lost": []},
             })
         );
     }
@@ -307,10 +322,11 @@ mod tests {
         let host: IpAddr = "10.0.0.7".parse().unwrap();
         let (flows, end) = Direction::Download.of(host);
         let by = vec![Dimension::One(end)];
-        let request = TopRequest { window: window(), by, order: Order::Bytes, limit: 50, filter: Some(flows) };
+        let (window, order, counters) = (window(), Order::Bytes, Counters::Scaled);
+        let request = TopRequest { window, by, order, limit: 50, filter: Some(flows), counters };
         let key = vec![Value::Address("203.0.113.8".parse().unwrap())];
         let rows = vec![TopRow { key, totals: sums(5), first_seen: None, last_seen: None }];
-        let completeness = query::Completeness { exact: true, ..query::Completeness::default() };
+        let completeness = query::Completeness { estimated: true, sampled_flows: 1, ..query::Completeness::default() };
         let answer = TopAnswer { rows, totals: sums(5), groups: 1, completeness };
         let body = async |format| {
             let response = respond(format, host, Direction::Download, &request, &answer).unwrap();
@@ -322,9 +338,10 @@ mod tests {
             serde_json::from_str::<serde_json::Value>(&body(Format::Json).await).unwrap(),
             json!({
                 "window": {"from": "2026-11-23T00:00:00Z", "to": "2026-11-23T01:00:00Z", "timezone": "UTC"},
-                "host": "10.0.0.7", "direction": "download", "by": ["src_ip"], "order": "bytes",
+                "host": "10.0.0.7", "direction": "download", "by": ["src_ip"], "order": "bytes", "counters": "scaled",
                 "filter": "dst ip 10.0.0.7", "totals": {"bytes": 5, "packets": 2, "flows": 1}, "groups": 1,
-                "completeness": {"exact": true, "stale_since": null, "lost": []}, "rows": [row],
+                "completeness": {"exact": false, "estimated": true, "sampled_flows": 1, "stale_since": null, "lost": []},
+                "rows": [row],
             })
         );
         assert!(body(Format::Csv).await.starts_with("rank,peer,bytes,packets,flows,"));

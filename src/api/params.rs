@@ -19,7 +19,7 @@ use crate::clock::Timestamp;
 use crate::filter::{self, Expression};
 use crate::flow::fields::{CATALOGUE, Dimension, PAIRS};
 use crate::query::window::{WindowRequest, resolve};
-use crate::query::{MAX_DIMENSIONS, MAX_LIMIT, Order, Window};
+use crate::query::{Counters, MAX_DIMENSIONS, MAX_LIMIT, Order, Window};
 use chrono_tz::Tz;
 
 /// The window of time a question is about. Only one way of asking has an example, since Swagger UI sends all examples.
@@ -115,6 +115,34 @@ pub enum OrderName {
     Packets,
     /// Flows.
     Flows,
+}
+
+/// What sums of bytes and packets mean where exporters sample.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct CounterParams {
+    /// Whether bytes and packets of flows from sampling exporters are multiplied by the sampling interval, as nfdump has
+    /// them, or are told as they were exported. Flows are never multiplied, and a filter always sees what was exported.
+    #[param(value_type = Option<CountersName>)]
+    counters: Option<String>,
+}
+
+impl CounterParams {
+    /// The counters asked for; scaled if none.
+    pub fn counters(&self) -> Result<Counters, Problem> {
+        let Some(name) = self.counters.as_deref() else { return Ok(Counters::default()) };
+        Counters::parse(name).ok_or_else(|| invalid("counters", name, "scaled or raw"))
+    }
+}
+
+/// What sums of bytes and packets mean where exporters sample.
+#[derive(utoipa::ToSchema)]
+#[schema(as = Counters, rename_all = "snake_case", default = "scaled")]
+pub enum CountersName {
+    /// Multiplied by each flow's sampling interval: an estimate of the traffic there was.
+    Scaled,
+    /// As exported: what was in the packets that the exporter looked at.
+    Raw,
 }
 
 /// What rows are grouped by.
@@ -245,6 +273,7 @@ parameters_together!(A);
 parameters_together!(A B);
 parameters_together!(A B C);
 parameters_together!(A B C D);
+parameters_together!(A B C D E);
 
 impl Parameters for () {
     fn names() -> Vec<String> {
@@ -347,6 +376,9 @@ mod tests {
         let order = |text: &str| RankParams { order: Some(text.to_owned()), ..RankParams::default() }.order();
         assert_eq!(order("packets"), Ok(Order::Packets));
         assert_eq!(order("size").unwrap_err().code, Code::InvalidParameter);
+        let counters = |text: &str| CounterParams { counters: Some(text.to_owned()) }.counters();
+        assert_eq!((counters("raw"), CounterParams::default().counters()), (Ok(Counters::Raw), Ok(Counters::Scaled)));
+        assert_eq!(counters("exact").unwrap_err().code, Code::InvalidParameter);
         assert_eq!(address("::ffff:10.0.0.1"), Ok(IpAddr::from([10, 0, 0, 1])));
         assert_eq!(address("10.0.0.256").unwrap_err().code, Code::InvalidAddress);
     }

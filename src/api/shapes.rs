@@ -83,8 +83,15 @@ pub struct Loss {
 /// What the answer may be missing. Loss is kept by the hour, so loss in an hour that the window touches is counted.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Completeness {
-    /// Whether nothing is known to be missing and everything received before the window's end is in the answer.
+    /// Whether nothing is known to be missing, everything received before the window's end is in the answer, and nothing
+    /// is estimated.
     pub exact: bool,
+    /// Whether bytes and packets are estimated: they are scaled, and some of the flows were sampled.
+    pub estimated: bool,
+    /// How many of the flows come from samples: they were exported with a sampling interval above 1. A record that stands
+    /// for several flows counts for all of them, and one that stands for none counts once.
+    #[schema(example = 0)]
+    pub sampled_flows: u64,
     /// Flows received from this moment on may not be in the answer yet; null when the window ends before it.
     #[schema(format = DateTime, example = json!(null), required = true)]
     pub stale_since: Option<String>,
@@ -99,6 +106,8 @@ impl Completeness {
             |lost: &query::LossCount| Loss { cause: lost.cause.clone(), unit: lost.unit.clone(), count: lost.count };
         Self {
             exact: completeness.exact,
+            estimated: completeness.estimated,
+            sampled_flows: completeness.sampled_flows,
             stale_since: completeness.stale_since.map(|since| moment(since, zone)),
             lost: completeness.lost.iter().map(loss).collect(),
         }
@@ -282,10 +291,16 @@ mod tests {
             json!({"from": "2026-11-23T13:00:00+01:00", "to": "2026-11-23T13:00:01+01:00", "timezone": "Europe/Berlin"})
         );
         let lost = query::LossCount { cause: "network".into(), unit: "flows".into(), count: 30 };
-        let known = query::Completeness { exact: false, stale_since: Some(NOON), lost: vec![lost] };
+        let known = query::Completeness {
+            exact: false,
+            estimated: true,
+            sampled_flows: 7,
+            stale_since: Some(NOON),
+            lost: vec![lost],
+        };
         assert_eq!(
             serde_json::to_value(Completeness::new(&known, Tz::UTC)).unwrap(),
-            json!({"exact": false, "stale_since": "2026-11-23T12:00:00Z",
+            json!({"exact": false, "estimated": true, "sampled_flows": 7, "stale_since": "2026-11-23T12:00:00Z",
                    "lost": [{"cause": "network", "unit": "flows", "count": 30}]})
         );
     }

@@ -5,7 +5,7 @@
 use super::State;
 use super::fields::DimensionName;
 use super::format::{self, Format, Table};
-use super::params::{Asked, ByParams, RankParams, WindowParams, limit};
+use super::params::{Asked, ByParams, CounterParams, RankParams, WindowParams, limit};
 use super::problem::{Code, Problem};
 use super::shapes::{Completeness, TopRowShape, TotalsShape, Window, ranked_table};
 use crate::flow::fields::Dimension;
@@ -36,6 +36,9 @@ pub struct TopShape<'a> {
     /// What the rows are ranked by.
     #[schema(value_type = super::params::OrderName)]
     pub order: &'static str,
+    /// What bytes and packets mean where exporters sample.
+    #[schema(value_type = super::params::CountersName)]
+    pub counters: &'static str,
     /// The filter in canonical form; null when all flows count.
     #[schema(example = "dst net 192.168.0.0/16", required = true)]
     pub filter: Option<String>,
@@ -57,6 +60,7 @@ impl<'a> TopShape<'a> {
             window: request.window.into(),
             by: names.to_vec(),
             order: request.order.name(),
+            counters: request.counters.name(),
             filter: request.filter.as_ref().map(ToString::to_string),
             totals: answer.totals.into(),
             groups: answer.groups,
@@ -84,7 +88,8 @@ fn respond(format: Format, request: &TopRequest, answer: &TopAnswer) -> Result<H
 /// Who used the network most: the largest groups of a window
 ///
 /// Groups all flows received in a window by one to four fields, sums bytes, packets and flows, and returns the largest
-/// groups. Sums are exact: over every stored flow, without sampling or truncation.
+/// groups. Sums are over every stored flow, without truncation. What sampling exporters send is multiplied by their
+/// sampling interval, as nfdump does too; `counters=raw` leaves it as it is.
 ///
 /// **Top downloaders of a week**, as `nfdump -s dstip/bytes -n 10` has them:
 /// `/api/v1/top?by=dst_ip&order=bytes&limit=10&week=2026-W47`
@@ -97,7 +102,7 @@ fn respond(format: Format, request: &TopRequest, answer: &TopAnswer) -> Result<H
 #[utoipa::path(
     tag = "Questions",
     operation_id = "top",
-    params(ByParams, RankParams, TopLimit, WindowParams),
+    params(ByParams, RankParams, TopLimit, CounterParams, WindowParams),
     responses(
         (
             status = 200,
@@ -106,10 +111,10 @@ fn respond(format: Format, request: &TopRequest, answer: &TopAnswer) -> Result<H
             content(
                 (TopShape = "application/json", example = json!({
                     "window": {"from": "2026-11-16T00:00:00+01:00", "to": "2026-11-23T00:00:00+01:00", "timezone": "Europe/Berlin"},
-                    "by": ["dst_ip"], "order": "bytes", "filter": "dst net 192.168.0.0/16",
+                    "by": ["dst_ip"], "order": "bytes", "counters": "scaled", "filter": "dst net 192.168.0.0/16",
                     "totals": {"bytes": 734003200, "packets": 612000, "flows": 4100},
                     "groups": 57,
-                    "completeness": {"exact": false, "stale_since": null, "lost": [{"cause": "network", "unit": "flows", "count": 30}]},
+                    "completeness": {"exact": false, "estimated": false, "sampled_flows": 0, "stale_since": null, "lost": [{"cause": "network", "unit": "flows", "count": 30}]},
                     "rows": [{"rank": 1, "dst_ip": "192.168.10.57", "bytes": 308281344, "packets": 240120, "flows": 911,
                         "first_seen": "2026-11-16T07:58:12+01:00", "last_seen": "2026-11-20T18:02:40.250+01:00", "share": 0.42}]
                 })),
@@ -124,10 +129,10 @@ fn respond(format: Format, request: &TopRequest, answer: &TopAnswer) -> Result<H
 #[get("/top")]
 pub async fn get_top(
     http: HttpRequest,
-    asked: Asked<(ByParams, RankParams, TopLimit, WindowParams)>,
+    asked: Asked<(ByParams, RankParams, TopLimit, CounterParams, WindowParams)>,
     state: web::Data<State>,
 ) -> Result<HttpResponse, Problem> {
-    let Asked((by, rank, most, window)) = asked;
+    let Asked((by, rank, most, counters, window)) = asked;
     let format = Format::of(&http, rank.format())?;
     let request = TopRequest {
         window: window.window(state.zone, state.clock.now())?,
@@ -135,6 +140,7 @@ pub async fn get_top(
         order: rank.order()?,
         limit: limit(most.limit.as_deref(), 10)?,
         filter: rank.filter()?,
+        counters: counters.counters()?,
     };
     let answer = state.engine.top(&request).await?;
     respond(format, &request, &answer)
@@ -146,7 +152,7 @@ mod tests {
     use crate::clock::Timestamp;
     use crate::flow::segment::Totals;
     use crate::flow::value::Value;
-    use crate::query::{self, TopRow};
+    use crate::query::{self, Counters, TopRow};
     use actix_web::body::to_bytes;
 
     fn question() -> TopRequest {
@@ -157,6 +163,7 @@ mod tests {
             order: Order::Bytes,
             limit: 10,
             filter: Some(crate::filter::parse("dst net 192.168.0.0/16").unwrap()),
+            counters: Counters::Raw,
         }
     }
 
@@ -167,15 +174,15 @@ mod tests {
             first_seen: Some(Timestamp::from_micros(1_794_787_200_500_000)),
             last_seen: None,
         };
-        let completeness = query::Completeness { exact: true, ..query::Completeness::default() };
+        let completeness = query::Completeness { exact: true, sampled_flows: 2, ..query::Completeness::default() };
         TopAnswer { rows: vec![row], totals: Totals { bytes: 100, packets: 9, flows: 3 }, groups: 2, completeness }
     }
 
     const AROUND: &str = concat!(
         r#"{"window":{"from":"2026-11-16T01:00:00+01:00","to":"2026-11-23T01:00:00+01:00","timezone":"Europe/Berlin"},"#,
-        r#""by":["dst_ip"],"order":"bytes","filter":"dst net 192.168.0.0/16","#,
+        r#""by":["dst_ip"],"order":"bytes","counters":"raw","filter":"dst net 192.168.0.0/16","#,
         r#""totals":{"bytes":100,"packets":9,"flows":3},"groups":2,"#,
-        r#""completeness":{"exact":true,"stale_since":null,"lost":[]}"#
+        r#""completeness":{"exact":true,"estimated":false,"sampled_flows":2,"stale_since":null,"lost":[]}"#
     );
     const ROW: &str = concat!(
         r#"{"rank":1,"dst_ip":"192.168.10.57","bytes":42,"packets":4,"flows":2,"#,

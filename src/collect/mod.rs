@@ -51,6 +51,9 @@ pub struct Settings {
     /// What each socket's receive buffer shall hold, in bytes: it bridges the moments in which the journal is slow. Beyond
     /// `net.core.rmem_max` only root gets it.
     pub receive_buffer_bytes: usize,
+    /// Out of how many packets exporters look at one that say nothing about it, at least 1, which means all. Decoding goes
+    /// by it, not the collector.
+    pub default_sampling_interval: u32,
     /// The networks from which flows are taken; none means from everywhere. An IPv4 source counts as IPv4 also when it comes
     /// to an IPv6 listener.
     pub allow: Vec<IpNetwork>,
@@ -67,6 +70,7 @@ impl Default for Settings {
         Self {
             listen: vec!["udp://0.0.0.0:2055".into()],
             receive_buffer_bytes: 32 << 20,
+            default_sampling_interval: 1,
             allow: Vec::new(),
             tls: tls::Settings::default(),
             max_connections: 256,

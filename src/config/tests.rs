@@ -39,6 +39,8 @@ fn variables_override_the_file_with_the_type_of_their_key() {
         ("FLOWLEDGER__DATABASE__MEMORY_MIB", "512"),
         ("FLOWLEDGER__SMTP__PASSWORD", "0042"),
         ("FLOWLEDGER__REPORT", "[{name=\"daily\",period=\"previous day\"}]"),
+        ("FLOWLEDGER__COLLECTOR__DEFAULT_SAMPLING_INTERVAL", "100"),
+        ("FLOWLEDGER__EXPORTER", "[{address=\"10.0.0.0/8\",name=\"core\",sampling_interval=1000}]"),
     ];
     let loaded = load(text, &variables).unwrap();
     let config = &loaded.config;
@@ -50,6 +52,10 @@ fn variables_override_the_file_with_the_type_of_their_key() {
     assert_eq!(config.database.memory_mib, Some(512));
     assert_eq!(config.smtp.password, email::Secret::from("0042"));
     assert_eq!((config.report.len(), config.report[0].name.as_str()), (1, "daily"));
+    let [exporter] = config.exporter.as_slice() else { panic!("{:?}", config.exporter) };
+    assert_eq!((exporter.address.prefix(), exporter.name.as_deref()), (8, Some("core")));
+    assert_eq!((exporter.sampling_interval, config.collector.default_sampling_interval), (Some(1_000), 100));
+    assert_eq!(config.ingest().exporters, ingest::Configured::new(config.exporter.clone(), 100));
     let list = load(text, &[("FLOWLEDGER__NETWORK__LOCAL", "[\"172.16.0.0/12\"]")]).unwrap();
     assert_eq!(list.config.network.local[0].to_string(), "172.16.0.0/12");
 }
@@ -123,6 +129,28 @@ fn every_problem_names_its_key_its_source_and_what_would_be_right() {
         ),
         ("[[report]]\nlimit = 5\n", &[], "report.0.name: is missing (set by flowledger.toml)"),
         (
+            "[collector]\ndefault_sampling_interval = 0\n[[exporter]]\naddress = \"10.0.0.1\"\n\
+             [[exporter]]\naddress = \"10.0.0.1/32\"\nsampling_interval = 0\nsampling = 5\n",
+            &[],
+            "exporter.1.sampling: there is no such setting; flowledger.example.toml lists all (set by flowledger.toml)\n\
+             collector.default_sampling_interval: must be 1 or more: out of how many packets one is looked at; 1 means all \
+             (set by flowledger.toml)\n\
+             exporter.1.address: another exporter has 10.0.0.1/32 already; keep one of them (set by flowledger.toml)\n\
+             exporter.1.sampling_interval: must be 1 or more: out of how many packets one is looked at; 1 means all \
+             (set by flowledger.toml)",
+        ),
+        ("[[exporter]]\nname = \"core-1\"\n", &[], "exporter.0.address: is missing (set by flowledger.toml)"),
+        (
+            "[[exporter]]\naddress = \"router\"\n",
+            &[],
+            "exporter.0.address: invalid address: router (set by flowledger.toml)",
+        ),
+        (
+            "[[report]]\nname = \"a\"\ncounters = \"exact\"\n",
+            &[],
+            "report.0.counters: \"exact\" is not known: write scaled or raw (in report `a`) (set by flowledger.toml)",
+        ),
+        (
             "",
             &[("FLOWLEDGER__NETWORK__LOCAL", "10.0.0.0/8,here")],
             "network.local.1: invalid address: here (set by FLOWLEDGER__NETWORK__LOCAL)",
@@ -171,7 +199,8 @@ fn a_named_file_must_exist_and_secrets_come_from_files() {
 #[test]
 fn what_is_printed_reads_again_names_sources_and_hides_passwords() {
     let text = "[storage]\nflows_days = 3\n[network]\ntimezone = \"Asia/Kathmandu\"\n\
-                [[report]]\nname = \"one\"\n[[report]]\nname = \"two\"\nlimit = 7\n";
+                [[report]]\nname = \"one\"\n[[report]]\nname = \"two\"\nlimit = 7\n\
+                [[exporter]]\naddress = \"10.0.0.1\"\nsampling_interval = 50\n";
     let loaded = load(text, &[("FLOWLEDGER__STORAGE__DATA_DIR", "/srv/\"flow\"")]).unwrap();
     let printed = loaded.to_string();
     for line in [
@@ -183,6 +212,10 @@ fn what_is_printed_reads_again_names_sources_and_hides_passwords() {
         "[[report]]",
         "name = \"two\"  # flowledger.toml",
         "limit = 7  # flowledger.toml",
+        "[[exporter]]",
+        "address = \"10.0.0.1/32\"  # flowledger.toml",
+        "# name =",
+        "sampling_interval = 50  # flowledger.toml",
     ] {
         assert!(printed.lines().any(|printed| printed == line), "{line} in\n{printed}");
     }

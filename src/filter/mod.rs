@@ -20,10 +20,12 @@
 //! direction  = "src" | "dst" | "next" | "bgp" "next"
 //! address    = [ direction ] ( "ip" | "host" ) | the name of a field that holds addresses
 //! number     = [ "src" | "dst" ] ( "port" | "as" | "vlan" | "mask" | "tos" ) | [ "in" | "out" ] ( "if" | "bytes" | "packets" )
-//!            | "proto" | the name of a field that holds numbers
+//!            | "proto" | ( "ingress" | "egress" ) "vrf" | "mpls" ( "label1" | "label2" | "label3" )
+//!            | "asa" "event" | "nat" "event" | the name of a field that holds numbers
 //! comparison = "=" | "==" | "eq" | ">" | "gt" | "<" | "lt" | ">=" | "ge" | "<=" | "le"
 //! NUMBER     = decimal | "0x" hexadecimal | decimal ("k" | "m" | "g" | "t")      times 1000, 1000^2, 1000^3, 1000^4
 //!            | the name or the start of the name of a protocol, after `proto`
+//!            | "ignore" | "create" | "delete" | "term" | "deny" | "alert" | "update", after `asa event`
 //! LETTERS    = of F S R P A U E C, and X for the first six
 //! ```
 //!
@@ -35,9 +37,10 @@
 //! - `not` binds to the next primitive or parenthesis, `and` before `or`.
 //!
 //! Where we differ: `&&` and `||` work, as in nfdump 1.6. Host bits in `net 10.1.2.3/16` are cleared (nfdump 1.7 then
-//! never matches), and `/0` in a list is a network. Blanks around comparisons are not needed. Names of fields, ours
-//! and nfdump's for statistics, are words. Host names are not looked up. An IPv4-mapped IPv6 address is the IPv4 address, and no IPv6 network, not even
-//! `::/0`, holds an IPv4 address.
+//! never matches), and `/0` in a list is a network. Counters are those that were exported, before a sampling interval
+//! multiplies them. Blanks around comparisons are not needed. Names of fields, ours and nfdump's for statistics, are words.
+//! Host names are not looked up. An IPv4-mapped IPv6 address is the IPv4 address, and no IPv6 network, not even `::/0`,
+//! holds an IPv4 address.
 //!
 //! Hostile text meets a limit: [`MAX_LENGTH`] bytes, [`MAX_NODES`] parts, [`MAX_DEPTH`] parentheses deep. Recursion goes no
 //! deeper than that.

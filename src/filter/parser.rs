@@ -3,10 +3,10 @@
 use super::error::FilterError;
 use super::lexer::{Token, TokenKind, tokens};
 use super::tree::{
-    Comparison, Expression, FLAG_LETTERS, FlagTest, NumberTest, canonical_network, dimension, words_after,
+    Comparison, Expression, FLAG_LETTERS, FlagTest, NumberTest, canonical_network, dimension, direction, words_after,
 };
 use crate::flow::fields::{Dimension, Field, Kind};
-use crate::flow::names::protocol_number;
+use crate::flow::names::{firewall_event_number, protocol_number};
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
 
@@ -150,16 +150,16 @@ impl<'a> Parser<'a> {
             "ipv4" | "inet" => return Ok(Expression::Ipv4),
             "ipv6" | "inet6" => return Ok(Expression::Ipv6),
             "flags" => return self.flags(),
-            "src" => "src",
-            "dst" => "dst",
-            "in" => "in",
-            "out" => "out",
-            "next" => "next",
             "bgp" => {
                 self.expect("next")?;
                 "bgp next"
             }
-            _ => return self.subject("", first),
+            // By itself it is the name of a field.
+            "nat" if !self.peek().is("event") => return self.subject("", first),
+            word => match direction(word) {
+                Some(direction) => direction,
+                None => return self.subject("", first),
+            },
         };
         let subject = self.take();
         self.subject(direction, subject)
@@ -278,14 +278,16 @@ impl<'a> Parser<'a> {
             .map_or(Comparison::Equal, |(_, comparison)| *comparison)
     }
 
-    /// A number up to `maximum`; for protocols also a name.
+    /// A number up to `maximum`; for protocols and events of firewalls also a name.
     fn number_of(&mut self, of: Dimension, maximum: u64) -> Result<u64, FilterError> {
-        let protocol = of == Dimension::One(Field::Protocol);
         let token = self.take();
-        let named = if protocol { protocol_number(token.text).map(u64::from) } else { None };
-        let number = number(token.text).or(named).filter(|number| *number <= maximum);
+        let (named, name) = match of {
+            Dimension::One(Field::Protocol) => (protocol_number(token.text), "a protocol's name or "),
+            Dimension::One(Field::FirewallEvent) => (firewall_event_number(token.text), "an event's name or "),
+            _ => (None, ""),
+        };
+        let number = number(token.text).or(named.map(u64::from)).filter(|number| *number <= maximum);
         number.ok_or_else(|| {
-            let name = if protocol { "a protocol's name or " } else { "" };
             FilterError::expected(token.position, format_args!("{name}a number from 0 to {maximum}"), token.text)
         })
     }

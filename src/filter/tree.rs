@@ -113,7 +113,19 @@ static WORDS: &[(&str, &str, &str)] = &[
     ("", "packets", "in_packets"),
     ("in", "packets", "in_packets"),
     ("out", "packets", "out_packets"),
+    ("ingress", "vrf", "ingress_vrf"),
+    ("egress", "vrf", "egress_vrf"),
+    ("mpls", "label1", "mpls_label_1"),
+    ("mpls", "label2", "mpls_label_2"),
+    ("mpls", "label3", "mpls_label_3"),
+    ("asa", "event", "firewall_event"),
+    ("nat", "event", "nat_event"),
 ];
+
+/// The direction that is the one word `word`, which is in lower case.
+pub(super) fn direction(word: &str) -> Option<&'static str> {
+    WORDS.iter().map(|(way, ..)| *way).find(|way| !way.is_empty() && *way == word)
+}
 
 /// The dimension that `direction` (empty for none) and `word` mean together, in any case.
 pub(super) fn dimension(direction: &str, word: &str) -> Option<Dimension> {

@@ -1,4 +1,4 @@
-//! Names that people use for numbers: IANA protocol numbers.
+//! Names that people use for numbers: IANA protocol numbers and events of firewalls.
 //!
 //! From IANA's registry "Assigned Internet Protocol Numbers", those that occur in flows. Where a filter gives the start
 //! of a name, the lowest number whose name begins so is meant, as nfdump has it.
@@ -52,6 +52,13 @@ pub fn protocol_number(name: &str) -> Option<u8> {
     exact.or_else(|| PROTOCOLS.iter().find(|(_, known)| !name.is_empty() && known.starts_with(&name))).map(|row| row.0)
 }
 
+/// The number of a firewall's event (IANA, IPFIX element 233) by nfdump's name for it, in any case.
+pub fn firewall_event_number(name: &str) -> Option<u8> {
+    const NAMES: [(&str, u8); 7] =
+        [("ignore", 0), ("create", 1), ("delete", 2), ("term", 2), ("deny", 3), ("alert", 4), ("update", 5)];
+    NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, number)| *number)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,5 +73,6 @@ mod tests {
         assert_eq!(protocol_number("nonsense"), None);
         assert_eq!(protocol_name(17), Some("udp"));
         assert!(PROTOCOLS.is_sorted());
+        assert_eq!((firewall_event_number("Deny"), firewall_event_number("den")), (Some(3), None));
     }
 }

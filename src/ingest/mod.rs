@@ -10,12 +10,14 @@
 //! anew from what the database holds. Ingest knows neither sockets nor queries.
 
 mod commit;
+mod configured;
 mod error;
 mod exporters;
 mod pack;
 mod pipeline;
 mod work;
 
+pub use configured::{Configured, ExporterProblem, ExporterSettings, NO_INTERVAL};
 pub use error::IngestError;
 
 use crate::clock::{SharedClock, Timestamp};
@@ -40,11 +42,14 @@ pub struct Settings {
     pub max_exporters: u32,
     /// How long stopping may take to store what was received, in seconds; what is left stays in the journal.
     pub stop_seconds: u64,
+    /// What the configuration says about exporters. It stands in sections of its own.
+    #[serde(skip)]
+    pub exporters: Configured,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { commit_interval_ms: 1_000, max_exporters: 4_096, stop_seconds: 20 }
+        Self { commit_interval_ms: 1_000, max_exporters: 4_096, stop_seconds: 20, exporters: Configured::default() }
     }
 }
 
@@ -77,6 +82,7 @@ pub struct Metrics {
     failed_commits: Counter,
     restarts: Counter,
     backlog: Gauge,
+    parked_bytes: Gauge,
     complete_until: Gauge,
 }
 
@@ -98,6 +104,11 @@ impl Metrics {
         );
         registry.register("ingest_restarts", "Times the pipeline began anew from the database", self.restarts.clone());
         registry.register("ingest_backlog_bytes", "Bytes of the journal that are not stored yet", self.backlog.clone());
+        registry.register(
+            "ingest_parked_bytes",
+            "Bytes of data sets that wait for their template",
+            self.parked_bytes.clone(),
+        );
         registry.register(
             "ingest_complete_until_seconds",
             "Everything received before this Unix time is stored",

@@ -12,7 +12,9 @@ use crate::flow::batch::FlowBatch;
 use crate::flow::segment::MAX_SEGMENT_FLOWS;
 use crate::journal::{self, Chunk, Datagram, DropCause, Position, Reader, Record};
 use crate::store::commit::DecoderState;
-use crate::wire::{ConfiguredSampling, Context, Decoder, Limits, SessionState, Transport, recognise};
+use crate::store::facts::{FACT_LIMIT, FACTS};
+use crate::store::parked::ParkedSet as StoredSet;
+use crate::wire::{Context, Decoder, Limits, Outcome, ParkedSet, Reason, SessionState, Transport, Unparked, recognise};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -101,6 +103,7 @@ fn live(shared: &Shared, reader: &mut Reader) -> Result<(), IngestError> {
     if refused > 0 {
         tracing::warn!("{refused} saved decoder states cannot be read; their exporters send templates again in time");
     }
+    decoder.restore_parked(shared.wait(shared.database.parked_sets(&journal))?.into_iter().map(parked).collect());
     let exporters = Exporters::load(shared)?;
     shared.stored.store(start, Ordering::Release);
     (shared.tell)(true);
@@ -154,6 +157,25 @@ fn live(shared: &Shared, reader: &mut Reader) -> Result<(), IngestError> {
 fn session(stored: DecoderState) -> SessionState {
     let DecoderState { exporter_id, transport, source_port, version, observation_domain, templates, state } = stored;
     SessionState { exporter_id, transport, source_port, version, observation_domain, templates, state }
+}
+
+/// A waiting data set as it was stored.
+fn parked(stored: StoredSet) -> ParkedSet {
+    let StoredSet { parked_id, exporter_id, transport, source_port, version, observation_domain, .. } = stored;
+    let StoredSet { template_id, received, export_time, uptime, body, .. } = stored;
+    ParkedSet {
+        parked_id,
+        exporter_id,
+        transport,
+        source_port,
+        version,
+        observation_domain,
+        template_id,
+        received,
+        export_time,
+        uptime,
+        body,
+    }
 }
 
 /// What the first stage holds.
@@ -222,18 +244,26 @@ impl Stage<'_> {
                 current.end = position.get();
                 if self.dead_streams && position > self.opened_at {
                     self.dead_streams = false;
+                    self.missed(&mut current.ledger, received);
                     self.decoder.forget_all_streams();
                 }
                 match record {
-                    Record::Datagram(datagram) => self.datagram(&datagram, &mut current.ledger)?,
+                    Record::Datagram(datagram) => {
+                        self.datagram(&datagram, &mut current.ledger)?;
+                        self.unpark(&mut current.ledger);
+                    }
                     Record::Stream(stream) => {
                         // A stream of an unknown exporter makes none: nothing has been recognised yet.
                         if let Some(exporter) = self.exporters.get(stream.source.ip()) {
-                            self.decoder.forget_stream(exporter, stream.source);
+                            self.missed(&mut current.ledger, received);
+                            self.decoder.forget_stream(exporter.id, stream.source);
                         }
                     }
                     Record::Dropped(dropped) => {
-                        let exporter = dropped.exporter.and_then(|address| self.exporters.get(address)).unwrap_or(0);
+                        let exporter = dropped
+                            .exporter
+                            .and_then(|address| self.exporters.get(address))
+                            .map_or(0, |known| known.id);
                         let cause = match dropped.cause {
                             DropCause::Kernel => "kernel",
                             DropCause::JournalFull => "journal_full",
@@ -296,6 +326,14 @@ impl Stage<'_> {
     /// Hands a piece to the next stage.
     fn cut(&mut self, mut piece: Piece, complete_until: Timestamp, full: bool) -> Result<(), IngestError> {
         let gone = |_| IngestError::StageEnded { stage: "pack" };
+        for expired in self.decoder.take_expired(piece.last_received) {
+            self.waits(&mut piece.ledger, expired.exporter_id, expired.received, -1);
+            let (reason, unit) = (Reason::NoTemplate.name(), Reason::NoTemplate.unit().name());
+            self.rejected(&mut piece.ledger, expired.exporter_id, expired.received, reason, unit, 1);
+        }
+        piece.ledger.waited(self.decoder.take_parked());
+        self.shared.metrics.parked_bytes.set(i64::try_from(self.decoder.parked_bytes()).unwrap_or(i64::MAX));
+        self.missed(&mut piece.ledger, piece.last_received);
         piece.ledger.learned(self.decoder.take_changes());
         // A piece without flows takes an empty stand-in along, so that the pool's batch stays here.
         let flows = if self.flows.rows() > 0 {
@@ -309,18 +347,26 @@ impl Stage<'_> {
         self.works.send(work).map_err(gone)
     }
 
+    /// Notes the elements that no field takes.
+    fn missed(&mut self, ledger: &mut Ledger, at: Timestamp) {
+        for element in self.decoder.take_unknown() {
+            let room = ledger.missed(at, element);
+            self.untold(ledger, element.exporter_id, at, usize::from(!room));
+        }
+    }
+
     fn datagram(&mut self, datagram: &Datagram<'_>, ledger: &mut Ledger) -> Result<(), IngestError> {
         let metrics = &self.shared.metrics;
         metrics.datagrams.inc();
         let address = datagram.source.ip();
         let exporter = match (recognise(datagram.payload), self.exporters.get(address)) {
-            (_, Some(exporter_id)) => exporter_id,
+            (_, Some(exporter)) => exporter,
             (Err(reason), None) => {
                 self.rejected(ledger, 0, datagram.received, reason.name(), reason.unit().name(), 1);
                 return Ok(());
             }
             (Ok(_), None) => match self.exporters.enter(self.shared, address)? {
-                Some(exporter_id) => exporter_id,
+                Some(exporter) => exporter,
                 None => {
                     self.rejected(ledger, 0, datagram.received, EXPORTER_LIMIT, "datagrams", 1);
                     return Ok(());
@@ -329,13 +375,13 @@ impl Stage<'_> {
         };
         let context = Context {
             received: datagram.received,
-            exporter_id: exporter,
+            exporter_id: exporter.id,
             source: datagram.source,
             transport: match datagram.transport {
                 journal::Transport::Datagram => Transport::Datagrams,
                 journal::Transport::Stream => Transport::Stream,
             },
-            sampling: ConfiguredSampling::default(),
+            sampling: exporter.sampling,
         };
         let outcome = self.decoder.decode(&context, datagram.payload, &mut self.flows);
         if outcome.rejected.is_none() {
@@ -343,23 +389,59 @@ impl Stage<'_> {
             metrics.flows.inc_by(outcome.records.into());
         }
         if let Some(version) = outcome.version {
-            ledger.sent(exporter, version.code(), datagram.received, outcome.records.into());
+            ledger.sent(
+                exporter.id,
+                version.code(),
+                datagram.received,
+                outcome.records.into(),
+                outcome.clock_offset_ms,
+            );
         }
-        for (reason, count) in outcome.counts.iter() {
-            let (kept, reason, unit) = (reason.kept(), reason.name(), reason.unit().name());
-            if kept {
-                metrics.noticed.get_or_create(&ReasonLabel { reason, unit }).inc_by(count.into());
-            } else {
-                self.rejected(ledger, exporter, datagram.received, reason, unit, count);
-            }
-        }
+        self.counted(ledger, exporter.id, datagram.received, &outcome);
         if outcome.lost.count != 0 {
-            self.lost(ledger, exporter, datagram.received, NETWORK, outcome.lost.unit.name(), outcome.lost.count);
+            self.lost(ledger, exporter.id, datagram.received, NETWORK, outcome.lost.unit.name(), outcome.lost.count);
         }
+        let facts = self.decoder.take_facts().into_iter();
+        let untold = facts.map(|(of, fact)| ledger.told(of, datagram.received, fact)).filter(|room| !room).count();
+        self.untold(ledger, exporter.id, datagram.received, untold);
         if outcome.restarted {
             tracing::info!("exporter {address} has restarted");
         }
         Ok(())
+    }
+
+    /// Decodes the data sets whose template has come, as many as fit the piece; the others follow the next datagram.
+    fn unpark(&mut self, ledger: &mut Ledger) {
+        while self.flows.rows() < FULL
+            && let Some(unparked) = self.decoder.unpark(|id| self.exporters.sampling(id), &mut self.flows)
+        {
+            let Unparked { exporter_id, received, outcome } = unparked;
+            self.waits(ledger, exporter_id, received, -1);
+            if let Some(version) = outcome.version {
+                ledger.late(exporter_id, version.code(), outcome.records.into());
+            }
+            self.shared.metrics.flows.inc_by(outcome.records.into());
+            self.counted(ledger, exporter_id, received, &outcome);
+        }
+    }
+
+    /// Notes that so many more data sets wait for their template: until then their flows are in no answer.
+    fn waits(&self, ledger: &mut Ledger, exporter: u32, received: Timestamp, count: i64) {
+        self.lost(ledger, exporter, received, Reason::Parked.name(), Reason::Parked.unit().name(), count);
+    }
+
+    /// Notes the reasons that decoding met.
+    fn counted(&self, ledger: &mut Ledger, exporter: u32, received: Timestamp, outcome: &Outcome) {
+        for (reason, count) in outcome.counts.iter() {
+            let (kept, name, unit) = (reason.kept(), reason.name(), reason.unit().name());
+            if kept {
+                self.shared.metrics.noticed.get_or_create(&ReasonLabel { reason: name, unit }).inc_by(count.into());
+            } else if reason == Reason::Parked {
+                self.waits(ledger, exporter, received, count.into());
+            } else {
+                self.rejected(ledger, exporter, received, name, unit, count);
+            }
+        }
     }
 
     /// Notes what was refused, in the ledger and in the counters.
@@ -374,6 +456,14 @@ impl Stage<'_> {
     ) {
         ledger.lost(exporter, at, reason, unit, count.into());
         self.shared.metrics.rejected.get_or_create(&ReasonLabel { reason, unit }).inc_by(count.into());
+    }
+
+    /// Notes how many facts found no room.
+    fn untold(&self, ledger: &mut Ledger, exporter: u32, at: Timestamp, count: usize) {
+        if count > 0 {
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            self.rejected(ledger, exporter, at, FACT_LIMIT, FACTS, count);
+        }
     }
 
     /// Notes what is missing, in the ledger and in the counters.

@@ -51,6 +51,35 @@ impl Order {
     }
 }
 
+/// What bytes and packets of sampling exporters mean in an answer. Flows are counted as they are: a sampling exporter
+/// cannot tell how many it did not see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Counters {
+    /// Multiplied by the flow's sampling interval: an estimate of the traffic there was.
+    #[default]
+    Scaled,
+    /// As the exporter sent them: what was in the packets it looked at.
+    Raw,
+}
+
+impl Counters {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Scaled, Self::Raw];
+
+    /// The word for it in questions, answers and the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Scaled => "scaled",
+            Self::Raw => "raw",
+        }
+    }
+
+    /// The one called `name`.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|counters| counters.name() == name)
+    }
+}
+
 /// The largest groups of a window.
 #[derive(Clone, Debug)]
 pub struct TopRequest {
@@ -62,8 +91,21 @@ pub struct TopRequest {
     pub order: Order,
     /// How many rows at most, 1 to 10,000.
     pub limit: usize,
-    /// Which flows of the window; `None` means all.
+    /// Which flows of the window; `None` means all. It sees counters as exporters sent them.
     pub filter: Option<Expression>,
+    /// What sums of bytes and packets mean, and so what groups are ranked by.
+    pub counters: Counters,
+}
+
+/// One host's traffic.
+#[derive(Clone, Copy, Debug)]
+pub struct HostRequest {
+    /// The host. An IPv4-mapped IPv6 address is the IPv4 address.
+    pub host: IpAddr,
+    /// Which flows: those received in the window.
+    pub window: Window,
+    /// What sums of bytes and packets mean.
+    pub counters: Counters,
 }
 
 /// One group.
@@ -95,12 +137,27 @@ pub struct LossCount {
 /// What an answer may be missing. Hours are counted whole: loss in an hour that the window touches is loss in the window.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Completeness {
-    /// Whether nothing is known to be missing and everything received before the window's end is stored.
+    /// Whether nothing is known to be missing, everything received before the window's end is stored, and nothing is
+    /// estimated.
     pub exact: bool,
+    /// Whether bytes and packets were multiplied because they come from samples.
+    pub estimated: bool,
+    /// How many of the selected flows were exported with a sampling interval above 1. A record that stands for several
+    /// flows counts for all of them, and one that stands for none counts once.
+    pub sampled_flows: u64,
     /// Everything received before this moment is in the answer; `None` when the window lies wholly before it.
     pub stale_since: Option<Timestamp>,
     /// What is missing, by cause and unit, ascending.
     pub lost: Vec<LossCount>,
+}
+
+impl Completeness {
+    /// The same for an answer whose flows were sampled, `sampled_flows` of them.
+    #[must_use]
+    pub(super) fn of_samples(self, counters: Counters, sampled_flows: u64) -> Self {
+        let estimated = counters == Counters::Scaled && sampled_flows > 0;
+        Self { exact: self.exact && !estimated, estimated, sampled_flows, ..self }
+    }
 }
 
 /// The groups, largest first; equal ones by key, ascending.

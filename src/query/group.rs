@@ -4,15 +4,16 @@
 //! groups' sums second, each in one plain loop over arrays that stay in the cache; with a million groups, the waits for
 //! memory then overlap.
 
-use super::answer::TopRow;
+use super::answer::{Counters, TopRow};
 use super::numbering::Numbering;
 use super::rows::Rows;
-use super::table::{NONE, Table};
+use super::table::{CACHED_BYTES, NONE, Table};
 use crate::clock::Timestamp;
 use crate::flow::batch::{FlowBatch, Values};
 use crate::flow::fields::{Dimension, Field, Kind};
 use crate::flow::segment::Totals;
 use crate::flow::value::Value;
+use crate::pages;
 use std::cmp::Ordering;
 
 /// The most rows that are added at a time.
@@ -52,6 +53,8 @@ pub(super) struct Weights<'a> {
     flows: &'a [u64],
     first_seen: &'a [i64],
     last_seen: &'a [i64],
+    /// Sampling intervals; empty when no flow of the batch has one.
+    intervals: &'a [u32],
 }
 
 /// The memory of weights that do not lie together in their columns.
@@ -63,10 +66,11 @@ pub(super) struct Room {
     more: Vec<u64>,
     first_seen: Vec<i64>,
     last_seen: Vec<i64>,
+    intervals: Vec<u32>,
 }
 
 /// The fields that weights are made of.
-pub(super) const WEIGHT_FIELDS: [Field; 7] = [
+pub(super) const WEIGHT_FIELDS: [Field; 8] = [
     Field::InBytes,
     Field::OutBytes,
     Field::InPackets,
@@ -74,7 +78,23 @@ pub(super) const WEIGHT_FIELDS: [Field; 7] = [
     Field::AggregatedFlows,
     Field::FirstSeen,
     Field::LastSeen,
+    Field::SamplingInterval,
 ];
+
+/// Whether a flow of `batch` has a sampling interval: if not, raw and scaled are the same.
+pub(super) fn is_sampled(batch: &FlowBatch) -> bool {
+    !batch.column(Field::SamplingInterval).present().is_empty()
+}
+
+/// `counter` times a sampling interval. 0 is no interval and means the same as none.
+pub(super) fn scaled(counter: u64, interval: u32) -> u64 {
+    counter.saturating_mul(interval.max(1).into())
+}
+
+/// The flows that a record of `flows` flows counts for among the sampled ones.
+pub(super) fn sampled(flows: u64, interval: u32) -> u64 {
+    if interval > 1 { flows.max(1) } else { 0 }
+}
 
 fn counter<'a>(batch: &'a FlowBatch, field: Field, rows: Rows<'_>, absent: u64, room: &'a mut Vec<u64>) -> &'a [u64] {
     let column = batch.column(field);
@@ -88,36 +108,59 @@ fn moment<'a>(batch: &'a FlowBatch, field: Field, rows: Rows<'_>, absent: i64, r
     rows.filled(column, values, absent, room)
 }
 
-/// The sums of two counters, of which the second is mostly missing.
+/// The sampling intervals, empty when no flow of the batch has one.
+fn intervals<'a>(batch: &'a FlowBatch, rows: Rows<'_>, room: &'a mut Vec<u32>) -> &'a [u32] {
+    let column = batch.column(Field::SamplingInterval);
+    match column.values() {
+        Values::U32(values) if is_sampled(batch) => rows.filled(column, values, 1, room),
+        _ => &[],
+    }
+}
+
+/// The sums of two counters, of which the second is mostly missing, times `intervals` if there are any.
 fn both<'a>(
     batch: &'a FlowBatch,
     (one, other): (Field, Field),
     rows: Rows<'_>,
+    intervals: &[u32],
     room: &'a mut Vec<u64>,
     more: &mut Vec<u64>,
 ) -> &'a [u64] {
-    if batch.column(other).present().is_empty() {
+    let alone = batch.column(other).present().is_empty();
+    if alone && intervals.is_empty() {
         return counter(batch, one, rows, 0, room);
     }
-    let column = batch.column(one);
-    let Values::U64(values) = column.values() else { return &[] };
     room.clear();
-    rows.each(column, values, |value| room.push(value.unwrap_or(0)));
-    let more = counter(batch, other, rows, 0, more);
-    room.iter_mut().zip(more).for_each(|(sum, more)| *sum = sum.saturating_add(*more));
+    room.extend_from_slice(counter(batch, one, rows, 0, more));
+    if !alone {
+        let more = counter(batch, other, rows, 0, more);
+        room.iter_mut().zip(more).for_each(|(sum, more)| *sum = sum.saturating_add(*more));
+    }
+    room.iter_mut().zip(intervals).for_each(|(sum, interval)| *sum = scaled(*sum, *interval));
     room
 }
 
 impl<'a> Weights<'a> {
     /// The weights of `rows`, in `room` where they do not lie together.
-    pub(super) fn of(batch: &'a FlowBatch, rows: Rows<'_>, room: &'a mut Room) -> Self {
+    pub(super) fn of(batch: &'a FlowBatch, rows: Rows<'_>, counters: Counters, room: &'a mut Room) -> Self {
+        let intervals = intervals(batch, rows, &mut room.intervals);
+        let factors = if counters == Counters::Scaled { intervals } else { &[] };
+        let bytes = (Field::InBytes, Field::OutBytes);
+        let packets = (Field::InPackets, Field::OutPackets);
         Self {
-            bytes: both(batch, (Field::InBytes, Field::OutBytes), rows, &mut room.bytes, &mut room.more),
-            packets: both(batch, (Field::InPackets, Field::OutPackets), rows, &mut room.packets, &mut room.more),
+            bytes: both(batch, bytes, rows, factors, &mut room.bytes, &mut room.more),
+            packets: both(batch, packets, rows, factors, &mut room.packets, &mut room.more),
             flows: counter(batch, Field::AggregatedFlows, rows, 1, &mut room.flows),
             first_seen: moment(batch, Field::FirstSeen, rows, i64::MAX, &mut room.first_seen),
             last_seen: moment(batch, Field::LastSeen, rows, i64::MIN, &mut room.last_seen),
+            intervals,
         }
+    }
+
+    /// How many of the flows were sampled.
+    pub(super) fn sampled_flows(&self) -> u64 {
+        let flows = self.flows.iter().zip(self.intervals).map(|(flows, interval)| sampled(*flows, *interval));
+        flows.fold(0u64, u64::saturating_add)
     }
 
     /// The sums of all weights.
@@ -184,15 +227,20 @@ impl Groups {
             }
             let groups = match (self.numbers.as_slice(), self.numberings.as_slice()) {
                 ([numbers], [numbering]) => {
-                    self.sums.resize(numbering.values().len(), Sums::default());
+                    pages::grow(&mut self.sums, numbering.values().len(), Sums::default());
                     numbers
                 }
                 (numbers, _) => {
                     self.tuples.number_rows(numbers, &mut self.groups);
-                    self.sums.resize(self.tuples.keys.len(), Sums::default());
+                    pages::grow(&mut self.sums, self.tuples.keys.len(), Sums::default());
                     &self.groups
                 }
             };
+            if size_of_val(self.sums.as_slice()) > CACHED_BYTES {
+                // The waits for memory overlap better without sums in between.
+                let sums = groups.iter().filter_map(|group| self.sums.get(*group as usize));
+                std::hint::black_box(sums.fold(0, |touched, sums| touched ^ sums.totals.flows));
+            }
             let counters = weights.bytes.iter().zip(weights.packets).zip(weights.flows);
             let moments = weights.first_seen.iter().zip(weights.last_seen);
             for ((group, ((bytes, packets), flows)), (first_seen, last_seen)) in
@@ -228,7 +276,7 @@ impl Groups {
                 group.first().copied().unwrap_or(NONE)
             };
             if number != NONE && number as usize >= self.sums.len() {
-                self.sums.resize((number as usize).saturating_add(1), Sums::default());
+                pages::grow(&mut self.sums, (number as usize).saturating_add(1), Sums::default());
             }
             if let Some(own) = self.sums.get_mut(number as usize) {
                 own.add(sums);

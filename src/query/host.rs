@@ -6,8 +6,8 @@
 //! no exporter told counts as one with the outside.
 
 use super::QueryError;
-use super::answer::Window;
-use super::group::WEIGHT_FIELDS;
+use super::answer::{Counters, HostRequest};
+use super::group::{WEIGHT_FIELDS, sampled, scaled};
 use super::plan;
 use super::scan::{Reader, Scan};
 use crate::columns::ColumnsError;
@@ -17,7 +17,6 @@ use crate::flow::fields::{Dimension, Field};
 use crate::flow::segment::{Segment, Totals};
 use crate::flow::value::{address_from_wide, wide_from_address};
 use ipnetwork::IpNetwork;
-use std::net::IpAddr;
 
 /// Scans segments for one host.
 #[derive(Debug)]
@@ -26,29 +25,33 @@ pub(super) struct HostScan {
     host: u128,
     local: Vec<IpNetwork>,
     host_is_local: bool,
+    counters: Counters,
     pub(super) download: Totals,
     pub(super) upload: Totals,
     pub(super) internal: Totals,
+    pub(super) sampled_flows: u64,
 }
 
 impl HostScan {
-    /// A scan for `host`, with what lies in `local` as the inside. An IPv4-mapped IPv6 address is the IPv4 address.
-    pub(super) fn new(host: IpAddr, window: Window, local: &[IpNetwork]) -> Result<Self, QueryError> {
-        plan::check_window(&window)?;
-        let host = host.to_canonical();
+    /// A scan that answers `request`, with what lies in `local` as the inside.
+    pub(super) fn new(request: &HostRequest, local: &[IpNetwork]) -> Result<Self, QueryError> {
+        plan::check_window(&request.window)?;
+        let host = request.host.to_canonical();
         let either = Dimension::Either { name: "ip", source: Field::SrcIp, destination: Field::DstIp };
         let filter = Expression::Address { of: either, networks: vec![IpNetwork::from(host)] };
         let mut fields = WEIGHT_FIELDS.to_vec();
         fields.retain(|field| !matches!(field, Field::FirstSeen | Field::LastSeen));
         fields.extend([Field::SrcIp, Field::DstIp]);
         Ok(Self {
-            reader: Reader::new(window, Some(filter), fields),
+            reader: Reader::new(request.window, Some(filter), fields),
             host: wide_from_address(host),
             local: local.to_vec(),
             host_is_local: local.iter().any(|network| network.contains(host)),
+            counters: request.counters,
             download: Totals::default(),
             upload: Totals::default(),
             internal: Totals::default(),
+            sampled_flows: 0,
         })
     }
 }
@@ -77,7 +80,9 @@ impl Scan for HostScan {
             } else {
                 &mut self.upload
             };
-            kind.add(&totals_of(read.batch, row));
+            let (totals, sampled_flows) = totals_of(read.batch, row, self.counters);
+            kind.add(&totals);
+            self.sampled_flows = self.sampled_flows.saturating_add(sampled_flows);
         }
         Ok(())
     }
@@ -90,15 +95,21 @@ impl Scan for HostScan {
         self.download.add(&other.download);
         self.upload.add(&other.upload);
         self.internal.add(&other.internal);
+        self.sampled_flows = self.sampled_flows.saturating_add(other.sampled_flows);
     }
 }
 
-fn totals_of(batch: &FlowBatch, row: usize) -> Totals {
+/// The sums of one flow, and for how many sampled ones it counts.
+fn totals_of(batch: &FlowBatch, row: usize, counters: Counters) -> (Totals, u64) {
     let counter = |field| batch.column(field).bits(row).map(|bits| bits as u64);
-    let sum = |one, other| counter(one).unwrap_or(0).saturating_add(counter(other).unwrap_or(0));
-    Totals {
+    let interval = batch.column(Field::SamplingInterval).bits(row).map_or(1, |bits| bits as u32);
+    let factor = if counters == Counters::Scaled { interval } else { 1 };
+    let sum = |one, other| scaled(counter(one).unwrap_or(0).saturating_add(counter(other).unwrap_or(0)), factor);
+    let flows = counter(Field::AggregatedFlows).unwrap_or(1);
+    let totals = Totals {
         bytes: sum(Field::InBytes, Field::OutBytes),
         packets: sum(Field::InPackets, Field::OutPackets),
-        flows: counter(Field::AggregatedFlows).unwrap_or(1),
-    }
+        flows,
+    };
+    (totals, sampled(flows, interval))
 }

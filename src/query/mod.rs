@@ -20,7 +20,9 @@ mod tests;
 pub mod window;
 mod workers;
 
-pub use answer::{Completeness, HostAnswer, LossCount, Order, TopAnswer, TopRequest, TopRow, Window};
+pub use answer::{
+    Completeness, Counters, HostAnswer, HostRequest, LossCount, Order, TopAnswer, TopRequest, TopRow, Window,
+};
 pub use budget::Settings;
 pub use error::QueryError;
 pub use group::MAX_DIMENSIONS;
@@ -28,13 +30,13 @@ pub use plan::MAX_LIMIT;
 
 use crate::clock::{SECOND, SharedClock, Timestamp};
 use crate::store::Database;
+use crate::store::facts::FACTS;
 use crate::store::snapshot::{COLLECTOR_ALIVE, Snapshot, StoredLoss};
 use budget::Budget;
 use host::HostScan;
 use ipnetwork::IpNetwork;
 use scan::{Scan, TopScan};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::Semaphore;
@@ -62,21 +64,23 @@ impl Engine {
     pub async fn top(&self, request: &TopRequest) -> Result<TopAnswer, QueryError> {
         let scans = self.scans(|| TopScan::new(request))?;
         let (found, completeness) = self.run(request.window, scans).await?;
+        let completeness = completeness.of_samples(request.counters, found.sampled_flows());
         let ranking = tokio::task::spawn_blocking(move || found.finish());
         let (rows, totals, groups) = ranking.await.map_err(|error| QueryError::Worker(error.to_string()))?;
         Ok(TopAnswer { rows, totals, groups, completeness })
     }
 
-    /// What `host` downloaded, uploaded and exchanged within the networks in `local`; see [`HostAnswer`]. When the host is
+    /// What a host downloaded, uploaded and exchanged within the networks in `local`; see [`HostAnswer`]. When the host is
     /// itself not in `local`, nothing is internal and all flows to it are download. Dropping the future stops the query.
     ///
     /// # Errors
     /// A window in which nothing can be, an exhausted budget, a damaged segment, or a database that fails.
-    pub async fn host(&self, host: IpAddr, window: Window, local: &[IpNetwork]) -> Result<HostAnswer, QueryError> {
-        let scans = self.scans(|| HostScan::new(host, window, local))?;
-        let (found, completeness) = self.run(window, scans).await?;
-        let HostScan { download, upload, internal, .. } = found;
-        Ok(HostAnswer { host: host.to_canonical(), download, upload, internal, completeness })
+    pub async fn host(&self, request: &HostRequest, local: &[IpNetwork]) -> Result<HostAnswer, QueryError> {
+        let scans = self.scans(|| HostScan::new(request, local))?;
+        let (found, completeness) = self.run(request.window, scans).await?;
+        let HostScan { download, upload, internal, sampled_flows, .. } = found;
+        let completeness = completeness.of_samples(request.counters, sampled_flows);
+        Ok(HostAnswer { host: request.host.to_canonical(), download, upload, internal, completeness })
     }
 
     /// A scan for each worker.
@@ -116,7 +120,7 @@ const DUPLICATE: &str = "duplicate";
 const NOT_RECORDED: &str = "not_recorded";
 
 /// What an answer may be missing, given the window's loss, the moment since which flows are recorded and kept, and the
-/// moment before which everything received is stored. Where no collector is alive nothing is on its way, and only the
+/// moment before which everything received is stored. Refused facts about exporters are no loss of flows. Where no collector is alive nothing is on its way, and only the
 /// future is still to come.
 fn stamp(
     window: &Window,
@@ -126,7 +130,7 @@ fn stamp(
     now: Timestamp,
 ) -> Completeness {
     let mut sums = BTreeMap::<(&str, &str), u64>::new();
-    for row in loss.iter().filter(|row| row.cause != DUPLICATE) {
+    for row in loss.iter().filter(|row| row.cause != DUPLICATE && row.unit != FACTS) {
         let sum = sums.entry((&row.cause, &row.unit)).or_default();
         *sum = sum.saturating_add(row.count);
     }
@@ -142,5 +146,5 @@ fn stamp(
         .collect();
     let stored_until = stored_until.unwrap_or(now);
     let stale_since = (stored_until < window.to).then_some(stored_until);
-    Completeness { exact: lost.is_empty() && stale_since.is_none(), stale_since, lost }
+    Completeness { exact: lost.is_empty() && stale_since.is_none(), stale_since, lost, ..Completeness::default() }
 }

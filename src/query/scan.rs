@@ -2,11 +2,11 @@
 //!
 //! A segment's columns are decoded in two steps: what the filter and the window need, and, only when they leave a row, the
 //! rest. A segment that lies in the window and meets no filter is not selected from at all, and its totals come from its
-//! header. Nothing here does I/O or knows the database.
+//! header, unless they are to be scaled and a flow of it was sampled. Nothing here does I/O or knows the database.
 
 use super::QueryError;
-use super::answer::{Order, TopRequest, TopRow, Window};
-use super::group::{CHUNK, Groups, Room, Weights};
+use super::answer::{Counters, Order, TopRequest, TopRow, Window};
+use super::group::{CHUNK, Groups, Room, Weights, is_sampled};
 use super::rows::Rows;
 use super::{plan, rank};
 use crate::columns::{ColumnsError, Decoder};
@@ -133,7 +133,9 @@ pub struct TopScan {
 /// What was found so far.
 #[derive(Debug)]
 struct Found {
+    counters: Counters,
     totals: Totals,
+    sampled_flows: u64,
     groups: Groups,
     room: Room,
     picked: Vec<u16>,
@@ -149,7 +151,9 @@ impl TopScan {
         Ok(Self {
             reader: Reader::new(request.window, request.filter.clone(), plan::fields_of(&request.by)),
             found: Found {
+                counters: request.counters,
                 totals: Totals::default(),
+                sampled_flows: 0,
                 groups: Groups::new(&request.by),
                 room: Room::default(),
                 picked: Vec::with_capacity(CHUNK),
@@ -182,12 +186,18 @@ impl TopScan {
         }
         fewer.groups.merge(&more.groups);
         fewer.totals.add(&more.totals);
+        fewer.sampled_flows = fewer.sampled_flows.saturating_add(more.sampled_flows);
     }
 
     /// The rows, the totals of all selected flows, and how many groups there are.
     pub fn finish(&self) -> (Vec<TopRow>, Totals, u64) {
         let groups = &self.found.groups;
         (rank::top(groups, self.order, self.limit), self.found.totals, groups.len() as u64)
+    }
+
+    /// How many of the selected flows were sampled; see [`Completeness::sampled_flows`](super::Completeness).
+    pub fn sampled_flows(&self) -> u64 {
+        self.found.sampled_flows
     }
 }
 
@@ -210,9 +220,10 @@ impl Scan for TopScan {
 }
 
 impl Found {
-    /// Adds the selected rows of `batch`, of which all have the sums `known` together, if they are known.
+    /// Adds the selected rows of `batch`, of which all have the raw sums `known` together, if they are known.
     fn add(&mut self, batch: &FlowBatch, selection: Option<&Selection>, known: Option<&Totals>) {
-        let known = known.filter(|_| selection.is_none());
+        let raw = self.counters == Counters::Raw || !is_sampled(batch);
+        let known = known.filter(|_| raw && selection.is_none());
         if let Some(known) = known {
             self.totals.add(known);
         }
@@ -229,7 +240,8 @@ impl Found {
                 picked = (self.picked.len() < rows.len()).then_some(self.picked.as_slice());
             }
             let rows = Rows::new(&rows, picked);
-            let weights = Weights::of(batch, rows, &mut self.room);
+            let weights = Weights::of(batch, rows, self.counters, &mut self.room);
+            self.sampled_flows = self.sampled_flows.saturating_add(weights.sampled_flows());
             if known.is_none() {
                 self.totals.add(&weights.totals());
             }

@@ -15,6 +15,9 @@ use crate::store::snapshot::SegmentHeader;
 use fastrand::Rng;
 use proptest::prelude::*;
 use std::collections::HashMap;
+use std::net::IpAddr;
+
+mod samples;
 
 const START: i64 = 1_795_392_000_000_000;
 
@@ -102,6 +105,7 @@ fn request(random: &mut Rng) -> TopRequest {
         order: [Order::Bytes, Order::Packets, Order::Flows][random.usize(..3)],
         limit: [1, 2, 10, 10_000][random.usize(..4)],
         filter: (!filter.is_empty()).then(|| parse(filter).unwrap()),
+        counters: Counters::ALL[random.usize(..2)],
     }
 }
 
@@ -111,10 +115,25 @@ fn key_value(batch: &FlowBatch, field: Field, row: usize) -> Option<Value> {
     batch.value(field, row).or(number.then_some(Value::Number(0)))
 }
 
-/// The answer, reckoned plainly: rows, totals and how many groups there are.
-fn reckon(request: &TopRequest, batches: &[FlowBatch]) -> (Vec<TopRow>, Totals, u64) {
+/// The sums of one row, and for how many sampled flows it counts.
+fn reckon_row(batch: &FlowBatch, row: usize, counters: Counters) -> (Totals, u64) {
+    let mut totals = batch.totals(row..row + 1);
+    let interval = match batch.value(Field::SamplingInterval, row) {
+        Some(Value::Number(interval @ 1..)) => interval,
+        _ => 1,
+    };
+    let sampled = if interval > 1 { totals.flows.max(1) } else { 0 };
+    if counters == Counters::Scaled {
+        let times = |sum: u64| u64::try_from(u128::from(sum) * u128::from(interval)).unwrap_or(u64::MAX);
+        (totals.bytes, totals.packets) = (times(totals.bytes), times(totals.packets));
+    }
+    (totals, sampled)
+}
+
+/// The answer, reckoned plainly: rows, totals and how many groups there are; and how many flows were sampled.
+fn reckon(request: &TopRequest, batches: &[FlowBatch]) -> ((Vec<TopRow>, Totals, u64), u64) {
     let mut groups = HashMap::<Vec<Value>, TopRow>::new();
-    let mut totals = Totals::default();
+    let (mut totals, mut sampled_flows) = (Totals::default(), 0u64);
     let sides = 1 + usize::from(request.by.iter().any(|by| matches!(by, Dimension::Either { .. })));
     for batch in batches {
         let mut selection = Selection::all(batch.rows());
@@ -126,8 +145,9 @@ fn reckon(request: &TopRequest, batches: &[FlowBatch]) -> (Vec<TopRow>, Totals, 
             if !selection.contains(row) || received < request.window.from || received >= request.window.to {
                 continue;
             }
-            let flow = batch.totals(row..row + 1);
+            let (flow, sampled) = reckon_row(batch, row, request.counters);
             totals.add(&flow);
+            sampled_flows = sampled_flows.saturating_add(sampled);
             let moment = |field| match batch.value(field, row) {
                 Some(Value::Time(moment)) => Some(moment),
                 _ => None,
@@ -157,7 +177,7 @@ fn reckon(request: &TopRequest, batches: &[FlowBatch]) -> (Vec<TopRow>, Totals, 
     };
     rows.sort_by(|one, other| value(other).cmp(&value(one)).then_with(|| one.key.cmp(&other.key)));
     rows.truncate(request.limit);
-    (rows, totals, count)
+    ((rows, totals, count), sampled_flows)
 }
 
 proptest! {
@@ -180,7 +200,7 @@ proptest! {
         }
         let [mut scan, other] = scans;
         scan.merge(other);
-        prop_assert_eq!(scan.finish(), reckon(&request, &batches));
+        prop_assert_eq!((scan.finish(), scan.sampled_flows()), reckon(&request, &batches));
     }
 
     #[test]
@@ -196,8 +216,10 @@ proptest! {
             _ => false,
         };
         let host_value = Some(Value::Address(host.to_canonical()));
-        let mut scans = [HostScan::new(host, window, local).unwrap(), HostScan::new(host, window, local).unwrap()];
+        let request = HostRequest { host, window, counters: Counters::ALL[random.usize(..2)] };
+        let mut scans = [HostScan::new(&request, local).unwrap(), HostScan::new(&request, local).unwrap()];
         let (mut download, mut upload, mut internal) = Default::default();
+        let mut sampled_flows = 0u64;
         for _ in 0..3 {
             let batch = batch(&mut random, 300);
             scans[random.usize(..2)].segment(&Encoder::new(0).encode(&batch, 0..300).unwrap()).unwrap();
@@ -214,12 +236,15 @@ proptest! {
                 } else {
                     &mut upload
                 };
-                sum.add(&batch.totals(row..row + 1));
+                let (flow, sampled) = reckon_row(&batch, row, request.counters);
+                sum.add(&flow);
+                sampled_flows = sampled_flows.saturating_add(sampled);
             }
         }
         let [mut scan, other] = scans;
         Scan::merge(&mut scan, other);
         prop_assert_eq!((scan.download, scan.upload, scan.internal), (download, upload, internal));
+        prop_assert_eq!(scan.sampled_flows, sampled_flows);
     }
 }
 
@@ -236,7 +261,8 @@ fn plain(count: usize) -> FlowBatch {
 
 fn top(by: &[&str], limit: usize) -> TopRequest {
     let by = by.iter().map(|name| Dimension::parse(name).unwrap()).collect();
-    TopRequest { window: window(0, 3_600), by, order: Order::Bytes, limit, filter: None }
+    let (window, order) = (window(0, 3_600), Order::Bytes);
+    TopRequest { window, by, order, limit, filter: None, counters: Counters::Scaled }
 }
 
 fn scan_of(request: &TopRequest, batch: &FlowBatch) -> TopScan {
@@ -342,7 +368,8 @@ fn requests_that_cannot_be_answered_name_the_parameter() {
         let Err(QueryError::Request { parameter, .. }) = TopScan::new(&request) else { panic!("{request:?}") };
         assert_eq!(parameter, expected);
     }
-    assert!(HostScan::new("10.0.0.1".parse().unwrap(), empty, &[]).is_err());
+    let host = HostRequest { host: "10.0.0.1".parse().unwrap(), window: empty, counters: Counters::Scaled };
+    assert!(HostScan::new(&host, &[]).is_err());
 }
 
 #[test]
@@ -390,6 +417,14 @@ fn the_stamp_sums_loss_over_exporters_and_says_what_is_still_to_come() {
 }
 
 #[test]
+fn a_refused_fact_about_an_exporter_is_no_loss_of_flows() {
+    let loss = StoredLoss { exporter_id: 1, cause: "fact_limit".into(), unit: "facts".into(), count: 5 };
+    let at = |second| window(second, second + 1).from;
+    let stamped = stamp(&window(0, 10), &[loss], Some(at(0)), Some(at(10)), at(12));
+    assert!(stamped.exact && stamped.lost.is_empty(), "{stamped:?}");
+}
+
+#[test]
 fn a_window_before_anything_was_recorded_is_not_exact_and_says_for_how_long() {
     let at = |micros| Timestamp::from_micros(START + micros);
     let seconds = |recorded_from| {
@@ -404,9 +439,11 @@ fn a_window_before_anything_was_recorded_is_not_exact_and_says_for_how_long() {
 }
 
 #[test]
-fn an_order_is_found_by_its_name() {
+fn orders_and_counters_are_found_by_their_names() {
     assert!(Order::ALL.into_iter().all(|order| Order::parse(order.name()) == Some(order)));
     assert_eq!(Order::parse("Bytes"), None);
+    assert!(Counters::ALL.into_iter().all(|counters| Counters::parse(counters.name()) == Some(counters)));
+    assert_eq!((Counters::parse("RAW"), Counters::default()), (None, Counters::Scaled));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::error::ReportError;
 use super::schedule::{Period, Schedule};
 use crate::filter::{self, Expression};
 use crate::flow::fields::Dimension;
-use crate::query::{MAX_DIMENSIONS, MAX_LIMIT, Order, TopRequest, Window, window};
+use crate::query::{Counters, MAX_DIMENSIONS, MAX_LIMIT, Order, TopRequest, Window, window};
 use chrono_tz::Tz;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,10 @@ pub struct Settings {
     /// What rows are ranked by: `bytes`, `packets` or `flows`.
     #[serde(default = "bytes")]
     pub order: String,
+    /// Whether bytes and packets of sampling exporters are multiplied by the sampling interval, `scaled`, or stay as they
+    /// were exported, `raw`.
+    #[serde(default = "scaled")]
+    pub counters: String,
     /// How many rows at most, 1 to 10,000.
     #[serde(default = "hundred")]
     pub limit: usize,
@@ -72,6 +76,10 @@ fn bytes() -> String {
     Order::Bytes.name().to_owned()
 }
 
+fn scaled() -> String {
+    Counters::Scaled.name().to_owned()
+}
+
 const fn hundred() -> usize {
     100
 }
@@ -90,6 +98,7 @@ impl Default for Settings {
             by: destinations(),
             filter: None,
             order: bytes(),
+            counters: scaled(),
             limit: hundred(),
             deliveries: file(),
             recipients: Vec::new(),
@@ -126,6 +135,8 @@ pub struct Definition {
     pub filter: Option<Expression>,
     /// What rows are ranked by.
     pub order: Order,
+    /// What sums of bytes and packets mean.
+    pub counters: Counters,
     /// How many rows at most.
     pub limit: usize,
     /// Where its files go, also those of runs by hand.
@@ -177,6 +188,8 @@ impl Definition {
         let order = Order::parse(&settings.order).ok_or_else(|| {
             wrong("order")(format!("\"{}\" is not known: write bytes, packets or flows", settings.order))
         })?;
+        let counters = Counters::parse(&settings.counters)
+            .ok_or_else(|| wrong("counters")(format!("\"{}\" is not known: write scaled or raw", settings.counters)))?;
         let limit = match settings.limit {
             limit @ 1..=MAX_LIMIT => limit,
             other => return Err(wrong("limit")(format!("{other} is not within 1 to {MAX_LIMIT}"))),
@@ -184,13 +197,19 @@ impl Definition {
         let directory = settings.directory.clone().unwrap_or_else(|| around.directory.to_owned());
         let destinations = addresses(settings, &directory, around.mail)
             .map_err(|(key, problem)| ReportError::Setting { report: settings.name.clone(), key, problem })?;
-        Ok(Self { name, schedule, period, by, filter, order, limit, directory, destinations })
+        Ok(Self { name, schedule, period, by, filter, order, counters, limit, directory, destinations })
     }
 
     /// The question this report puts for `window`.
     pub fn request(&self, window: Window) -> TopRequest {
-        let (by, filter) = (self.by.clone(), self.filter.clone());
-        TopRequest { window, by, order: self.order, limit: self.limit, filter }
+        TopRequest {
+            window,
+            by: self.by.clone(),
+            order: self.order,
+            limit: self.limit,
+            filter: self.filter.clone(),
+            counters: self.counters,
+        }
     }
 }
 
@@ -295,7 +314,7 @@ mod tests {
     fn every_key_is_checked_and_the_error_names_report_and_key() {
         let local = ["10.0.0.0/8".parse().unwrap()];
         type Change = fn(&mut Settings);
-        let cases: [(&str, Change); 18] = [
+        let cases: [(&str, Change); 19] = [
             ("name", |it| it.name = "../etc/passwd".to_owned()),
             ("name", |it| it.name = String::new()),
             ("name", |it| it.name = "line\nbreak".to_owned()),
@@ -308,6 +327,7 @@ mod tests {
             ("by", |it| it.by = vec!["ip".to_owned(), "port".to_owned()]),
             ("filter", |it| it.filter = Some("dst net".to_owned())),
             ("order", |it| it.order = "size".to_owned()),
+            ("counters", |it| it.counters = "exact".to_owned()),
             ("limit", |it| it.limit = 0),
             ("limit", |it| it.limit = 10_001),
             ("deliveries", |it| it.deliveries = vec!["fax".to_owned()]),

@@ -7,7 +7,7 @@ use super::csv;
 use super::definition::Definition;
 use super::error::ReportError;
 use crate::clock::Timestamp;
-use crate::query::{Completeness, TopAnswer, Window};
+use crate::query::{Completeness, Counters, TopAnswer, Window};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
@@ -38,6 +38,7 @@ struct Manifest<'a> {
     window: Bounds,
     by: Vec<&'a str>,
     order: &'a str,
+    counters: &'a str,
     filter: Option<String>,
     rows: usize,
     groups: u64,
@@ -64,6 +65,8 @@ struct Sums {
 #[derive(Serialize)]
 struct Stamp {
     exact: bool,
+    estimated: bool,
+    sampled_flows: u64,
     stale_since: Option<String>,
     lost: Vec<Lost>,
 }
@@ -103,12 +106,15 @@ impl Document {
             },
             by: names,
             order: definition.order.name(),
+            counters: definition.counters.name(),
             filter: definition.filter.as_ref().map(ToString::to_string),
             rows: answer.rows.len(),
             groups: answer.groups,
             totals: Sums { bytes: answer.totals.bytes, packets: answer.totals.packets, flows: answer.totals.flows },
             completeness: Stamp {
                 exact: answer.completeness.exact,
+                estimated: answer.completeness.estimated,
+                sampled_flows: answer.completeness.sampled_flows,
                 stale_since: answer.completeness.stale_since.map(|moment| csv::time(moment, zone)),
                 lost: answer
                     .completeness
@@ -149,6 +155,7 @@ fn summary(
         String::new(),
     ];
     lines.extend(stamp(completeness, manifest));
+    lines.extend(samples(completeness, definition.counters, answer.totals.flows));
     lines.push(String::new());
     let shown = answer.rows.len().min(ROWS_IN_MAIL);
     lines.push(format!(
@@ -178,6 +185,19 @@ fn stamp(completeness: &Completeness, manifest: &Manifest<'_>) -> Vec<String> {
     lines
 }
 
+/// What the reader must know about numbers that come from samples.
+fn samples(completeness: &Completeness, counters: Counters, flows: u64) -> Option<String> {
+    let sampled = completeness.sampled_flows;
+    let meaning = match counters {
+        _ if sampled == 0 => return None,
+        Counters::Scaled => {
+            "Bytes and packets are ESTIMATED: those of sampled flows are multiplied by the sampling interval."
+        }
+        Counters::Raw => "Bytes and packets are those of the samples only, not multiplied by the sampling interval.",
+    };
+    Some(format!("Sampling: {sampled} of {flows} flows are from samples. {meaning}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,10 +209,15 @@ mod tests {
     use std::path::Path;
 
     fn made(completeness: Completeness) -> Document {
+        made_of("scaled", completeness)
+    }
+
+    fn made_of(counters: &str, completeness: Completeness) -> Document {
         let local = ["10.0.0.0/8".parse().unwrap()];
         let zone = chrono_tz::Europe::Berlin;
         let around = Surroundings { zone, local: &local, directory: Path::new("reports"), mail: false };
-        let definition = Definition::new(&Settings::default(), &around).unwrap();
+        let settings = Settings { counters: counters.to_owned(), ..Settings::default() };
+        let definition = Definition::new(&settings, &around).unwrap();
         let row = |host: u8| TopRow {
             key: vec![Value::Address([10, 0, 0, host].into())],
             totals: Totals { bytes: 100, packets: 2, flows: 1 },
@@ -220,11 +245,12 @@ mod tests {
             },
             "by": ["dst_ip"],
             "order": "bytes",
+            "counters": "scaled",
             "filter": "dst net 10.0.0.0/8",
             "rows": 12,
             "groups": 12,
             "totals": {"bytes": 1_200, "packets": 24, "flows": 12},
-            "completeness": {"exact": true, "stale_since": null, "lost": []},
+            "completeness": {"exact": true, "estimated": false, "sampled_flows": 0, "stale_since": null, "lost": []},
             "generated_at": "2026-11-23T02:00:00+01:00",
             "sha256": told["sha256"],
         });
@@ -242,8 +268,30 @@ mod tests {
         assert!(text.contains("8.33 %"), "{text}");
         let lost = LossCount { cause: "network".to_owned(), unit: "flows".to_owned(), count: 17 };
         let stale = Some(Timestamp::from_micros(1_795_388_400_000_000));
-        let text = made(Completeness { exact: false, stale_since: stale, lost: vec![lost] }).summary;
+        let text = made(Completeness { stale_since: stale, lost: vec![lost], ..Completeness::default() }).summary;
         assert!(text.contains("NOT exact") && text.contains("Lost: 17 flows (network)"), "{text}");
         assert!(text.contains("received after 2026-11-23T00:00:00+01:00"), "{text}");
+        assert!(!text.contains("Sampling"), "{text}");
+    }
+
+    #[test]
+    fn mail_and_manifest_say_when_numbers_come_from_samples() {
+        let estimated = Completeness { estimated: true, sampled_flows: 5, ..Completeness::default() };
+        let document = made_of("scaled", estimated);
+        let (text, manifest) = (document.summary, document.manifest);
+        assert!(text.contains("NOT exact") && text.contains("5 of 12 flows") && text.contains("ESTIMATED"), "{text}");
+        let told: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+        assert_eq!(
+            (&told["completeness"]["estimated"], &told["completeness"]["sampled_flows"]),
+            (&true.into(), &5.into())
+        );
+        let raw = Completeness { exact: true, sampled_flows: 5, ..Completeness::default() };
+        let document = made_of("raw", raw);
+        assert!(document.manifest.contains("\"counters\": \"raw\""), "{}", document.manifest);
+        let text = document.summary;
+        assert!(
+            text.contains("5 of 12 flows") && text.contains("not multiplied") && !text.contains("ESTIMATED"),
+            "{text}"
+        );
     }
 }

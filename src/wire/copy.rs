@@ -3,9 +3,10 @@
 //! Each loop is made for one wire width and one column type, so that it is a load, a byte swap and a store. Nothing is
 //! allocated but the batch's own room. A number wider than its column stops at the column's largest value.
 
-use super::plan::{Plan, Records, Source};
+use super::plan::{Counting, Number, Plan, Records, Source};
+use super::sampling::Sampling;
 use super::times::{Base, Times};
-use crate::flow::batch::{AddressRun, Column, FlowBatch};
+use crate::flow::batch::{AddressRun, Column, FlowBatch, Values};
 use crate::flow::fields::{Field, Kind};
 use crate::flow::value::wide_from_v4;
 
@@ -42,6 +43,12 @@ numbers!(numbers_u16 u16);
 numbers!(numbers_u32 u32);
 numbers!(numbers_u64 u64);
 
+/// The numbers that `number` stands for in each record.
+pub(super) fn each_number<'a>(records: &Records<'a>, number: Number) -> impl Iterator<Item = u64> + use<'a> {
+    let values = records.at(number.offset).take(records.count);
+    values.map(move |bytes| bytes.get(..number.width).map_or(0, fold))
+}
+
 /// A big-endian number of up to 8 bytes.
 fn fold(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |value, &byte| value << 8 | u64::from(byte))
@@ -59,6 +66,11 @@ fn copy_column(kind: Kind, source: Source, records: &Records<'_>, column: &mut C
             numbers_u32(records, offset, width, column.u32_run(row, count));
         }
         (Source::Unsigned { offset, width }, _) => numbers_u64(records, offset, width, column.u64_run(row, count)),
+        (Source::Label { offset }, _) => {
+            gather(records, offset, column.u32_run(row, count), |[a, b, c]: [u8; 3]| {
+                u32::from_be_bytes([0, a, b, c]) >> 4
+            });
+        }
         (Source::Mac { offset }, _) => {
             gather(records, offset, column.u64_run(row, count), |bytes: [u8; 6]| fold(&bytes));
         }
@@ -96,6 +108,7 @@ pub(super) fn copy(
     plan: &Plan,
     records: &Records<'_>,
     origin: &Origin,
+    sampling: &Sampling<'_>,
     times: &mut Times,
     batch: &mut FlowBatch,
 ) -> usize {
@@ -107,6 +120,8 @@ pub(super) fn copy(
     for &(field, source) in &plan.columns {
         copy_column(field.kind(), source, records, batch.column_mut(field), row);
     }
+    sampling.fill(plan, records, batch, row);
+    count_flows(plan.counting, batch, row, count);
     let corrected = times.read(plan, records, &origin.base);
     for (field, moments) in [(Field::FirstSeen, &times.first), (Field::LastSeen, &times.last)] {
         if moments.len() == count {
@@ -117,4 +132,27 @@ pub(super) fn copy(
         }
     }
     corrected
+}
+
+/// What a firewall calls the beginning of a flow, and what it calls news of one that goes on (IANA element 233).
+const CREATED: u8 = 1;
+const UPDATED: u8 = 5;
+
+/// Makes those of the new rows count for no flow that tell of one which another record counts, or of none.
+fn count_flows(counting: Counting, batch: &mut FlowBatch, row: usize, count: usize) {
+    match counting {
+        Counting::Flows => {}
+        Counting::Log => batch.column_mut(Field::AggregatedFlows).u64_run(row, count).fill(0),
+        Counting::FirewallEvents => {
+            let Values::U8(events) = batch.column(Field::FirewallEvent).values() else { return };
+            let counts: Vec<u64> = events
+                .get(row..row.saturating_add(count))
+                .unwrap_or_default()
+                .iter()
+                .map(|event| u64::from(!matches!(*event, CREATED | UPDATED)))
+                .collect();
+            let run = batch.column_mut(Field::AggregatedFlows).u64_run(row, count);
+            run.iter_mut().zip(counts).for_each(|(slot, count)| *slot = count);
+        }
+    }
 }

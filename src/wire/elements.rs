@@ -1,12 +1,16 @@
 //! Which field an information element feeds, and how.
 //!
-//! Identifiers are IANA's, which NetFlow v9 shares. Where several elements feed one field the lowest rank wins; within a
+//! Identifiers are IANA's, which NetFlow v9 shares; in v9 vendors also use numbers from 32,768 on, which IPFIX writes with
+//! their enterprise number. Where several elements feed one field the lowest rank wins; within a
 //! template the first of equals wins (RFC 7011, 8: a repeated element must be handled). This table knows no bytes; the
 //! plan turns it into loops.
 
 use crate::flow::fields::Field;
 use Field as F;
-use Target::{Duration, First, Icmp, Last, Mac, SystemInit, Unsigned, V4, V6};
+use Target::{
+    Duration, Event, First, Icmp, Label, Last, Mac, Nothing, Sampler, Sampling, Segment, SystemInit, Unsigned,
+};
+use Target::{V4, V6};
 
 /// How a moment is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +40,18 @@ pub(super) enum Target {
     Mac(Field),
     /// ICMP type and code, a byte each.
     Icmp,
+    /// The first 20 bits of 3 or more: an MPLS label with what stands behind it.
+    Label(Field),
+    /// The last 24 bits of 64: an identifier behind the kind of identifier (IANA element 351).
+    Segment(Field),
+    /// When something happened that has neither start nor end.
+    Event(Moment),
+    /// Out of how many packets this record's were one, as part of this calculation.
+    Sampling(Part),
+    /// The number of the sampler that chose this record's packets; options tell its interval.
+    Sampler,
+    /// It says nothing that other fields do not say: padding, the IP version.
+    Nothing,
     /// The flow's start.
     First(Moment),
     /// The flow's end.
@@ -44,6 +60,31 @@ pub(super) enum Target {
     Duration(i64),
     /// When the exporter started, in milliseconds since 1970: what [`Moment::Uptime`] counts from in IPFIX.
     SystemInit,
+}
+
+/// What a number says about sampling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// One out of so many.
+    Interval,
+    /// So many are taken ...
+    Taken,
+    /// ... and then so many are left out.
+    Skipped,
+}
+
+impl Target {
+    /// The field of a flow that is fed.
+    pub(super) const fn field(self) -> Option<Field> {
+        match self {
+            Unsigned(field) | V4(field) | V6(field) | Mac(field) | Label(field) | Segment(field) => Some(field),
+            Icmp => Some(F::IcmpType),
+            First(_) => Some(F::FirstSeen),
+            Last(_) | Duration(_) | Event(_) => Some(F::LastSeen),
+            Sampling(_) | Sampler => Some(F::SamplingInterval),
+            SystemInit | Nothing => None,
+        }
+    }
 }
 
 /// One row of the table.
@@ -58,6 +99,12 @@ pub(super) struct Element {
 
 /// The enterprise whose elements are IANA's in the reverse direction (RFC 5103, 6.1).
 const REVERSE: u32 = 29_305;
+/// VMware: NSX and the distributed switch tell of the traffic inside an overlay.
+const VMWARE: u32 = 6_876;
+/// nProbe.
+const NTOP: u32 = 35_632;
+/// Cisco SD-WAN, formerly Viptela.
+const VIPTELA: u32 = 41_916;
 
 const fn row(id: u16, target: Target, rank: u8) -> Element {
     Element { id, target, rank }
@@ -91,21 +138,36 @@ static ELEMENTS: &[Element] = &[
     row(28, V6(F::DstIp), 0),
     row(29, Unsigned(F::SrcMask), 1),
     row(30, Unsigned(F::DstMask), 1),
+    row(31, Unsigned(F::FlowLabel), 0),
     row(32, Icmp, 2),
+    row(34, Sampling(Part::Interval), 1),
+    row(48, Sampler, 1),
+    row(50, Sampling(Part::Interval), 0),
+    row(52, Unsigned(F::MinTtl), 0),
+    row(53, Unsigned(F::MaxTtl), 0),
     row(55, Unsigned(F::DstTos), 0),
     row(56, Mac(F::InSrcMac), 0),
     row(57, Mac(F::OutDstMac), 0),
     row(58, Unsigned(F::SrcVlan), 0),
     row(59, Unsigned(F::DstVlan), 0),
+    row(60, Nothing, 0),
     row(61, Unsigned(F::Direction), 0),
     row(62, V6(F::NextHop), 0),
     row(63, V6(F::BgpNextHop), 0),
+    row(70, Label(F::MplsLabel1), 0),
+    row(71, Label(F::MplsLabel2), 0),
+    row(72, Label(F::MplsLabel3), 0),
     row(80, Mac(F::InDstMac), 0),
     row(81, Mac(F::OutSrcMac), 0),
     row(85, Unsigned(F::InBytes), 2),
     row(86, Unsigned(F::InPackets), 2),
     row(89, Unsigned(F::ForwardingStatus), 0),
+    row(95, Unsigned(F::ApplicationId), 0),
+    row(128, Unsigned(F::NextAs), 0),
+    row(129, Unsigned(F::PreviousAs), 0),
+    row(136, Unsigned(F::FlowEndReason), 0),
     row(139, Icmp, 3),
+    row(148, Unsigned(F::FlowId), 0),
     row(150, First(Moment::Seconds), 2),
     row(151, Last(Moment::Seconds), 2),
     row(152, First(Moment::Milliseconds), 1),
@@ -127,14 +189,46 @@ static ELEMENTS: &[Element] = &[
     row(181, Unsigned(F::DstPort), 1),
     row(182, Unsigned(F::SrcPort), 1),
     row(183, Unsigned(F::DstPort), 1),
+    row(210, Nothing, 0),
+    row(225, V4(F::PostNatSrcIp), 0),
+    row(226, V4(F::PostNatDstIp), 0),
+    row(227, Unsigned(F::PostNatSrcPort), 0),
+    row(228, Unsigned(F::PostNatDstPort), 0),
+    row(230, Unsigned(F::NatEvent), 0),
     row(231, Unsigned(F::InBytes), 1),
     row(232, Unsigned(F::OutBytes), 1),
+    row(233, Unsigned(F::FirewallEvent), 0),
+    row(234, Unsigned(F::IngressVrf), 0),
+    row(235, Unsigned(F::EgressVrf), 0),
     row(243, Unsigned(F::SrcVlan), 1),
+    row(245, Unsigned(F::CustomerVlan), 0),
     row(252, Unsigned(F::InputInterface), 1),
     row(253, Unsigned(F::OutputInterface), 1),
     row(254, Unsigned(F::DstVlan), 1),
+    row(256, Unsigned(F::EthernetType), 0),
+    row(281, V6(F::PostNatSrcIp), 0),
+    row(282, V6(F::PostNatDstIp), 0),
     row(298, Unsigned(F::InPackets), 1),
     row(299, Unsigned(F::OutPackets), 1),
+    row(302, Sampler, 0),
+    row(305, Sampling(Part::Taken), 0),
+    row(306, Sampling(Part::Skipped), 0),
+    row(322, Event(Moment::Seconds), 3),
+    row(323, Event(Moment::Milliseconds), 2),
+    row(324, Event(Moment::Ntp), 1),
+    row(325, Event(Moment::Ntp), 0),
+    row(351, Segment(F::Layer2SegmentId), 0),
+    row(361, Unsigned(F::PortBlockStart), 0),
+    row(362, Unsigned(F::PortBlockEnd), 0),
+    // Cisco ASA and its older names for what IANA numbers above (Cisco ASA NetFlow implementation guide).
+    row(33_002, Unsigned(F::FirewallExtendedEvent), 0),
+    row(40_001, V4(F::PostNatSrcIp), 1),
+    row(40_002, V4(F::PostNatDstIp), 1),
+    row(40_003, Unsigned(F::PostNatSrcPort), 1),
+    row(40_004, Unsigned(F::PostNatDstPort), 1),
+    row(40_005, Unsigned(F::FirewallEvent), 1),
+    // nProbe's application number as v9 writes it.
+    row(57_590, Unsigned(F::ApplicationId), 1),
 ];
 
 /// What element `id` of `enterprise` (0 is IANA) feeds, if it is known.
@@ -146,6 +240,16 @@ pub(super) fn find(enterprise: u32, id: u16) -> Option<Element> {
         }
         (REVERSE, 1) => Some(row(id, Unsigned(F::OutBytes), 2)),
         (REVERSE, 2) => Some(row(id, Unsigned(F::OutPackets), 2)),
+        (REVERSE, 5) => Some(row(id, Unsigned(F::DstTos), 1)),
+        (REVERSE, 85) => Some(row(id, Unsigned(F::OutBytes), 3)),
+        (REVERSE, 86) => Some(row(id, Unsigned(F::OutPackets), 3)),
+        (VMWARE, 880) => Some(row(id, Unsigned(F::InnerProtocol), 0)),
+        (VMWARE, 881) => Some(row(id, V4(F::InnerSrcIp), 0)),
+        (VMWARE, 882) => Some(row(id, V4(F::InnerDstIp), 0)),
+        (VMWARE, 883) => Some(row(id, V6(F::InnerSrcIp), 0)),
+        (VMWARE, 884) => Some(row(id, V6(F::InnerDstIp), 0)),
+        (NTOP, 118) => Some(row(id, Unsigned(F::ApplicationId), 1)),
+        (VIPTELA, 1) => Some(row(id, Unsigned(F::IngressVrf), 1)),
         _ => None,
     }
 }

@@ -21,6 +21,16 @@ pub struct Limits {
     pub fields_per_template: usize,
     /// Memory for all templates in bytes; templates beyond it are refused (`template_limit`).
     pub template_bytes: usize,
+    /// Bytes of data sets of one exporter that wait for their template; more are rejected (`no_template`).
+    pub parked_bytes_per_exporter: usize,
+    /// Bytes of data sets in all that wait for their template; more are rejected (`no_template`).
+    pub parked_bytes: usize,
+    /// How many seconds a data set waits for its template, which exporters send again after half an hour at the latest.
+    pub parked_seconds: u32,
+    /// Malformed datagrams in a row after which an exporter is looked at only every [`Limits::malformed_pause_seconds`].
+    pub malformed_in_a_row: u32,
+    /// How many seconds such an exporter's datagrams are rejected unread (`rate_limited`) before one is tried again.
+    pub malformed_pause_seconds: u32,
     /// Flow records taken out of one datagram; more are rejected (`output_limit`).
     pub records_per_datagram: usize,
 }
@@ -34,6 +44,11 @@ impl Default for Limits {
             templates_per_session: 1_024,
             fields_per_template: 512,
             template_bytes: 32 << 20,
+            parked_bytes_per_exporter: 8 << 20,
+            parked_bytes: 16 << 20,
+            parked_seconds: 1_800,
+            malformed_in_a_row: 256,
+            malformed_pause_seconds: 5,
             records_per_datagram: 16_384,
         }
     }

@@ -15,29 +15,46 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod copy;
+mod describe;
+mod element_names;
 mod elements;
 mod ipfix;
 mod limits;
 mod netflow_v5;
 mod netflow_v9;
+mod options;
+mod parking;
 mod plan;
 mod reader;
 mod reason;
+mod sampling;
 mod sequence;
 mod sessions;
 mod sets;
 mod state;
 mod templates;
+mod text;
 mod times;
+mod unknown;
 
+pub use describe::{
+    FieldDescription, SamplingDescription, SamplingScope, SessionDescription, TemplateDescription, describe,
+};
+pub use element_names::element_name;
 pub use limits::Limits;
+pub use parking::{ExpiredSet, ParkedChanges, ParkedSet};
 pub use reason::{Counts, REASON_COUNT, Reason, Unit};
+pub use sets::Unparked;
 pub use state::SessionState;
+pub use unknown::UnknownElement;
 
-use crate::clock::Timestamp;
+use crate::clock::{SECOND, Timestamp};
 use crate::flow::batch::FlowBatch;
+use crate::flow::facts::Fact;
+use parking::Parking;
 use plan::Plan;
 use sessions::Sessions;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use templates::FieldSpecifier;
 use times::Times;
@@ -206,6 +223,9 @@ pub struct Outcome {
     pub lost: Loss,
     /// The exporter has restarted: its uptime went back.
     pub restarted: bool,
+    /// How many milliseconds the exporter's clock is ahead of the collector's, by the header's export time; `None` where
+    /// the protocol has none, or the datagram was rejected.
+    pub clock_offset_ms: Option<i64>,
 }
 
 impl Outcome {
@@ -225,6 +245,7 @@ impl Outcome {
             counts: Counts::default(),
             lost: Loss { unit, count: 0 },
             restarted: false,
+            clock_offset_ms: None,
         }
     }
 
@@ -232,6 +253,22 @@ impl Outcome {
         let mut outcome = Self { version, rejected: Some(reason), ..Self::new(version.unwrap_or(Version::V9)) };
         outcome.counts.add(reason, 1);
         outcome
+    }
+
+    /// Whether something of it could not be read at all: an exporter that sends nothing else is broken, or none.
+    fn is_malformed(&self) -> bool {
+        const MALFORMED: [Reason; 9] = [
+            Reason::TooShort,
+            Reason::UnknownVersion,
+            Reason::LengthMismatch,
+            Reason::CountLie,
+            Reason::SetLength,
+            Reason::SetOverrun,
+            Reason::VarlenOverrun,
+            Reason::TemplateInvalid,
+            Reason::TemplateZero,
+        ];
+        MALFORMED.into_iter().any(|reason| self.counts.get(reason) > 0)
     }
 
     fn count(&mut self, reason: Reason, times: usize) {
@@ -280,6 +317,11 @@ pub struct Decoder {
     /// Records without their variable-length fields.
     memory: Vec<u8>,
     times: Times,
+    parking: Parking,
+    /// What exporters told about themselves since it was last asked for.
+    facts: Vec<(u32, Fact)>,
+    /// Exporters that send malformed datagrams: how many in a row, and when one is to be looked at again.
+    malformed: HashMap<u32, (u32, Timestamp), foldhash::fast::RandomState>,
 }
 
 impl Decoder {
@@ -291,17 +333,81 @@ impl Decoder {
             fields: Vec::new(),
             memory: Vec::new(),
             times: Times::default(),
+            parking: Parking::default(),
+            facts: Vec::new(),
+            malformed: HashMap::default(),
         }
     }
 
     /// Decodes one datagram and adds its flows to `batch`.
     pub fn decode(&mut self, context: &Context, datagram: &[u8], batch: &mut FlowBatch) -> Outcome {
+        let id = context.exporter_id;
+        let in_a_row = match self.malformed.get(&id) {
+            Some((_, until)) if context.received < *until => {
+                return Outcome::rejected(recognise(datagram).ok(), Reason::RateLimited);
+            }
+            Some((in_a_row, _)) => *in_a_row,
+            None => 0,
+        };
+        let outcome = self.decode_any(context, datagram, batch);
+        if outcome.is_malformed() {
+            let limits = self.sessions.limits();
+            let (in_a_row, pause) = (in_a_row.saturating_add(1), i64::from(limits.malformed_pause_seconds));
+            let paused = in_a_row >= limits.malformed_in_a_row;
+            let until = if paused { context.received.plus(pause.saturating_mul(SECOND)) } else { context.received };
+            self.malformed.insert(id, (in_a_row, until));
+        } else if in_a_row > 0 {
+            self.malformed.remove(&id);
+        }
+        outcome
+    }
+
+    fn decode_any(&mut self, context: &Context, datagram: &[u8], batch: &mut FlowBatch) -> Outcome {
         match classify(datagram) {
             Ok(Version::V5) => self.decode_v5(context, datagram, batch),
             Ok(Version::V9) => self.decode_v9(context, datagram, batch),
             Ok(Version::Ipfix) => self.decode_ipfix(context, datagram, batch),
             Ok(version) => Outcome::rejected(Some(version), Reason::UnknownVersion),
             Err((version, reason)) => Outcome::rejected(version, reason),
+        }
+    }
+
+    /// What exporters, by number, told about themselves since the last call, in the order in which they did.
+    pub fn take_facts(&mut self) -> Vec<(u32, Fact)> {
+        std::mem::take(&mut self.facts)
+    }
+
+    /// The elements in records since the last call that no field takes. Must be asked before [`Decoder::take_changes`].
+    pub fn take_unknown(&mut self) -> Vec<UnknownElement> {
+        unknown::take(&mut self.sessions)
+    }
+
+    /// Data sets that began or ended to wait for their template since the last call.
+    pub fn take_parked(&mut self) -> ParkedChanges {
+        self.parking.take_changes()
+    }
+
+    /// Gives up data sets that wait too long by `now`, and returns those given up since the last call. Each was counted
+    /// as [`Reason::Parked`] and is [`Reason::NoTemplate`] from now on.
+    pub fn take_expired(&mut self, now: Timestamp) -> Vec<ExpiredSet> {
+        let limits = self.sessions.limits().clone();
+        self.parking.give_up(now, &limits);
+        self.parking.take_expired()
+    }
+
+    /// Bytes of data sets that wait for their template, at most [`Limits::parked_bytes`].
+    pub const fn parked_bytes(&self) -> usize {
+        self.parking.bytes()
+    }
+
+    /// Takes up data sets that were saved; after [`Decoder::restore`]. Those for which there is no room are told by
+    /// [`Decoder::take_expired`].
+    pub fn restore_parked(&mut self, sets: Vec<ParkedSet>) {
+        let limits = self.sessions.limits().clone();
+        for set in sets {
+            let slot = set.key().and_then(|key| self.sessions.slot_of(&key));
+            let template = slot.and_then(|slot| self.sessions.template(slot, set.template_id));
+            self.parking.restore(set, template, &limits);
         }
     }
 

@@ -7,6 +7,7 @@ use super::copy::{Origin, copy};
 use super::plan::{Layout, Plan, split};
 use super::reader::Reader;
 use super::reason::Reason;
+use super::sampling::Sampling;
 use super::sequence::Arrival;
 use super::sessions::SessionKey;
 use super::templates::FieldSpecifier;
@@ -66,6 +67,7 @@ struct Header {
     export: i64,
     sequence: u32,
     engine: u16,
+    sampling: Option<u32>,
 }
 
 fn header(reader: &mut Reader<'_>) -> Option<Header> {
@@ -74,9 +76,10 @@ fn header(reader: &mut Reader<'_>) -> Option<Header> {
     let (seconds, nanoseconds) = (i64::from(reader.u32()?), i64::from(reader.u32()?));
     let sequence = reader.u32()?;
     let engine = reader.u16()?;
-    let _sampling = reader.u16()?;
+    // The upper two bits are the mode, which changes nothing.
+    let sampling = Some(u32::from(reader.u16()? & 0x3fff)).filter(|interval| *interval > 0);
     let export = seconds.saturating_mul(SECOND).saturating_add(nanoseconds / 1_000);
-    Some(Header { uptime, export, sequence, engine })
+    Some(Header { uptime, export, sequence, engine, sampling })
 }
 
 impl Decoder {
@@ -112,7 +115,9 @@ impl Decoder {
             observation_domain: header.engine.into(),
             base: Base { received: context.received.micros(), export: header.export, uptime: Some(header.uptime) },
         };
-        let corrected = copy(&self.v5, &kept, &origin, &mut self.times, batch);
+        outcome.clock_offset_ms = Some(origin.base.clock_offset_ms());
+        let sampling = Sampling { configured: context.sampling, header: header.sampling, rates: None };
+        let corrected = copy(&self.v5, &kept, &origin, &sampling, &mut self.times, batch);
         let units = u32::try_from(split.records.count).unwrap_or(u32::MAX);
         outcome.records = u32::try_from(kept.count).unwrap_or(u32::MAX);
         outcome.count(Reason::OutputLimit, split.records.count.saturating_sub(kept.count));

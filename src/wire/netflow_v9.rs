@@ -55,6 +55,7 @@ impl Decoder {
         let restarted = self.sessions.get_mut(slot).is_some_and(|it| it.restarted(header.uptime, context.received));
         if restarted {
             self.sessions.undefine_all(slot);
+            self.parking.forget(&key);
             outcome.restarted = true;
         }
         let Some(session) = self.sessions.get_mut(slot) else {
@@ -73,7 +74,8 @@ impl Decoder {
             observation_domain: header.source_id,
             base: Base { received: context.received.micros(), export, uptime: Some(header.uptime) },
         };
-        let message = Message { version: Version::V9, slot, origin };
+        outcome.clock_offset_ms = Some(origin.base.clock_offset_ms());
+        let message = Message { version: Version::V9, slot, origin, sampling: context.sampling };
         let found = self.read_sets(&message, reader.rest(), batch, &mut outcome);
         let counted = found.records.map(|records| records.saturating_add(found.definitions));
         outcome.count(

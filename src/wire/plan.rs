@@ -4,7 +4,7 @@
 //! [`Layout::Variable`] removes before copying, so that every data set is a row of equal strides. A known field whose width
 //! is impossible is left out and counted for every record.
 
-use super::elements::{Moment, Target, find};
+use super::elements::{Moment, Part, Target, find};
 use super::reader::Reader;
 use super::templates::{FieldSpecifier, VARIABLE};
 use crate::flow::fields::{FIELD_COUNT, Field};
@@ -22,6 +22,46 @@ pub(super) enum Source {
     Either { v4: usize, v6: usize },
     /// A MAC address.
     Mac { offset: usize },
+    /// The first 20 bits: an MPLS label.
+    Label { offset: usize },
+}
+
+/// Where a number of 1 to 8 bytes stands in a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Number {
+    /// Bytes from the start of a record.
+    pub(super) offset: usize,
+    /// 1 to 8 bytes.
+    pub(super) width: usize,
+}
+
+/// What a record says about its own sampling.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct SamplingStep {
+    /// One out of so many packets.
+    pub(super) interval: Option<Number>,
+    /// So many packets are taken, and then so many are left out.
+    pub(super) spaced: Option<(Number, Number)>,
+    /// The number of the sampler, which options describe.
+    pub(super) sampler: Option<Number>,
+}
+
+impl SamplingStep {
+    /// Whether a record says nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What records count for among flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counting {
+    /// Each is a flow, or as many as it says.
+    Flows,
+    /// Firewall events: those that create or update a flow count for none, so that a connection counts once.
+    FirewallEvents,
+    /// They log translations and count no traffic.
+    Log,
 }
 
 /// A moment to be read.
@@ -79,8 +119,14 @@ pub(super) struct Plan {
     pub(super) duration: Option<DurationStep>,
     /// Where the exporter's start stands, 8 bytes in milliseconds since 1970.
     pub(super) system_init: Option<usize>,
+    /// What records say about sampling.
+    pub(super) sampling: SamplingStep,
+    /// What records count for.
+    pub(super) counting: Counting,
     /// How many known fields cannot be read for their width.
     pub(super) bad_widths: usize,
+    /// The elements that no field takes, by enterprise and identifier.
+    pub(super) unknown: Vec<(u32, u16)>,
 }
 
 /// Keeps the candidate of the lowest rank, the first of equals.
@@ -98,7 +144,14 @@ struct Candidates {
     last: Option<(u8, TimeStep)>,
     duration: Option<(u8, DurationStep)>,
     system_init: Option<(u8, usize)>,
+    interval: Option<(u8, Number)>,
+    taken: Option<(u8, Number)>,
+    skipped: Option<(u8, Number)>,
+    sampler: Option<(u8, Number)>,
 }
+
+/// Events have no extent: start and end are taken from them when no other element has them.
+const EVENT_RANK: u8 = 10;
 
 impl Candidates {
     fn plain(&mut self, field: Field, rank: u8, source: Source) {
@@ -132,6 +185,25 @@ impl Candidates {
                 better(&mut self.duration, rank, DurationStep { offset, width, scale });
             }
             (Target::SystemInit, 8) => better(&mut self.system_init, rank, offset),
+            (Target::Label(field), 3..) => self.plain(field, rank, Source::Label { offset }),
+            (Target::Segment(field), 8) => {
+                self.plain(field, rank, Source::Unsigned { offset: offset.saturating_add(5), width: 3 });
+            }
+            (Target::Event(moment), width) if width == width_of(moment) => {
+                let rank = rank.saturating_add(EVENT_RANK);
+                better(&mut self.first, rank, TimeStep { offset, moment });
+                better(&mut self.last, rank, TimeStep { offset, moment });
+            }
+            (Target::Sampling(part), 1..=8) => {
+                let best = match part {
+                    Part::Interval => &mut self.interval,
+                    Part::Taken => &mut self.taken,
+                    Part::Skipped => &mut self.skipped,
+                };
+                better(best, rank, Number { offset, width });
+            }
+            (Target::Sampler, 1..=8) => better(&mut self.sampler, rank, Number { offset, width }),
+            (Target::Nothing, _) => {}
             _ => return false,
         }
         true
@@ -156,11 +228,19 @@ impl Plan {
             last: None,
             duration: None,
             system_init: None,
+            interval: None,
+            taken: None,
+            skipped: None,
+            sampler: None,
         };
+        let mut unknown = Vec::new();
         let (mut offset, mut bad_widths, mut variable) = (0usize, 0usize, 0usize);
         let mut spans = Vec::new();
         for field in fields {
             let element = find(field.enterprise, field.id);
+            if element.is_none() {
+                unknown.push((field.enterprise, field.id));
+            }
             if field.length == VARIABLE {
                 // Only strings and octet arrays may vary (RFC 7011, 7); no known element is one.
                 bad_widths = bad_widths.saturating_add(usize::from(element.is_some()));
@@ -179,6 +259,22 @@ impl Plan {
                 _ => spans.push(Span::Fixed(width)),
             }
         }
+        unknown.sort_unstable();
+        unknown.dedup();
+        let has = |field: Field| candidates.plain.get(field.index()).is_some_and(Option::is_some);
+        let counting = if has(Field::FirewallEvent) {
+            Counting::FirewallEvents
+        } else if has(Field::NatEvent) && ![Field::InBytes, Field::OutBytes].into_iter().any(has) {
+            Counting::Log
+        } else {
+            Counting::Flows
+        };
+        let number = |best: Option<(u8, Number)>| best.map(|(_, number)| number);
+        let sampling = SamplingStep {
+            interval: number(candidates.interval),
+            spaced: number(candidates.taken).zip(number(candidates.skipped)),
+            sampler: number(candidates.sampler),
+        };
         let columns = Field::ALL.into_iter().zip(candidates.plain.into_iter().zip(candidates.wide));
         Self {
             record_length: offset,
@@ -201,7 +297,10 @@ impl Plan {
             last: candidates.last.map(|(_, step)| step),
             duration: candidates.duration.map(|(_, step)| step),
             system_init: candidates.system_init.map(|(_, offset)| offset),
+            sampling,
+            counting,
             bad_widths,
+            unknown,
         }
     }
 

@@ -79,17 +79,20 @@ reasons! {
     SetLength "set_length" Sets false "A set is shorter than its own header; what follows it cannot be found.";
     SetOverrun "set_overrun" Sets false "A set runs past the datagram, or its first record past the set.";
     SetReserved "set_reserved" Sets false "A set has an identifier that means nothing in its version.";
-    NoTemplate "no_template" Sets false "The template of a data set is not known (yet).";
+    NoTemplate "no_template" Sets false "The template of a data set did not come in time, or there was no room for the set to wait.";
+    Parked "parked" Sets false "A data set waits for its template; it is taken back when the template comes.";
     VarlenOverrun "varlen_overrun" Sets false "A variable-length field runs past its set; the rest of the set is dropped.";
     TemplateInvalid "template_invalid" Templates false "A template is cut short, or has an identifier or a length that is not allowed.";
     TemplateZero "template_zero" Templates false "A template describes records without a single byte.";
     TemplateLimit "template_limit" Templates false "A template has too many fields, or too many templates are remembered.";
     OutputLimit "output_limit" Records false "The datagram holds more records than one datagram may.";
-    Withdrawal "withdrawal" Templates true "A template withdrawal, which is to be ignored over UDP (RFC 7011, 8.4).";
+    Withdrawal "withdrawal" Templates true "A template withdrawal; over UDP it is ignored (RFC 7011, 8.4).";
     TemplateChanged "template_changed" Templates true "A template was replaced by one of another layout.";
     CountDiffers "count_differs" Datagrams true "The NetFlow v9 record count is not the number of records in the datagram.";
     Suspect "suspect" Sets true "Bytes that are not zero follow the last record of a set: perhaps its template is out of date.";
     TimeFixed "time_fixed" Records true "A flow's start or end was not plausible and was replaced.";
+    RateLimited "rate_limited" Datagrams false "The exporter sent nothing but malformed datagrams for a while, and is only looked at now and then.";
+    TextFixed "text_fixed" Fields true "A text held bytes that are not UTF-8, or control characters, and was cleaned.";
     FieldWidth "field_width" Fields true "A known field has a width that it cannot have and was left unset.";
 }
 

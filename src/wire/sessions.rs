@@ -5,11 +5,12 @@
 //! domain (some exporters send templates from another port). Every change is listed once for those who save state.
 
 use super::limits::Limits;
+use super::sampling::Rates;
 use super::sequence::Sequence;
-use super::templates::Template;
+use super::templates::{Template, TemplateKind};
 use super::{Transport, Version};
 use crate::clock::{SECOND, Timestamp};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// By how many milliseconds uptimes of reordered datagrams and receive times may be off.
@@ -45,6 +46,10 @@ pub(super) struct Session {
     pub(super) uptime: Option<(u32, Timestamp)>,
     /// When the last datagram came.
     pub(super) used: Timestamp,
+    /// What its options told about sampling.
+    pub(super) rates: Rates,
+    /// Records since they were last asked for, by template; only of templates with elements that no field takes.
+    pub(super) with_unknown: HashMap<u16, u64, foldhash::fast::FixedState>,
     templates: HashMap<u16, Arc<Template>, foldhash::fast::FixedState>,
     changed: bool,
 }
@@ -57,6 +62,8 @@ impl Session {
             system_init: None,
             uptime: None,
             used,
+            rates: Rates::default(),
+            with_unknown: HashMap::default(),
             templates: HashMap::default(),
             changed: false,
         }
@@ -94,6 +101,8 @@ pub(super) struct Sessions {
     by_key: HashMap<SessionKey, usize, foldhash::fast::RandomState>,
     by_exporter: HashMap<u32, Vec<usize>, foldhash::fast::RandomState>,
     template_bytes: usize,
+    /// Exporters of which a session told about sampling.
+    rated: HashSet<u32, foldhash::fast::RandomState>,
     /// Until then no session becomes idle, so that none needs to be looked for.
     none_idle_before: Timestamp,
     changed: Vec<usize>,
@@ -110,6 +119,7 @@ impl Sessions {
             by_key: HashMap::default(),
             by_exporter: HashMap::default(),
             template_bytes: 0,
+            rated: HashSet::default(),
             none_idle_before: Timestamp::from_micros(i64::MIN),
             changed: Vec::new(),
             forgotten: Vec::new(),
@@ -197,6 +207,7 @@ impl Sessions {
             own.retain(|&other| other != slot);
             if own.is_empty() {
                 self.by_exporter.remove(&session.key.exporter_id);
+                self.rated.remove(&session.key.exporter_id);
             }
         }
         self.changed.retain(|&other| other != slot);
@@ -224,6 +235,52 @@ impl Sessions {
             return None;
         }
         only.templates.get(&id).map(Arc::clone)
+    }
+
+    /// What is known about the sampling of the session in `slot`: from its own options, or from those of the same exporter
+    /// in the same domain from another port, in domain 0, which stands for the whole exporter, or in its only other one.
+    pub(super) fn rates(&self, slot: usize) -> Option<&Rates> {
+        let session = self.get(slot)?;
+        if !self.rated.contains(&session.key.exporter_id) {
+            return None;
+        }
+        if !session.rates.is_empty() {
+            return Some(&session.rates);
+        }
+        let siblings = self.by_exporter.get(&session.key.exporter_id)?.iter().filter_map(|&other| self.get(other));
+        let rated: Vec<_> =
+            siblings.filter(|other| other.key.version == session.key.version && !other.rates.is_empty()).collect();
+        let in_domain =
+            |domain: u32| rated.iter().find(|other| other.key.observation_domain == domain).map(|other| &other.rates);
+        let only = || if let [only] = rated.as_slice() { Some(&only.rates) } else { None };
+        in_domain(session.key.observation_domain).or_else(|| in_domain(0)).or_else(only)
+    }
+
+    /// The session in `slot` told about sampling.
+    pub(super) fn note_rates(&mut self, slot: usize, rates: Rates) {
+        let Some(session) = self.get_mut(slot) else { return };
+        let exporter_id = session.key.exporter_id;
+        if !rates.is_empty() {
+            session.rates = rates;
+            self.rated.insert(exporter_id);
+        }
+    }
+
+    /// The slot of the session `key`, if it is remembered.
+    pub(super) fn slot_of(&self, key: &SessionKey) -> Option<usize> {
+        self.by_key.get(key).copied()
+    }
+
+    /// Hands the records with unknown elements of each session to `take` and forgets them.
+    pub(super) fn drain_unknown(&mut self, mut take: impl FnMut(u32, &Template, u64)) {
+        for &slot in &self.changed {
+            let Some(session) = self.slots.get_mut(slot).and_then(Option::as_mut) else { continue };
+            for (id, records) in std::mem::take(&mut session.with_unknown) {
+                if let Some(template) = session.templates.get(&id) {
+                    take(session.key.exporter_id, template, records);
+                }
+            }
+        }
     }
 
     /// The template `id` that the session in `slot` has itself.
@@ -257,6 +314,22 @@ impl Sessions {
         let gone = |key: &SessionKey| key.transport == Transport::Stream && ended(key);
         let slots: Vec<_> = self.by_key.iter().filter(|(key, _)| gone(key)).map(|(_, &slot)| slot).collect();
         slots.into_iter().for_each(|slot| self.forget(slot));
+    }
+
+    /// Carries out a withdrawal (RFC 7011, 8.1), which counts only in a stream: over UDP it may come late, or be forged.
+    pub(super) fn withdraw(&mut self, slot: usize, id: u16) {
+        let Some(session) = self.get(slot).filter(|session| session.key.transport == Transport::Stream) else { return };
+        let all = match id {
+            2 => false,
+            3 => true,
+            _ => return self.undefine(slot, id),
+        };
+        let options = |kind: TemplateKind| matches!(kind, TemplateKind::Options { .. });
+        let withdrawn: Vec<_> =
+            session.templates().filter(|(_, template)| options(template.kind) == all).map(|(id, _)| id).collect();
+        for id in withdrawn {
+            self.undefine(slot, id);
+        }
     }
 
     /// Forgets all templates of a session.

@@ -1,15 +1,19 @@
 //! The sets of a NetFlow v9 or IPFIX message: templates are learned, data becomes flows.
 //!
-//! One bad set does not cost the good ones, as long as its length tells where the next one begins. Options records are
-//! recognised and counted; of their contents only the exporter's start (element 160) is taken.
+//! One bad set does not cost the good ones, as long as its length tells where the next one begins. A data set whose
+//! template is not there yet waits for it (`parking`); options go to `options`.
 
 use super::copy::{Origin, copy};
-use super::plan::{Records, split};
+use super::options;
+use super::parking::ParkedSet;
+use super::plan::split;
 use super::reader::Reader;
 use super::reason::Reason;
+use super::sampling::Sampling;
 use super::templates::{Definition, FIRST_TEMPLATE, Template, TemplateKind, next_definition};
 use super::times::Base;
-use super::{Decoder, Outcome, Version};
+use super::{ConfiguredSampling, Decoder, Outcome, Transport, Version};
+use crate::clock::Timestamp;
 use crate::flow::batch::FlowBatch;
 
 /// What the sets of a message belong to.
@@ -21,6 +25,8 @@ pub(super) struct Message {
     pub(super) slot: usize,
     /// Whose flows they are.
     pub(super) origin: Origin,
+    /// What the configuration says about sampling.
+    pub(super) sampling: ConfiguredSampling,
 }
 
 /// What was found in the sets of a message, stored or not.
@@ -87,7 +93,10 @@ impl Decoder {
                     self.sessions.undefine(message.slot, id);
                     outcome.count(reason, 1);
                 }
-                Definition::Withdrawal => outcome.count(Reason::Withdrawal, 1),
+                Definition::Withdrawal { id } => {
+                    outcome.count(Reason::Withdrawal, 1);
+                    self.sessions.withdraw(message.slot, id);
+                }
                 Definition::Unreadable => {
                     outcome.count(Reason::TemplateInvalid, 1);
                     break;
@@ -107,9 +116,70 @@ impl Decoder {
         }
         if self.sessions.define(slot, id, Template::new(kind, &self.fields)) {
             outcome.templates = outcome.templates.saturating_add(1);
+            self.release(slot, id);
         } else {
             outcome.count(Reason::TemplateLimit, 1);
         }
+    }
+
+    /// Lets the sets that wait for the template `id` be decoded.
+    fn release(&mut self, slot: usize, id: u16) {
+        let Some(key) = self.sessions.get(slot).map(|session| session.key) else { return };
+        if !self.parking.awaits(&key, id) {
+            return;
+        }
+        let Some(template) = self.sessions.template(slot, id) else { return };
+        let sessions = &self.sessions;
+        self.parking.release(&key, id, &template, |other| {
+            let found = sessions.slot_of(other).and_then(|slot| sessions.template(slot, id));
+            found.is_some_and(|found| std::sync::Arc::ptr_eq(&found, &template))
+        });
+    }
+
+    /// Lets a data set wait for its template, or counts it when it may not.
+    fn park(&mut self, message: &Message, id: u16, body: &[u8], outcome: &mut Outcome) {
+        let limits = self.sessions.limits().clone();
+        let base = message.origin.base;
+        let parked = self.sessions.get(message.slot).map(|session| session.key).is_some_and(|key| {
+            // A stream brings everything in order: what has no template there never will have one.
+            let set = ParkedSet {
+                parked_id: 0,
+                exporter_id: key.exporter_id,
+                transport: key.transport.code(),
+                source_port: key.source_port,
+                version: key.version.code(),
+                observation_domain: key.observation_domain,
+                template_id: id,
+                received: Timestamp::from_micros(base.received),
+                export_time: base.export,
+                uptime: base.uptime,
+                body: body.to_vec(),
+            };
+            key.transport == Transport::Datagrams && self.parking.park(&key, set, &limits)
+        });
+        outcome.count(if parked { Reason::Parked } else { Reason::NoTemplate }, 1);
+    }
+
+    /// Decodes the next set whose template has come in the meantime; `None` when there is none. `sampling` tells what the
+    /// configuration says about an exporter. The flows count as received when the set was.
+    pub fn unpark(&mut self, sampling: impl Fn(u32) -> ConfiguredSampling, batch: &mut FlowBatch) -> Option<Unparked> {
+        let (set, template) = self.parking.next_ready()?;
+        let key = set.key()?;
+        let mut outcome = Outcome::new(key.version);
+        let message = Message {
+            version: key.version,
+            // Forgotten since then: its sampling is not known any more.
+            slot: self.sessions.slot_of(&key).unwrap_or(usize::MAX),
+            origin: Origin {
+                exporter_id: set.exporter_id,
+                observation_domain: set.observation_domain,
+                base: Base { received: set.received.micros(), export: set.export_time, uptime: set.uptime },
+            },
+            sampling: sampling(set.exporter_id),
+        };
+        let mut found = Found { records: Some(0), definitions: 0 };
+        self.read_records(&message, set.template_id, &template, &set.body, batch, &mut outcome, &mut found);
+        Some(Unparked { exporter_id: set.exporter_id, received: set.received, outcome })
     }
 
     /// Reads a data set.
@@ -123,30 +193,40 @@ impl Decoder {
         found: &mut Found,
     ) {
         let Some(template) = self.sessions.template(message.slot, id) else {
-            outcome.count(Reason::NoTemplate, 1);
+            self.park(message, id, body, outcome);
             found.records = None;
             return;
         };
+        self.read_records(message, id, &template, body, batch, outcome, found);
+    }
+
+    /// Reads the records of a data set whose template is known.
+    #[expect(clippy::too_many_arguments, reason = "a set, what it belongs to, and where its contents and counts go")]
+    fn read_records(
+        &mut self,
+        message: &Message,
+        id: u16,
+        template: &Template,
+        body: &[u8],
+        batch: &mut FlowBatch,
+        outcome: &mut Outcome,
+        found: &mut Found,
+    ) {
+        if let TemplateKind::Options { .. } = template.kind {
+            self.read_options(message, template, body, outcome, found);
+            return;
+        }
         let plan = &template.plan;
         let split = split(plan, body, &mut self.memory);
         let records = split.records;
-        let count = u32::try_from(records.count).unwrap_or(u32::MAX);
         if split.overrun {
             outcome.count(Reason::VarlenOverrun, 1);
             found.records = None;
         } else if !split.rest.iter().all(|&byte| byte == 0) {
             outcome.count(if records.count == 0 { Reason::SetOverrun } else { Reason::Suspect }, 1);
         }
+        let count = u32::try_from(records.count).unwrap_or(u32::MAX);
         found.records = found.records.map(|known| known.saturating_add(count));
-        if let TemplateKind::Options { .. } = template.kind {
-            outcome.options_records = outcome.options_records.saturating_add(count);
-            if let Some(init) = plan.system_init.and_then(|offset| system_init(&records, offset))
-                && let Some(session) = self.sessions.get_mut(message.slot)
-            {
-                session.system_init = Some(init);
-            }
-            return;
-        }
         let room = self.sessions.limits().records_per_datagram.saturating_sub(outcome.records as usize);
         let kept = records.limit(room);
         if kept.count < records.count {
@@ -155,20 +235,64 @@ impl Decoder {
         if kept.count == 0 {
             return;
         }
+        if !plan.unknown.is_empty()
+            && let Some(session) = self.sessions.get_mut(message.slot)
+        {
+            let seen = session.with_unknown.entry(id).or_default();
+            *seen = seen.saturating_add(kept.count as u64);
+        }
         let mut origin = message.origin;
         if message.version == Version::Ipfix {
             let init = self.sessions.get(message.slot).and_then(|session| session.system_init);
             origin.base.uptime = init.map(|init| Base::uptime_since(origin.base.export, init));
         }
-        let corrected = copy(plan, &kept, &origin, &mut self.times, batch);
+        let rates = self.sessions.rates(message.slot);
+        let sampling = Sampling { configured: message.sampling, header: None, rates };
+        let corrected = copy(plan, &kept, &origin, &sampling, &mut self.times, batch);
         outcome.records = outcome.records.saturating_add(u32::try_from(kept.count).unwrap_or(u32::MAX));
         outcome.count(Reason::TimeFixed, corrected);
         outcome.count(Reason::FieldWidth, plan.bad_widths.saturating_mul(kept.count));
     }
+
+    /// Reads the records of an options data set.
+    fn read_options(
+        &mut self,
+        message: &Message,
+        template: &Template,
+        body: &[u8],
+        outcome: &mut Outcome,
+        found: &mut Found,
+    ) {
+        let session = self.sessions.get_mut(message.slot);
+        let mut rates = session.map(|session| std::mem::take(&mut session.rates)).unwrap_or_default();
+        let domain = message.origin.observation_domain;
+        let mut facts = Vec::new();
+        let told = options::read(message.version, domain, template, body, &mut rates, &mut facts);
+        self.sessions.note_rates(message.slot, rates);
+        if let (Some(init), Some(session)) = (told.system_init, self.sessions.get_mut(message.slot)) {
+            session.system_init = Some(init);
+        }
+        let exporter_id = message.origin.exporter_id;
+        self.facts.extend(facts.into_iter().map(|fact| (exporter_id, fact)));
+        outcome.options_records = outcome.options_records.saturating_add(told.records);
+        outcome.count(Reason::TextFixed, told.fixed_texts);
+        found.records = found.records.map(|known| known.saturating_add(told.records));
+        if told.overrun {
+            outcome.count(Reason::VarlenOverrun, 1);
+            found.records = None;
+        } else if told.suspect {
+            outcome.count(if told.records == 0 { Reason::SetOverrun } else { Reason::Suspect }, 1);
+        }
+    }
 }
 
-/// The exporter's start in the last options record.
-fn system_init(records: &Records<'_>, offset: usize) -> Option<u64> {
-    let bytes = records.at(offset).take(records.count).next_back()?;
-    bytes.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
+/// A set that waited for its template and was decoded now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unparked {
+    /// Who sent it.
+    pub exporter_id: u32,
+    /// When it was received.
+    pub received: Timestamp,
+    /// What became of it. It counts as no datagram and tells no loss.
+    pub outcome: Outcome,
 }

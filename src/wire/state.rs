@@ -1,19 +1,24 @@
 //! Sessions as bytes, so that a restarted collector decodes at once.
 //!
-//! Format, version 1, integers little-endian: version `u8`; flags `u8` (1 expected number, 2 start of the exporter, 4 uptime);
+//! Format, version 2, integers little-endian: version `u8`; flags `u8` (1 expected number, 2 start of the exporter, 4 uptime);
 //! time of the last datagram `i64`; expected `u32`; start `u64` in ms; uptime `u32` and its receive time `i64`, each only
 //! when flagged; holes `u8`, each start, length and age as `u32`; templates `u16`, each id `u16`, kind `u8` (0 data, 1
-//! options), scope `u16`, fields `u16`, each enterprise `u32`, id `u16` and length `u16`. Templates are written by
-//! ascending id, so that equal sessions give equal bytes. Reading bytes that are not such a state gives nothing and does no
+//! options), scope `u16`, fields `u16`, each enterprise `u32`, id `u16` and length `u16`; then what is known
+//! about sampling: of the exporter `u32` (0: nothing), samplers `u16`, each id `u64` and interval `u32`, interfaces `u16`, each
+//! index and interval as `u32`. Version 1 ends before that. Everything is written by ascending id, so that equal sessions
+//! give equal bytes. Reading bytes that are not such a state gives nothing and does no
 //! harm: they pass the same limits as templates from the wire.
 
+use super::sampling::{Rates, Scope};
 use super::sequence::Sequence;
 use super::sessions::{Session, SessionKey, Sessions};
 use super::templates::{FIRST_TEMPLATE, FieldSpecifier, Template, TemplateKind};
 use super::{Transport, Version};
 use crate::clock::Timestamp;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+/// The format before sampling was known.
+const WITHOUT_SAMPLING: u8 = 1;
 
 /// One session as it is saved. The first five fields are its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,31 +99,99 @@ fn encode(session: &Session) -> Vec<u8> {
             out.extend(field.length.to_le_bytes());
         }
     }
+    let rates = &session.rates;
+    out.extend(rates.exporter.unwrap_or(0).to_le_bytes());
+    out.extend(u16::try_from(rates.samplers.len()).unwrap_or(u16::MAX).to_le_bytes());
+    for (id, interval) in &rates.samplers {
+        out.extend(id.to_le_bytes());
+        out.extend(interval.to_le_bytes());
+    }
+    out.extend(u16::try_from(rates.interfaces.len()).unwrap_or(u16::MAX).to_le_bytes());
+    for (index, interval) in &rates.interfaces {
+        out.extend(index.to_le_bytes());
+        out.extend(interval.to_le_bytes());
+    }
     out
+}
+
+/// What the bytes of a saved session say.
+#[derive(Debug)]
+pub(super) struct Saved {
+    used: Timestamp,
+    expected: Option<u32>,
+    system_init: Option<u64>,
+    uptime: Option<(u32, Timestamp)>,
+    /// Start, length and age of each.
+    holes: Vec<(u32, u32, u32)>,
+    pub(super) templates: Vec<SavedTemplate>,
+    pub(super) rates: Rates,
+}
+
+/// A template as it was saved.
+#[derive(Debug)]
+pub(super) struct SavedTemplate {
+    pub(super) id: u16,
+    pub(super) kind: TemplateKind,
+    pub(super) fields: Vec<FieldSpecifier>,
+}
+
+/// Reads the bytes of a session; `None` when they are not such bytes, or a template has more than `fields_limit` fields.
+pub(super) fn parse(state: &[u8], fields_limit: usize) -> Option<Saved> {
+    let mut bytes = Bytes(state);
+    let [format, flags] = bytes.take()?;
+    if !matches!(format, FORMAT | WITHOUT_SAMPLING) {
+        return None;
+    }
+    let used = bytes.moment()?;
+    let expected = if flags & 1 != 0 { Some(bytes.u32()?) } else { None };
+    let system_init = if flags & 2 != 0 { Some(u64::from_le_bytes(bytes.take()?)) } else { None };
+    let uptime = if flags & 4 != 0 { Some((bytes.u32()?, bytes.moment()?)) } else { None };
+    let [count] = bytes.take()?;
+    let holes = (0..count).map(|_| Some((bytes.u32()?, bytes.u32()?, bytes.u32()?))).collect::<Option<_>>()?;
+    let count = bytes.u16()?;
+    let templates = (0..count).map(|_| parse_template(&mut bytes, fields_limit)).collect::<Option<_>>()?;
+    let rates = if format == FORMAT { parse_rates(&mut bytes)? } else { Rates::default() };
+    Some(Saved { used, expected, system_init, uptime, holes, templates, rates })
+}
+
+fn parse_rates(bytes: &mut Bytes<'_>) -> Option<Rates> {
+    let mut rates = Rates::default();
+    rates.note(Scope::Exporter, bytes.u32()?);
+    for _ in 0..bytes.u16()? {
+        let id = u64::from_le_bytes(bytes.take()?);
+        rates.note(Scope::Sampler(id), bytes.u32()?);
+    }
+    for _ in 0..bytes.u16()? {
+        let index = bytes.u32()?;
+        rates.note(Scope::Interface(index), bytes.u32()?);
+    }
+    Some(rates)
+}
+
+fn parse_template(bytes: &mut Bytes<'_>, fields_limit: usize) -> Option<SavedTemplate> {
+    let id = bytes.u16()?;
+    let [kind] = bytes.take()?;
+    let scope = bytes.u16()?;
+    let count = bytes.u16()?;
+    if id < FIRST_TEMPLATE || usize::from(count) > fields_limit {
+        return None;
+    }
+    let fields = (0..count)
+        .map(|_| Some(FieldSpecifier { enterprise: bytes.u32()?, id: bytes.u16()?, length: bytes.u16()? }))
+        .collect::<Option<_>>()?;
+    let kind = if kind == 0 { TemplateKind::Data } else { TemplateKind::Options { scope } };
+    Some(SavedTemplate { id, kind, fields })
 }
 
 /// Takes up a saved session; `None` when its bytes cannot be read or there is no room for it.
 pub(super) fn restore(sessions: &mut Sessions, saved: &SessionState) -> Option<()> {
-    let mut bytes = Bytes(&saved.state);
-    let [format, flags] = bytes.take()?;
-    if format != FORMAT {
-        return None;
-    }
-    let used = Timestamp::from_micros(i64::from_le_bytes(bytes.take()?));
-    let expected = if flags & 1 != 0 { Some(bytes.u32()?) } else { None };
-    let system_init = if flags & 2 != 0 { Some(u64::from_le_bytes(bytes.take()?)) } else { None };
-    let uptime = if flags & 4 != 0 {
-        Some((bytes.u32()?, Timestamp::from_micros(i64::from_le_bytes(bytes.take()?))))
-    } else {
-        None
+    let parsed = parse(&saved.state, sessions.limits().fields_per_template)?;
+    let template = |saved: SavedTemplate| {
+        let template = Template::new(saved.kind, &saved.fields);
+        // A template without bytes never came from the wire.
+        (template.plan.shortest() > 0).then_some((saved.id, template))
     };
-    let [count] = bytes.take()?;
-    let holes = (0..count).map(|_| Some((bytes.u32()?, bytes.u32()?, bytes.u32()?)));
-    let holes: Vec<_> = holes.collect::<Option<_>>()?;
-    let mut templates = Vec::new();
-    for _ in 0..bytes.u16()? {
-        templates.push(template(&mut bytes, sessions.limits().fields_per_template)?);
-    }
+    let templates: Vec<_> = parsed.templates.into_iter().map(template).collect::<Option<_>>()?;
     let key = SessionKey {
         exporter_id: saved.exporter_id,
         transport: Transport::from_code(saved.transport)?,
@@ -126,33 +199,17 @@ pub(super) fn restore(sessions: &mut Sessions, saved: &SessionState) -> Option<(
         version: Version::from_code(saved.version)?,
         observation_domain: saved.observation_domain,
     };
-    let slot = sessions.open(key, used)?;
+    let slot = sessions.open(key, parsed.used)?;
     let session = sessions.get_mut(slot)?;
-    session.sequence = Sequence::standing_at(expected, holes.into_iter());
-    session.system_init = system_init;
-    session.uptime = uptime;
+    session.sequence = Sequence::standing_at(parsed.expected, parsed.holes.into_iter());
+    session.system_init = parsed.system_init;
+    session.uptime = parsed.uptime;
+    sessions.note_rates(slot, parsed.rates);
     for (id, template) in templates {
         sessions.define(slot, id, template);
     }
     sessions.mark_saved(slot);
     Some(())
-}
-
-fn template(bytes: &mut Bytes<'_>, limit: usize) -> Option<(u16, Template)> {
-    let id = bytes.u16()?;
-    let [kind] = bytes.take()?;
-    let scope = bytes.u16()?;
-    let count = bytes.u16()?;
-    if id < FIRST_TEMPLATE || usize::from(count) > limit {
-        return None;
-    }
-    let fields = (0..count)
-        .map(|_| Some(FieldSpecifier { enterprise: bytes.u32()?, id: bytes.u16()?, length: bytes.u16()? }))
-        .collect::<Option<Vec<_>>>()?;
-    let kind = if kind == 0 { TemplateKind::Data } else { TemplateKind::Options { scope } };
-    let template = Template::new(kind, &fields);
-    // A template without bytes never came from the wire.
-    if template.plan.shortest() == 0 { None } else { Some((id, template)) }
 }
 
 /// Little-endian numbers off the front of a slice.
@@ -171,5 +228,9 @@ impl Bytes<'_> {
 
     fn u32(&mut self) -> Option<u32> {
         self.take().map(u32::from_le_bytes)
+    }
+
+    fn moment(&mut self) -> Option<Timestamp> {
+        self.take().map(|bytes| Timestamp::from_micros(i64::from_le_bytes(bytes)))
     }
 }

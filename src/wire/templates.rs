@@ -77,8 +77,8 @@ pub(super) enum Definition {
     Usable { id: u16, kind: TemplateKind },
     /// One to be counted; the old definition of `id` is void as well.
     Refused { id: u16, reason: Reason },
-    /// A withdrawal.
-    Withdrawal,
+    /// A withdrawal of one template, or, with identifier 2 or 3, of all templates or options templates.
+    Withdrawal { id: u16 },
     /// The rest of the set cannot be read.
     Unreadable,
 }
@@ -116,7 +116,7 @@ fn read_definition(
         let count = reader.u16()?;
         if ipfix && count == 0 {
             // RFC 7011, 8.1: no fields follow; identifier 2 or 3 withdraws all.
-            return Some(Definition::Withdrawal);
+            return Some(Definition::Withdrawal { id });
         }
         if options {
             let scope = reader.u16()?;

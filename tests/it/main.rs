@@ -8,6 +8,8 @@
     reason = "a test may stop at the first surprise"
 )]
 
+/// What exporters tell about themselves and what the configuration says about them: kept, limited, shown.
+mod exporters;
 /// The main job from the first datagram to the answer, on an empty machine.
 mod first_answer;
 /// `kill -9` of the server and of PostgreSQL: stored equals journalled, nothing twice.
@@ -25,3 +27,5 @@ mod streams;
 mod support;
 /// Days made and dropped beside readers.
 mod upkeep;
+/// Data before its template.
+mod waiting;

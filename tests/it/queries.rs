@@ -7,7 +7,7 @@ use flowledger::columns::Encoder;
 use flowledger::flow::batch::{AddressRun, FlowBatch};
 use flowledger::flow::fields::{Dimension, Field};
 use flowledger::flow::segment::Segment;
-use flowledger::query::{Engine, Order, QueryError, Settings, TopRequest, Window};
+use flowledger::query::{Counters, Engine, HostRequest, Order, QueryError, Settings, TopRequest, Window};
 use flowledger::store::commit::{Batch, Loss};
 use flowledger::store::partitions::DailyTable;
 use flowledger::store::{Address, Database};
@@ -76,6 +76,7 @@ fn request(start: Timestamp, seconds: std::ops::Range<i64>) -> TopRequest {
         order: Order::Bytes,
         limit: 3,
         filter: None,
+        counters: Counters::Scaled,
     }
 }
 
@@ -101,7 +102,9 @@ fn several_workers_find_what_one_finds_and_the_stamp_tells_what_may_be_missing()
                 assert_eq!(answer.groups, if flows == 0 { 0 } else { ROWS as u64 });
                 let first: Option<String> = answer.rows.first().map(|row| row.key[0].to_string());
                 assert_eq!(first, (flows > 0).then(|| "10.0.0.40".into()));
-                let host = engine.host("10.0.0.1".parse().unwrap(), request.window, &[]).await.unwrap();
+                let host = "10.0.0.1".parse().unwrap();
+                let host = HostRequest { host, window: request.window, counters: Counters::Scaled };
+                let host = engine.host(&host, &[]).await.unwrap();
                 // Flows of row 0 go from the host to itself; all others come to it.
                 assert_eq!(host.download.bytes + host.internal.bytes, bytes);
                 assert_eq!(host.download.flows + host.internal.flows, flows);

@@ -52,7 +52,7 @@ impl Answers for Engine {
         let totals = Totals { bytes, packets: 1, flows: 1 };
         let key = vec![Value::Address("10.0.0.7".parse().unwrap())];
         let stale_since = *self.stale_since.lock().unwrap();
-        let completeness = Completeness { exact: stale_since.is_none(), stale_since, lost: Vec::new() };
+        let completeness = Completeness { exact: stale_since.is_none(), stale_since, ..Completeness::default() };
         let rows = vec![TopRow { key, totals, first_seen: None, last_seen: None }];
         Box::pin(async move {
             // Long enough for another server to come in between.

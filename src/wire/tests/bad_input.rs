@@ -122,16 +122,12 @@ fn zero_size_templates_are_counted_and_void_the_old_ones() {
             let outcome = Bench::new().decode(&and_good(none.data(256, &[good_record()])));
             // A withdrawal over UDP is ignored, so the old template still decodes.
             let (records, missing) = if empty == "withdrawal" { (2, 0) } else { (1, 1) };
-            assert_eq!(
-                (outcome.records, outcome.counts.get(Reason::NoTemplate)),
-                (records, missing),
-                "{empty} {options}"
-            );
+            assert_eq!((outcome.records, outcome.counts.get(Reason::Parked)), (records, missing), "{empty} {options}");
             assert!(reasons(&outcome).contains(&(empty, 1)), "{empty} {options} {:?}", reasons(&outcome));
             let all =
                 if options { start.options_template(256, &zero[..1], &zero[1..]) } else { start.template(256, &zero) };
             let outcome = Bench::new().decode(&and_good(all.data(256, &[good_record()])));
-            assert_eq!((outcome.records, outcome.counts.get(Reason::NoTemplate)), (1, 1));
+            assert_eq!((outcome.records, outcome.counts.get(Reason::Parked)), (1, 1));
             assert_eq!(outcome.counts.get(Reason::TemplateZero), 1);
         }
     }
@@ -147,7 +143,7 @@ fn field_counts_that_lie_take_no_memory_and_void_the_old_template() {
             let mut bench = Bench::new();
             let outcome = bench.decode(&and_good(lie));
             assert_eq!((outcome.records, outcome.counts.get(Reason::TemplateInvalid)), (1, 1), "{count}");
-            assert_eq!(outcome.counts.get(Reason::NoTemplate), 1);
+            assert_eq!(outcome.counts.get(Reason::Parked), 1);
             assert!(bench.decoder.fields.capacity() <= 64, "memory for fields that are not there");
         }
         for short in 1..8 {
@@ -318,7 +314,7 @@ fn v9_data_from_another_port_finds_the_only_sessions_template() {
     let mut bench = Bench::new();
     bench.decode_as(&context_of(1, 10, NOW), &ipfix(0).template(256, &iana(&GOOD)).bytes());
     let outcome = bench.decode_as(&context_of(1, 11, NOW), &ipfix(0).data(256, &[good_record()]).bytes());
-    assert_eq!(outcome.counts.get(Reason::NoTemplate), 1, "IPFIX says by port");
+    assert_eq!(outcome.counts.get(Reason::Parked), 1, "IPFIX says by port");
 }
 
 #[test]

@@ -100,10 +100,16 @@ fn datagrams(path: &Path, several: bool) -> Vec<Datagram> {
 type Figures = (u64, u64, u64, u64);
 
 /// Cases in which we count otherwise than the list, with its reason, and our figures in the list's order.
-const EXPLAINED: [(&str, Figures, &str); 4] = [
+const EXPLAINED: [(&str, Figures, &str); 6] = [
+    ("beats/ipfix-cisco-reversed", (29, 0, 1, 0), "data that came before its template waited for it"),
+    ("graylog/nprobe-netflow9-4", (15, 1, 3, 0), "data that came before its template waited for it"),
     ("libnetflow9/malformed-ot", (0, 0, 0, 1), "an options template without fields is none"),
     ("libnetflow9/fuzz-pcap-malformed-ot", (0, 0, 0, 1), "an options template without fields is none"),
-    ("libnetflow9/malformed-2", (0, 0, 16, 16), "the second definition describes no bytes and voids the first"),
+    (
+        "libnetflow9/malformed-2",
+        (0, 0, 16, 15),
+        "the second definition describes no bytes and voids the first, which one set had waited for",
+    ),
     (
         "netflow_parser/it-parses-ipfix-enterprise-bit-in-non-options-template-packet",
         (0, 0, 0, 0),
@@ -133,7 +139,12 @@ fn captures_of_real_exporters_have_the_listed_counts() {
                 found += u64::from(outcome.records);
                 options += u64::from(outcome.options_records);
                 templates += u64::from(outcome.templates);
-                missing += u64::from(outcome.counts.get(Reason::NoTemplate));
+                missing += u64::from(outcome.counts.get(Reason::Parked));
+                for unparked in bench.unpark() {
+                    found += u64::from(unparked.records);
+                    options += u64::from(unparked.options_records);
+                    missing -= 1;
+                }
             }
         }
         let count = |key: &str| case["counts"][key].as_u64().unwrap();

@@ -32,7 +32,8 @@ src_as 64512
 dst_as 15169
 src_mask 24
 dst_mask 16
-next_hop 10.0.0.1";
+next_hop 10.0.0.1
+sampling_interval 100";
     assert_eq!(row.join("\n"), expected);
 }
 

@@ -5,11 +5,15 @@
 mod bad_input;
 mod build;
 mod captures;
+mod describe;
+mod events;
 mod fields;
 mod fixtures;
 mod limits;
 mod mutate;
 mod naive;
+mod options;
+mod parking;
 mod random;
 mod sequences;
 mod states;
@@ -60,6 +64,14 @@ impl Bench {
         let outcome = self.decoder.decode(context, datagram, &mut self.batch);
         assert_eq!(self.batch.rows() - before, outcome.records as usize, "stored is not counted");
         outcome
+    }
+
+    /// Decodes the sets whose template has come.
+    fn unpark(&mut self) -> Vec<Outcome> {
+        let Self { decoder, batch } = self;
+        std::iter::from_fn(|| decoder.unpark(|_| ConfiguredSampling::default(), batch))
+            .map(|unparked| unparked.outcome)
+            .collect()
     }
 
     /// The value of a field in a row, as people read it; empty when absent.

@@ -157,7 +157,7 @@ impl Naive {
 
     fn data(&mut self, version: u16, domain: u32, id: u16, body: &[u8]) {
         let Some((options, fields)) = self.templates.get(&(version, domain, id)).cloned() else {
-            return self.count("no_template");
+            return self.count("parked");
         };
         let varies = |length: u16| version == 10 && length == 65_535;
         let shortest: usize = fields.iter().map(|field| if varies(field.1) { 1 } else { usize::from(field.1) }).sum();

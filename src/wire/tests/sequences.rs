@@ -41,7 +41,7 @@ fn ipfix_counts_records_with_those_of_options_and_not_templates() {
     assert_eq!(bench.decode(&ipfix(110).data(256, &[be(1, 4)]).bytes()).lost.count, 7);
     // A set without template hides its records: the next message sets the number anew.
     let unknown = bench.decode(&ipfix(111).data(257, &[be(1, 4)]).bytes());
-    assert_eq!((unknown.lost.count, reasons(&unknown)), (0, vec![("no_template", 1)]));
+    assert_eq!((unknown.lost.count, reasons(&unknown)), (0, vec![("parked", 1)]));
     assert_eq!(bench.decode(&ipfix(500).data(256, &[be(3, 4)]).bytes()).lost.count, 0);
     assert_eq!(bench.decode(&ipfix(502).data(256, &[be(3, 4)]).bytes()).lost.count, 1);
 }
@@ -70,7 +70,7 @@ fn a_restart_is_no_loss_and_voids_v9_templates() {
     let mut after = v9(9_000_000).data(256, &[be(1, 4)]);
     after.uptime = 60_000;
     let outcome = bench.decode_as(&context_of(1, 9_999, NOW + 120 * SECOND), &after.bytes());
-    assert_eq!((outcome.restarted, outcome.lost.count, reasons(&outcome)), (true, 0, vec![("no_template", 1)]));
+    assert_eq!((outcome.restarted, outcome.lost.count, reasons(&outcome)), (true, 0, vec![("parked", 1)]));
     let mut old = v5(4_000_000, 1);
     old[4..8].copy_from_slice(&3_000_000_000u32.to_be_bytes());
     bench.decode(&old);
