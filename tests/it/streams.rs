@@ -187,6 +187,21 @@ fn what_a_stream_told_lasts_as_long_as_its_messages_and_no_longer() {
 }
 
 #[test]
+fn an_element_without_a_field_is_told_however_short_its_stream_was() {
+    let server = TestServer::with(&[("COLLECTOR__LISTEN", "tcp://127.0.0.1:0")]);
+    // Template 300 of octets and an element that nobody has assigned, then a record of it.
+    let template: Vec<u8> = [2, 16, 300, 2, 1, 4, 20_000, 4].iter().flat_map(|word: &u16| word.to_be_bytes()).collect();
+    let data = [[1, 44, 0, 12], [0, 0, 5, 220], [0, 0, 0, 1]].concat();
+    let seconds = (SystemClock.now().micros() / 1_000_000) as u32;
+    let header = [[0, 10, 0, 44], seconds.to_be_bytes(), [0; 4], [0, 0, 0, 1]].concat();
+    TcpStream::connect(server.listener("tcp")).unwrap().write_all(&[header, template, data].concat()).unwrap();
+    server.wait_for_flows(1);
+    let told = "SELECT enterprise, element, records FROM unknown_elements";
+    let rows = server.database.as_ref().unwrap().query(told);
+    assert_eq!(rows, [["0", "20000", "1"].map(|text| Some(text.to_owned()))]);
+}
+
+#[test]
 fn killing_the_server_beside_streams_loses_and_doubles_nothing_that_was_journalled() {
     let mut server = TestServer::with(&[
         ("COLLECTOR__LISTEN", "udp://127.0.0.1:0,tcp://127.0.0.1:0"),
