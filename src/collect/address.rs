@@ -31,7 +31,7 @@ impl Scheme {
     /// What can be received so.
     pub const fn protocols(self) -> &'static str {
         match self {
-            Self::Udp => "NetFlow v5, v9 and IPFIX",
+            Self::Udp => "NetFlow, IPFIX and sFlow",
             Self::Tcp | Self::Tls => "IPFIX",
         }
     }
