@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// The capture folder: `../shared/captures` beside the crate, or the one named in FLOWLEDGER_CAPTURES.
-fn folder() -> Option<PathBuf> {
+pub(super) fn folder() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/captures");
     let folder = std::env::var_os("FLOWLEDGER_CAPTURES").map_or(beside, PathBuf::from);
     folder.join("cases.json").is_file().then_some(folder)
@@ -22,7 +22,7 @@ fn be(bytes: &[u8], at: usize, width: usize) -> usize {
 }
 
 /// A UDP payload with its source: a number for the address, and the port.
-type Datagram = (u32, u16, Vec<u8>);
+pub(super) type Datagram = (u32, u16, Vec<u8>);
 
 /// The payload of a frame of this link type, if it is UDP.
 fn payload(link: usize, frame: &[u8]) -> Option<Datagram> {
@@ -84,7 +84,7 @@ fn split(mut bytes: &[u8]) -> Vec<Vec<u8>> {
     out
 }
 
-fn datagrams(path: &Path, several: bool) -> Vec<Datagram> {
+pub(super) fn datagrams(path: &Path, several: bool) -> Vec<Datagram> {
     let bytes = std::fs::read(path).unwrap();
     match bytes.get(..4).unwrap_or_default() {
         [0xd4, 0xc3, 0xb2, 0xa1] | [0xa1, 0xb2, 0xc3, 0xd4] => return pcap(&bytes),

@@ -8,6 +8,7 @@ mod captures;
 mod events;
 mod fields;
 mod fixtures;
+mod golden;
 mod limits;
 mod mutate;
 mod naive;
@@ -16,6 +17,7 @@ mod parking;
 mod random;
 mod sequences;
 mod states;
+mod vendors;
 
 use super::{ConfiguredSampling, Context, Decoder, Limits, Outcome, Transport};
 use crate::clock::{SECOND, Timestamp};
