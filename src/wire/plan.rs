@@ -260,7 +260,8 @@ impl Plan {
         let (mut offset, mut bad_widths, mut variable) = (0usize, 0usize, 0usize);
         let mut spans = Vec::new();
         // With two protocols a record is about a packet inside another.
-        let layered = fields.iter().filter(|field| (field.enterprise, field.id) == (0, 4)).count() > 1;
+        let is_protocol = |field: &&FieldSpecifier| (field.enterprise, field.id) == (0, 4) && field.length != VARIABLE;
+        let layered = fields.iter().filter(is_protocol).count() > 1;
         for field in fields {
             let element = find(field.enterprise, field.id);
             if element.is_none() {

@@ -25,7 +25,12 @@ pub(super) const EXPLAINED: &[(&str, &str, &str, &str)] = &[
     ("tshark", "graylog/netflow9", "records", COUNT),
     ("tshark", "beats/ipfix-cisco-reversed", "records", WAITED),
     ("tshark", "graylog/nprobe-netflow9-4", "records", WAITED),
-    ("tshark", "logstash/netflow-9-h3c", "records", "tshark gives up at the template's element 0 of one byte"),
+    (
+        "tshark",
+        "logstash/netflow-9-h3c",
+        "records",
+        "tshark takes the first record for malformed and stops; beats reads all, as we do",
+    ),
     ("tshark", "logstash/netflow-9-fortigate-fortios-5-2-1", "first_seen", FAR),
     ("tshark", "logstash/netflow-9-fortigate-fortios-5-2-1", "last_seen", FAR),
     ("tshark", "netflow_parser/it-parses-v5-packet", "first_seen", FAR),
