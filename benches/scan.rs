@@ -74,5 +74,27 @@ fn scan(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, scan);
+/// Sixteen times the flows of the same hosts: most flows find their group, as in a week's worth of them.
+fn long_scan(criterion: &mut Criterion) {
+    const TIMES: usize = 16;
+    for level in [0, 4] {
+        let segments = segments(level);
+        let mut group = criterion.benchmark_group(format!("long scan/level {level}"));
+        group.sample_size(10).throughput(Throughput::Elements((TIMES * SEGMENTS * ROWS) as u64));
+        for by in ["dst_ip", "src_ip"] {
+            let request = request(&[by], "");
+            group.bench_with_input(BenchmarkId::from_parameter(by), &request, |bencher, request| {
+                bencher.iter(|| {
+                    let mut scan = TopScan::new(request).expect("a good request");
+                    for segment in std::iter::repeat_n(&segments, TIMES).flatten() {
+                        scan.segment(black_box(segment)).expect("fresh blocks");
+                    }
+                    scan.finish()
+                });
+            });
+        }
+    }
+}
+
+criterion_group!(benches, scan, long_scan);
 criterion_main!(benches);

@@ -120,7 +120,8 @@ CREATE TABLE interfaces (
     PRIMARY KEY (exporter_id, interface)
 );
 
--- Counters of an interface as last told in each hour: they only grow, until the exporter restarts.
+-- Counters of an interface as last told in each hour: they only grow, until the exporter restarts. received is when these
+-- values were told first.
 CREATE TABLE interface_counters (
     exporter_id bigint NOT NULL,
     interface bigint NOT NULL,
@@ -135,9 +136,11 @@ CREATE TABLE interface_counters (
     out_discards bigint NOT NULL,
     out_errors bigint NOT NULL,
     PRIMARY KEY (exporter_id, interface, hour)
-);
+) WITH (fillfactor = 70);
+-- Old hours are deleted.
+CREATE INDEX interface_counters_by_hour ON interface_counters (hour);
 
--- What application_id means at an exporter.
+-- What application_id means at an exporter. An identifier of 2^63 and more is stored as it less 2^64.
 CREATE TABLE applications (
     exporter_id bigint NOT NULL,
     application_id bigint NOT NULL,
@@ -164,7 +167,7 @@ CREATE TABLE exporter_statistics (
     value numeric NOT NULL,
     received timestamptz NOT NULL,
     PRIMARY KEY (exporter_id, observation_domain, statistic)
-);
+) WITH (fillfactor = 50);
 
 -- Information elements in data records that the catalogue has no field for. enterprise 0 is IANA.
 CREATE TABLE unknown_elements (
@@ -175,4 +178,4 @@ CREATE TABLE unknown_elements (
     records bigint NOT NULL,
     last_seen timestamptz NOT NULL,
     PRIMARY KEY (exporter_id, enterprise, element)
-);
+) WITH (fillfactor = 50);

@@ -7,6 +7,7 @@
 // Floor 0: ground.
 pub mod clock;
 pub mod metrics;
+pub mod pages;
 
 // Floor 1: the model with its field catalogue, and tools that know nothing of flows.
 pub mod flow;

@@ -7,6 +7,7 @@ use super::problem::Problem;
 use super::shapes::moment;
 use crate::query::window::zone;
 use crate::store::catalogue::{ExporterList, ExporterRow};
+use crate::wire::Version;
 use actix_web::{HttpResponse, get, web};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
@@ -26,7 +27,7 @@ pub struct ZoneParams {
 /// What an exporter sent and the network lost.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Lost {
-    /// What the exporter's sequence numbers count: `flows` (NetFlow v5), `datagrams` (v9) or `records` (IPFIX).
+    /// What the exporter's sequence numbers count: `flows` (NetFlow v5), `datagrams` (v9, sFlow) or `records` (IPFIX).
     #[schema(example = "flows")]
     pub unit: &'static str,
     /// How many are missing.
@@ -46,9 +47,12 @@ pub struct Exporter {
     /// What people call it; null when nobody named it.
     #[schema(example = "core-1", required = true)]
     pub name: Option<String>,
-    /// The versions of the protocol it sent: 5, 9 or 10 (IPFIX).
+    /// The versions of the protocol it sent: 1, 5, 7, 9, 10 (IPFIX) or 105 (sFlow 5).
     #[schema(example = json!([9]))]
     pub versions: Vec<u16>,
+    /// The same by name: `netflow_v1`, `netflow_v5`, `netflow_v7`, `netflow_v9`, `ipfix`, `sflow_v5`.
+    #[schema(example = json!(["netflow_v9"]))]
+    pub protocols: Vec<&'static str>,
     /// Flows stored since it is known.
     #[schema(example = 4_100)]
     pub flows: u64,
@@ -98,11 +102,16 @@ const UNITS: [&str; 3] = ["flows", "datagrams", "records"];
 
 /// What the sequence numbers of an exporter count that lost nothing yet.
 fn unit_of(versions: &[u16]) -> &'static str {
-    match versions.last() {
-        Some(9) => "datagrams",
-        Some(10) => "records",
+    match versions.last().and_then(|&code| Version::from_code(code)) {
+        Some(Version::V9 | Version::Sflow) => "datagrams",
+        Some(Version::Ipfix) => "records",
         _ => "flows",
     }
+}
+
+/// The name of the protocol with this [`Version::code`].
+pub fn protocol(code: u16) -> &'static str {
+    Version::from_code(code).map_or("unknown", Version::name)
 }
 
 /// Loss told apart by where it happened.
@@ -134,7 +143,8 @@ impl Places {
 }
 
 impl Exporter {
-    fn new(row: ExporterRow, zone: Tz) -> Self {
+    /// The shape of `row` with its moments in `zone`.
+    pub fn new(row: ExporterRow, zone: Tz) -> Self {
         let Places { network, dropped, rejected } = Places::new(row.loss);
         let most = network.iter().max_by_key(|(_, count)| **count);
         let (unit, count) = most.map_or((unit_of(&row.versions), 0), |(unit, count)| (*unit, *count));
@@ -143,6 +153,7 @@ impl Exporter {
             id: row.exporter_id,
             address: row.address,
             name: row.name,
+            protocols: row.versions.iter().map(|&code| protocol(code)).collect(),
             versions: row.versions,
             flows: row.flows,
             lost,
@@ -224,7 +235,7 @@ mod tests {
         assert_eq!(
             serde_json::to_value(Exporter::new(row, chrono_tz::Europe::Berlin)).unwrap(),
             json!({
-                "id": 3, "address": "192.0.2.1", "name": null, "versions": [5, 9], "flows": 210,
+                "id": 3, "address": "192.0.2.1", "name": null, "versions": [5, 9], "protocols": ["netflow_v5", "netflow_v9"], "flows": 210,
                 "lost": {"unit": "flows", "count": 30}, "lost_by_unit": {"datagrams": 5, "flows": 30}, "dropped": {"journal_full": 4}, "rejected": {"bad_length": 3},
                 "templates": 2, "last_seen": "2026-11-23T01:00:00+01:00",
             })
@@ -248,5 +259,6 @@ mod tests {
         assert_eq!(exporter.lost, Lost { unit: "datagrams", count: 0 });
         assert!(exporter.lost_by_unit.is_empty());
         assert_eq!((unit_of(&[5]), unit_of(&[9, 10]), unit_of(&[])), ("flows", "records", "flows"));
+        assert_eq!((unit_of(&[5, 105]), protocol(105)), ("datagrams", "sflow_v5"));
     }
 }

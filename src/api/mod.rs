@@ -7,6 +7,7 @@
 #![allow(unused_qualifications, reason = "the macros of utoipa spell out paths")]
 
 pub mod edge;
+pub mod exporter;
 pub mod exporters;
 pub mod fields;
 pub mod format;
@@ -169,6 +170,7 @@ fn routes(config: &mut ServiceConfig<'_>) {
                 .service(hosts::get_host)
                 .service(hosts::get_peers)
                 .service(exporters::get_exporters)
+                .service(exporter::get_exporter)
                 .service(fields::get_fields),
         )
         .service(health::get_healthz)

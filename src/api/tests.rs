@@ -144,7 +144,7 @@ async fn every_route_is_documented_and_every_documented_path_is_a_route() {
 async fn the_documented_parameters_are_those_that_are_read() {
     let api = TestApi::start().await;
     for (path, names) in documented() {
-        let answer = api.get(&format!("{}?zzzzzzzz=1", path.replace("{ip}", "10.0.0.1"))).await;
+        let answer = api.get(&format!("{}?zzzzzzzz=1", path.replace("{ip}", "10.0.0.1").replace("{id}", "1"))).await;
         assert_eq!(answer.code(), "unknown_parameter", "{path}");
         let detail = answer.json()["detail"].as_str().unwrap().to_owned();
         let read = detail.split_once("it takes ").unwrap().1.trim_end_matches('.').split(", ");
@@ -289,6 +289,17 @@ async fn the_pages_show_this_description_and_nothing_foreign() {
     assert!(script.text().contains("\"queryConfigEnabled\": false"), "{}", script.text());
     let document = api.get("/openapi.json").await;
     assert_eq!((document.status, document.text()), (200, openapi::text().unwrap().as_str()));
+    api.stop().await;
+}
+
+#[actix_web::test]
+async fn what_is_no_number_of_an_exporter_is_not_found_without_asking_the_database() {
+    let api = TestApi::start().await;
+    for id in ["core-1", "-1", "4294967296", "1.5"] {
+        let answer = api.get(&format!("/api/v1/exporters/{id}")).await;
+        assert_eq!((answer.status, answer.code().as_str()), (404, "not_found"), "{id}");
+    }
+    assert_eq!(api.get("/api/v1/exporters/1?last=never").await.code(), "invalid_window");
     api.stop().await;
 }
 

@@ -2,12 +2,13 @@
 //! they are stored.
 
 use super::work::Ledger;
-use super::{IngestError, Shared, give_back};
+use super::{IngestError, ReasonLabel, Shared, give_back};
 use crate::clock::Timestamp;
 use crate::flow::batch::FlowBatch;
 use crate::flow::segment::Segment;
 use crate::store::StoreError;
 use crate::store::commit::Batch;
+use crate::store::facts::{FACT_LIMIT, FACTS};
 use crate::store::partitions::DailyTable;
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -41,7 +42,7 @@ pub(super) fn run(
 ) -> Result<(), IngestError> {
     let mut days = HashSet::new();
     while let Ok(mut piece) = pieces.recv() {
-        while piece.segments.len() < SEGMENTS_AT_ONCE && piece.flows.is_empty() {
+        while piece.segments.len() < SEGMENTS_AT_ONCE && piece.flows.is_empty() && !piece.ledger.is_full() {
             let Ok(next) = pieces.try_recv() else { break };
             piece.end = next.end;
             piece.segments.extend(next.segments);
@@ -57,11 +58,16 @@ pub(super) fn run(
             rows: piece.flows,
             activity: piece.ledger.activity(),
             loss: piece.ledger.loss(),
+            facts: piece.ledger.take_facts(),
+            unknown_elements: piece.ledger.take_unknown(),
             parked: std::mem::take(&mut piece.ledger.parked),
             unparked: std::mem::take(&mut piece.ledger.unparked),
             decoder_state: piece.ledger.decoder_state(),
         };
-        store(shared, journal, &batch, &mut days)?;
+        let refused = store(shared, journal, &batch, &mut days)?;
+        if refused > 0 {
+            shared.metrics.rejected.get_or_create(&ReasonLabel { reason: FACT_LIMIT, unit: FACTS }).inc_by(refused);
+        }
         let flows = batch.segments.iter().map(|segment| u64::from(segment.rows)).sum();
         shared.metrics.stored_flows.inc_by(flows);
         shared.metrics.commits.inc();
@@ -75,13 +81,13 @@ pub(super) fn run(
     Ok(())
 }
 
-/// Stores one batch, waiting as long as the database is away.
+/// Stores one batch, waiting as long as the database is away. Returns how many facts were refused.
 fn store(
     shared: &Shared,
     journal: &str,
     batch: &Batch,
     days: &mut HashSet<(DailyTable, Timestamp)>,
-) -> Result<(), IngestError> {
+) -> Result<u64, IngestError> {
     let mut pause = BACKOFF.0;
     let (mut told, mut failing, mut ready) = (None::<Instant>, None::<Instant>, true);
     loop {
@@ -90,14 +96,14 @@ fn store(
             shared.database.commit(journal, batch).await
         });
         match result {
-            Ok(()) => {
+            Ok(refused) => {
                 if told.is_some() {
                     tracing::info!("the database stores flows again");
                 }
                 if !ready {
                     (shared.tell)(true);
                 }
-                return Ok(());
+                return Ok(refused);
             }
             Err(IngestError::Store(error)) if !matches!(error, StoreError::PositionMoved { .. }) => {
                 if ready && failing.get_or_insert_with(Instant::now).elapsed() > NOT_READY {

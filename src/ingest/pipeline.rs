@@ -12,6 +12,7 @@ use crate::flow::batch::FlowBatch;
 use crate::flow::segment::MAX_SEGMENT_FLOWS;
 use crate::journal::{Chunk, Datagram, DropCause, Position, Reader, Record};
 use crate::store::commit::DecoderState;
+use crate::store::facts::{FACT_LIMIT, FACTS};
 use crate::store::parked::ParkedSet as StoredSet;
 use crate::wire::{Context, Decoder, Limits, Outcome, ParkedSet, Reason, SessionState, Transport, Unparked, recognise};
 use std::sync::atomic::Ordering;
@@ -316,6 +317,10 @@ impl Stage<'_> {
         }
         piece.ledger.waited(self.decoder.take_parked());
         self.shared.metrics.parked_bytes.set(i64::try_from(self.decoder.parked_bytes()).unwrap_or(i64::MAX));
+        for element in self.decoder.take_unknown() {
+            let room = piece.ledger.missed(piece.last_received, element);
+            self.untold(&mut piece.ledger, element.exporter_id, piece.last_received, usize::from(!room));
+        }
         piece.ledger.learned(self.decoder.take_changes());
         // A piece without flows takes an empty stand-in along, so that the pool's batch stays here.
         let flows = if self.flows.rows() > 0 {
@@ -360,12 +365,21 @@ impl Stage<'_> {
             metrics.flows.inc_by(outcome.records.into());
         }
         if let Some(version) = outcome.version {
-            ledger.sent(exporter.id, version.code(), datagram.received, outcome.records.into());
+            ledger.sent(
+                exporter.id,
+                version.code(),
+                datagram.received,
+                outcome.records.into(),
+                outcome.clock_offset_ms,
+            );
         }
         self.counted(ledger, exporter.id, datagram.received, &outcome);
         if outcome.lost.count != 0 {
             self.lost(ledger, exporter.id, datagram.received, NETWORK, outcome.lost.unit.name(), outcome.lost.count);
         }
+        let facts = self.decoder.take_facts().into_iter();
+        let untold = facts.map(|(of, fact)| ledger.told(of, datagram.received, fact)).filter(|room| !room).count();
+        self.untold(ledger, exporter.id, datagram.received, untold);
         if outcome.restarted {
             tracing::info!("exporter {address} has restarted");
         }
@@ -418,6 +432,14 @@ impl Stage<'_> {
     ) {
         ledger.lost(exporter, at, reason, unit, count.into());
         self.shared.metrics.rejected.get_or_create(&ReasonLabel { reason, unit }).inc_by(count.into());
+    }
+
+    /// Notes how many facts found no room.
+    fn untold(&self, ledger: &mut Ledger, exporter: u32, at: Timestamp, count: usize) {
+        if count > 0 {
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            self.rejected(ledger, exporter, at, FACT_LIMIT, FACTS, count);
+        }
     }
 
     /// Notes what is missing, in the ledger and in the counters.

@@ -2,42 +2,127 @@
 
 use crate::clock::Timestamp;
 use crate::flow::batch::FlowBatch;
+use crate::flow::facts::Fact;
 use crate::store::commit::{Activity, DecoderState, Loss};
+use crate::store::facts::{Facts, ToldKey, UnknownElements};
 use crate::store::parked::ParkedSet;
-use crate::wire::{self, SessionState};
+use crate::wire::{self, SessionState, UnknownElement};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+/// The most facts, and the most unknown elements, that one piece holds.
+const FACTS: usize = 20_000;
 
 /// What is written beside the flows: who sent, what is missing, what the decoder learned.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    /// By exporter and version: last receive time, datagrams, flows.
-    activity: BTreeMap<(u32, u16), (Timestamp, u64, u64)>,
+    /// By exporter and version.
+    activity: BTreeMap<(u32, u16), Sent>,
     /// By exporter, hour, cause and unit.
     loss: BTreeMap<(u32, Timestamp, &'static str, &'static str), i64>,
     /// The newest state of each session.
     decoder_state: BTreeMap<SessionKey, (u32, Vec<u8>)>,
+    /// What exporters told about themselves.
+    facts: Facts,
+    /// Elements without a field.
+    unknown: UnknownElements,
     /// Data sets that began to wait for their template.
     pub(super) parked: Vec<ParkedSet>,
     /// Numbers of those that wait no longer.
     pub(super) unparked: Vec<u64>,
 }
 
+/// What an exporter sent in one version.
+#[derive(Debug)]
+struct Sent {
+    last_seen: Timestamp,
+    datagrams: u64,
+    flows: u64,
+    clock_offset_ms: Option<i64>,
+}
+
+impl Sent {
+    fn add(&mut self, later: &Self) {
+        self.last_seen = self.last_seen.max(later.last_seen);
+        self.datagrams = self.datagrams.saturating_add(later.datagrams);
+        self.flows = self.flows.saturating_add(later.flows);
+        self.clock_offset_ms = later.clock_offset_ms.or(self.clock_offset_ms);
+    }
+}
+
 /// Exporter, transport, port, version and domain.
 type SessionKey = (u32, u16, u16, u16, u32);
 
 impl Ledger {
-    /// Notes a datagram and its flows.
-    pub(super) fn sent(&mut self, exporter_id: u32, version: u16, received: Timestamp, flows: u64) {
-        let entry = self.activity.entry((exporter_id, version)).or_insert((received, 0, 0));
-        entry.0 = entry.0.max(received);
-        entry.1 = entry.1.saturating_add(1);
-        entry.2 = entry.2.saturating_add(flows);
+    /// Notes a datagram, its flows, and by how much the exporter's clock was ahead if it tells.
+    pub(super) fn sent(
+        &mut self,
+        exporter_id: u32,
+        version: u16,
+        received: Timestamp,
+        flows: u64,
+        clock_offset_ms: Option<i64>,
+    ) {
+        let sent = Sent { last_seen: received, datagrams: 1, flows, clock_offset_ms };
+        self.add_activity((exporter_id, version), sent);
+    }
+
+    fn add_activity(&mut self, key: (u32, u16), sent: Sent) {
+        match self.activity.entry(key) {
+            Entry::Occupied(mut known) => known.get_mut().add(&sent),
+            Entry::Vacant(room) => drop(room.insert(sent)),
+        }
+    }
+
+    /// Notes a fact. Returns whether there was room for it.
+    pub(super) fn told(&mut self, exporter_id: u32, received: Timestamp, fact: Fact) -> bool {
+        // Counters are kept for each hour; of everything else there is one.
+        let hour = matches!(fact, Fact::Counters(_)).then(|| received.hour());
+        self.add_fact((exporter_id, fact.key(), hour), received, fact, FACTS)
+    }
+
+    fn add_fact(&mut self, key: ToldKey, received: Timestamp, fact: Fact, limit: usize) -> bool {
+        let full = self.facts.len() >= limit;
+        match self.facts.entry(key) {
+            Entry::Occupied(mut known) => {
+                let (_, earlier) = known.get().clone();
+                known.insert((received, fact.after(earlier)));
+            }
+            Entry::Vacant(_) if full => return false,
+            Entry::Vacant(room) => drop(room.insert((received, fact))),
+        }
+        true
+    }
+
+    /// Adds up an element without a field, last received at `received`. Returns whether there was room for it.
+    pub(super) fn missed(&mut self, received: Timestamp, missed: UnknownElement) -> bool {
+        let key = (missed.exporter_id, missed.enterprise, missed.element);
+        self.add_unknown(key, missed.records, received, FACTS)
+    }
+
+    fn add_unknown(&mut self, key: (u32, u32, u16), records: u64, received: Timestamp, limit: usize) -> bool {
+        let full = self.unknown.len() >= limit;
+        match self.unknown.entry(key) {
+            Entry::Occupied(mut known) => {
+                let (sum, last_seen) = known.get_mut();
+                *sum = sum.saturating_add(records);
+                *last_seen = received.max(*last_seen);
+            }
+            Entry::Vacant(_) if full => return false,
+            Entry::Vacant(room) => drop(room.insert((records, received))),
+        }
+        true
+    }
+
+    /// Whether as much is told as one piece holds, so that no further piece should be merged into it.
+    pub(super) fn is_full(&self) -> bool {
+        self.facts.len() >= FACTS || self.unknown.len() >= FACTS
     }
 
     /// Notes flows of a datagram that was noted before.
     pub(super) fn late(&mut self, exporter_id: u32, version: u16, flows: u64) {
-        let entry = self.activity.entry((exporter_id, version)).or_insert((Timestamp::default(), 0, 0));
-        entry.2 = entry.2.saturating_add(flows);
+        let sent = Sent { last_seen: Timestamp::default(), datagrams: 0, flows, clock_offset_ms: None };
+        self.add_activity((exporter_id, version), sent);
     }
 
     /// Notes that something is missing, or, with a negative count, that it came after all.
@@ -86,17 +171,20 @@ impl Ledger {
 
     /// Adds a later ledger.
     pub(super) fn merge(&mut self, later: Self) {
-        for ((exporter_id, version), (last_seen, datagrams, flows)) in later.activity {
-            let entry = self.activity.entry((exporter_id, version)).or_insert((last_seen, 0, 0));
-            entry.0 = entry.0.max(last_seen);
-            entry.1 = entry.1.saturating_add(datagrams);
-            entry.2 = entry.2.saturating_add(flows);
+        for (key, sent) in later.activity {
+            self.add_activity(key, sent);
         }
         for (key, count) in later.loss {
             let entry = self.loss.entry(key).or_insert(0);
             *entry = entry.saturating_add(count);
         }
         self.decoder_state.extend(later.decoder_state);
+        for (key, (received, fact)) in later.facts {
+            self.add_fact(key, received, fact, usize::MAX);
+        }
+        for (key, (records, received)) in later.unknown {
+            self.add_unknown(key, records, received, usize::MAX);
+        }
         self.parked.extend(later.parked);
         self.unparked.extend(later.unparked);
     }
@@ -104,12 +192,13 @@ impl Ledger {
     pub(super) fn activity(&self) -> Vec<Activity> {
         self.activity
             .iter()
-            .map(|(&(exporter_id, version), &(last_seen, datagrams, flows))| Activity {
+            .map(|(&(exporter_id, version), sent)| Activity {
                 exporter_id,
                 version,
-                last_seen,
-                datagrams,
-                flows,
+                last_seen: sent.last_seen,
+                datagrams: sent.datagrams,
+                flows: sent.flows,
+                clock_offset_ms: sent.clock_offset_ms,
             })
             .collect()
     }
@@ -120,6 +209,16 @@ impl Ledger {
             .filter(|(_, count)| **count != 0)
             .map(|(&(exporter_id, hour, cause, unit), &count)| Loss { exporter_id, hour, cause, unit, count })
             .collect()
+    }
+
+    /// The facts, which are taken out.
+    pub(super) fn take_facts(&mut self) -> Facts {
+        std::mem::take(&mut self.facts)
+    }
+
+    /// The elements without a field, which are taken out.
+    pub(super) fn take_unknown(&mut self) -> UnknownElements {
+        std::mem::take(&mut self.unknown)
     }
 
     pub(super) fn decoder_state(self) -> Vec<DecoderState> {
@@ -152,6 +251,7 @@ pub(super) struct Work {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::HOUR;
 
     #[test]
     fn merged_ledgers_add_up_and_keep_the_newest_state() {
@@ -166,22 +266,85 @@ mod tests {
             templates: 1,
         };
         let mut first = Ledger::default();
-        first.sent(1, 9, at, 10);
+        first.sent(1, 9, at, 10, Some(-3));
         first.lost(1, at, "network", "datagrams", 3);
         first.learned(vec![session(1)]);
         let mut second = Ledger::default();
-        second.sent(1, 9, at.plus(5), 20);
+        second.sent(1, 9, at.plus(5), 20, None);
         second.lost(1, at, "network", "datagrams", -3);
         second.lost(0, at, "kernel", "datagrams", 2);
         second.learned(vec![session(2)]);
         first.merge(second);
         assert_eq!(
             first.activity(),
-            [Activity { exporter_id: 1, version: 9, last_seen: at.plus(5), datagrams: 2, flows: 30 }]
+            [Activity {
+                exporter_id: 1,
+                version: 9,
+                last_seen: at.plus(5),
+                datagrams: 2,
+                flows: 30,
+                clock_offset_ms: Some(-3)
+            }]
         );
         let loss = first.loss();
         assert_eq!(loss.len(), 1, "what came after all is not written: {loss:?}");
         assert_eq!((loss[0].cause, loss[0].count), ("kernel", 2));
         assert_eq!(first.decoder_state()[0].state, [2]);
+    }
+
+    fn interface(interface: u32, name: Option<&str>, description: Option<&str>) -> Fact {
+        Fact::Interface {
+            interface,
+            name: name.map(str::to_owned),
+            description: description.map(str::to_owned),
+            speed: None,
+        }
+    }
+
+    #[test]
+    fn a_later_fact_replaces_an_earlier_one_and_counters_keep_the_last_of_each_hour() {
+        let at = Timestamp::from_micros(7);
+        let counters =
+            |in_bytes| Fact::Counters(crate::flow::facts::Counters { interface: 2, in_bytes, ..Default::default() });
+        let (mut first, mut second) = (Ledger::default(), Ledger::default());
+        assert!(first.told(1, at, interface(2, Some("Gi0/2"), Some("old"))));
+        assert!(first.told(1, at, counters(5)) && first.told(1, at.plus(1), counters(6)));
+        assert!(second.told(1, at.plus(HOUR), interface(2, None, Some("new"))));
+        assert!(second.told(1, at.plus(HOUR), counters(7)) && second.told(9, at, interface(2, None, None)));
+        first.merge(second);
+        let facts = first.take_facts();
+        let told: Vec<_> = facts.iter().map(|(key, (received, fact))| (key.0, *received, fact.clone())).collect();
+        assert_eq!(
+            told,
+            [
+                (1, at.plus(HOUR), interface(2, Some("Gi0/2"), Some("new"))),
+                (1, at.plus(1), counters(6)),
+                (1, at.plus(HOUR), counters(7)),
+                (9, at, interface(2, None, None)),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_piece_holds_so_many_facts_and_no_more_however_many_are_told() {
+        let at = Timestamp::from_micros(7);
+        let mut ledger = Ledger::default();
+        let told = (0..100_000).filter(|&index| ledger.told(1, at, interface(index, None, None))).count();
+        assert_eq!((told, ledger.facts.len(), ledger.is_full()), (FACTS, FACTS, true));
+        assert!(ledger.told(1, at, interface(3, Some("known before"), None)), "what is known can still change");
+        assert!(!ledger.told(2, at, interface(3, None, None)));
+    }
+
+    #[test]
+    fn unknown_elements_add_up_by_exporter_within_their_limit() {
+        let at = Timestamp::from_micros(7);
+        let element = |element, records| UnknownElement { exporter_id: 1, enterprise: 9, element, records };
+        let (mut first, mut second) = (Ledger::default(), Ledger::default());
+        assert!([element(5, 10), element(6, 1), element(5, u64::MAX)].into_iter().all(|it| first.missed(at, it)));
+        assert!(second.missed(at.plus(9), element(6, 2)));
+        first.merge(second);
+        let unknown: Vec<_> = first.take_unknown().into_iter().collect();
+        assert_eq!(unknown, [((1, 9, 5), (u64::MAX, at)), ((1, 9, 6), (3, at.plus(9)))]);
+        assert_eq!((0..=u16::MAX).filter(|&id| first.missed(at, element(id, 1))).count(), FACTS);
     }
 }

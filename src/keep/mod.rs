@@ -1,7 +1,8 @@
 //! Upkeep of what is stored: days are made ahead and dropped when their time is over.
 //!
 //! [`partitions`] decides, from what is there and what the time is, which days to make and which to drop; this file does
-//! it, once at start and then every few minutes. Upkeep knows neither the journal nor queries.
+//! it, once at start and then every few minutes. Counters of interfaces go row by row, as old as segments. Upkeep knows
+//! neither the journal nor queries.
 
 pub mod partitions;
 
@@ -9,7 +10,7 @@ use crate::clock::SharedClock;
 use crate::metrics::{Counter, Registry};
 use crate::store::partitions::DailyTable;
 use crate::store::{Database, StoreError};
-use partitions::{Due, due};
+use partitions::{Due, due, oldest_kept};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -22,7 +23,7 @@ const ROUND: Duration = Duration::from_secs(300);
 pub struct Settings {
     /// Days that rows of the table `flows` are kept; 0 keeps none.
     pub flows_days: u32,
-    /// Days that segments are kept.
+    /// Days that segments and counters of interfaces are kept.
     pub segments_days: u32,
 }
 
@@ -31,6 +32,7 @@ pub struct Settings {
 pub struct Metrics {
     made: Counter,
     dropped: Counter,
+    trimmed: Counter,
     failures: Counter,
 }
 
@@ -39,6 +41,11 @@ impl Metrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register("keep_partitions_made", "Daily partitions made ahead", self.made.clone());
         registry.register("keep_partitions_dropped", "Daily partitions dropped after their time", self.dropped.clone());
+        registry.register(
+            "keep_rows_trimmed",
+            "Rows of interface counters deleted after their time",
+            self.trimmed.clone(),
+        );
         registry.register("keep_failures", "Rounds of upkeep that the database refused", self.failures.clone());
     }
 }
@@ -114,5 +121,7 @@ async fn round(
             tracing::info!("dropped {}: its flows are older than {days} days", table.partition(day));
         }
     }
+    let oldest = oldest_kept(clock.now(), newest, settings.segments_days);
+    metrics.trimmed.inc_by(database.trim_counters(oldest).await?);
     Ok(())
 }

@@ -26,8 +26,8 @@ pub struct Due {
 /// once.
 pub fn due(present: &[Timestamp], now: Timestamp, newest: Option<Timestamp>, keep_days: u32) -> Due {
     let today = now.day();
-    let reference = newest.map_or(now, |newest| now.min(newest.plus(DAY))).day();
-    let oldest = reference.plus(DAY.saturating_mul(i64::from(keep_days)).saturating_neg());
+    let reference = reference(now, newest);
+    let oldest = oldest_kept(now, newest, keep_days);
     let ahead = if keep_days == 0 { 0 } else { AHEAD + 1 };
     let mut drop: Vec<_> = present.iter().copied().filter(|&day| day < reference && day < oldest).collect();
     drop.sort_unstable();
@@ -41,6 +41,16 @@ pub fn due(present: &[Timestamp], now: Timestamp, newest: Option<Timestamp>, kee
         drop,
         postponed,
     }
+}
+
+/// The day by which age is measured: today, or where the clock may be ahead the day after the last that is stored.
+fn reference(now: Timestamp, newest: Option<Timestamp>) -> Timestamp {
+    newest.map_or(now, |newest| now.min(newest.plus(DAY))).day()
+}
+
+/// The start of the oldest day of which something is kept for `keep_days`, measured as [`due`] does.
+pub fn oldest_kept(now: Timestamp, newest: Option<Timestamp>, keep_days: u32) -> Timestamp {
+    reference(now, newest).plus(DAY.saturating_mul(i64::from(keep_days)).saturating_neg())
 }
 
 #[cfg(test)]
@@ -86,6 +96,8 @@ mod tests {
         ];
         for (now, newest, drop, postponed) in table {
             let found = due(&present, day(now), newest.map(day), 7);
+            let oldest = oldest_kept(day(now), newest.map(day), 7);
+            assert!(found.drop.iter().all(|&dropped| dropped < oldest), "{now} {newest:?}");
             let mut drop: Vec<_> = drop.into_iter().map(day).collect();
             let more = drop.len().saturating_sub(DROPS);
             drop.truncate(DROPS);

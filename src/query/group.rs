@@ -7,12 +7,13 @@
 use super::answer::{Counters, TopRow};
 use super::numbering::Numbering;
 use super::rows::Rows;
-use super::table::{NONE, Table};
+use super::table::{CACHED_BYTES, NONE, Table};
 use crate::clock::Timestamp;
 use crate::flow::batch::{FlowBatch, Values};
 use crate::flow::fields::{Dimension, Field, Kind};
 use crate::flow::segment::Totals;
 use crate::flow::value::Value;
+use crate::pages;
 use std::cmp::Ordering;
 
 /// The most rows that are added at a time.
@@ -226,15 +227,20 @@ impl Groups {
             }
             let groups = match (self.numbers.as_slice(), self.numberings.as_slice()) {
                 ([numbers], [numbering]) => {
-                    self.sums.resize(numbering.values().len(), Sums::default());
+                    pages::grow(&mut self.sums, numbering.values().len(), Sums::default());
                     numbers
                 }
                 (numbers, _) => {
                     self.tuples.number_rows(numbers, &mut self.groups);
-                    self.sums.resize(self.tuples.keys.len(), Sums::default());
+                    pages::grow(&mut self.sums, self.tuples.keys.len(), Sums::default());
                     &self.groups
                 }
             };
+            if size_of_val(self.sums.as_slice()) > CACHED_BYTES {
+                // The waits for memory overlap better without sums in between.
+                let sums = groups.iter().filter_map(|group| self.sums.get(*group as usize));
+                std::hint::black_box(sums.fold(0, |touched, sums| touched ^ sums.totals.flows));
+            }
             let counters = weights.bytes.iter().zip(weights.packets).zip(weights.flows);
             let moments = weights.first_seen.iter().zip(weights.last_seen);
             for ((group, ((bytes, packets), flows)), (first_seen, last_seen)) in
@@ -270,7 +276,7 @@ impl Groups {
                 group.first().copied().unwrap_or(NONE)
             };
             if number != NONE && number as usize >= self.sums.len() {
-                self.sums.resize((number as usize).saturating_add(1), Sums::default());
+                pages::grow(&mut self.sums, (number as usize).saturating_add(1), Sums::default());
             }
             if let Some(own) = self.sums.get_mut(number as usize) {
                 own.add(sums);

@@ -30,6 +30,7 @@ pub use plan::MAX_LIMIT;
 
 use crate::clock::{SECOND, SharedClock, Timestamp};
 use crate::store::Database;
+use crate::store::facts::FACTS;
 use crate::store::snapshot::{COLLECTOR_ALIVE, Snapshot, StoredLoss};
 use budget::Budget;
 use host::HostScan;
@@ -119,7 +120,7 @@ const DUPLICATE: &str = "duplicate";
 const NOT_RECORDED: &str = "not_recorded";
 
 /// What an answer may be missing, given the window's loss, the moment since which flows are recorded and kept, and the
-/// moment before which everything received is stored. Where no collector is alive nothing is on its way, and only the
+/// moment before which everything received is stored. Refused facts about exporters are no loss of flows. Where no collector is alive nothing is on its way, and only the
 /// future is still to come.
 fn stamp(
     window: &Window,
@@ -129,7 +130,7 @@ fn stamp(
     now: Timestamp,
 ) -> Completeness {
     let mut sums = BTreeMap::<(&str, &str), u64>::new();
-    for row in loss.iter().filter(|row| row.cause != DUPLICATE) {
+    for row in loss.iter().filter(|row| row.cause != DUPLICATE && row.unit != FACTS) {
         let sum = sums.entry((&row.cause, &row.unit)).or_default();
         *sum = sum.saturating_add(row.count);
     }

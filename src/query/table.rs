@@ -4,6 +4,7 @@
 //! a batch of keys first touches all the slots where they begin, without a branch in between, and then compares: the
 //! waits overlap. Each table hashes with a seed of its own, so that nobody can choose keys that collide.
 
+use crate::pages;
 use foldhash::fast::RandomState;
 use std::hash::{BuildHasher, Hash};
 
@@ -12,8 +13,8 @@ pub(super) const NONE: u32 = u32::MAX;
 
 /// Slots of a new table.
 const FIRST_SLOTS: usize = 1_024;
-/// Tables up to this many bytes stay in a cache, where touching slots beforehand gains nothing.
-const CACHED_BYTES: usize = 256 << 10;
+/// Arrays up to this many bytes stay in a cache, where touching places beforehand gains nothing.
+pub(super) const CACHED_BYTES: usize = 256 << 10;
 
 #[derive(Clone, Copy, Debug)]
 struct Slot<K> {
@@ -39,7 +40,9 @@ impl<K: Copy + Default> Default for Table<K> {
 }
 
 fn empty<K: Copy + Default>(slots: usize) -> Vec<Slot<K>> {
-    vec![Slot { key: K::default(), number: NONE }; slots]
+    let mut empty = Vec::new();
+    pages::grow(&mut empty, slots, Slot { key: K::default(), number: NONE });
+    empty
 }
 
 impl<K: Hash + Eq + Copy + Default> Table<K> {

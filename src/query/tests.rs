@@ -417,6 +417,14 @@ fn the_stamp_sums_loss_over_exporters_and_says_what_is_still_to_come() {
 }
 
 #[test]
+fn a_refused_fact_about_an_exporter_is_no_loss_of_flows() {
+    let loss = StoredLoss { exporter_id: 1, cause: "fact_limit".into(), unit: "facts".into(), count: 5 };
+    let at = |second| window(second, second + 1).from;
+    let stamped = stamp(&window(0, 10), &[loss], Some(at(0)), Some(at(10)), at(12));
+    assert!(stamped.exact && stamped.lost.is_empty(), "{stamped:?}");
+}
+
+#[test]
 fn a_window_before_anything_was_recorded_is_not_exact_and_says_for_how_long() {
     let at = |micros| Timestamp::from_micros(START + micros);
     let seconds = |recorded_from| {

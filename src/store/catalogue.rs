@@ -4,9 +4,9 @@ use super::commit::DecoderState;
 use super::{Database, StoreError, count};
 use crate::clock::Timestamp;
 use chrono::{DateTime, Utc};
-use sqlx::Row;
 use sqlx::postgres::PgRow;
 use sqlx::types::ipnetwork::IpNetwork;
+use sqlx::{PgConnection, Row};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -123,53 +123,62 @@ impl Database {
     /// When the database does not answer.
     pub async fn exporters(&self) -> Result<ExporterList, StoreError> {
         let mut transaction = self.readers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        let rows = sqlx::query(
-            "SELECT e.exporter_id, e.address, e.name, coalesce(a.versions, '{}'), coalesce(a.datagrams, 0), \
-             coalesce(a.flows, 0), coalesce(d.templates, 0), a.last_seen FROM exporters e \
-             LEFT JOIN (SELECT exporter_id, array_agg(version ORDER BY version) AS versions, \
-             sum(datagrams)::bigint AS datagrams, sum(flows)::bigint AS flows, max(last_seen) AS last_seen \
-             FROM exporter_activity GROUP BY exporter_id) a USING (exporter_id) \
-             LEFT JOIN (SELECT exporter_id, sum(templates)::bigint AS templates FROM decoder_state \
-             GROUP BY exporter_id) d USING (exporter_id) ORDER BY e.exporter_id",
-        )
-        .fetch_all(&mut *transaction)
-        .await?;
-        let mut exporters = BTreeMap::new();
-        for row in &rows {
-            let exporter_id = u32::try_from(row.try_get::<i64, _>(0)?).unwrap_or(0);
-            let exporter = ExporterRow {
-                exporter_id,
-                address: row.try_get::<IpNetwork, _>(1)?.ip(),
-                name: row.try_get(2)?,
-                versions: row.try_get::<Vec<i16>, _>(3)?.into_iter().filter_map(|v| u16::try_from(v).ok()).collect(),
-                datagrams: count(row.try_get(4)?),
-                flows: count(row.try_get(5)?),
-                templates: count(row.try_get(6)?),
-                last_seen: row.try_get::<Option<DateTime<Utc>>, _>(7)?.map(Timestamp::from),
-                loss: BTreeMap::new(),
-            };
-            exporters.insert(exporter_id, exporter);
-        }
-        let losses: Vec<(i64, String, String, i64)> = sqlx::query_as(
-            "SELECT exporter_id, cause, unit, least(sum(count), 9223372036854775807)::bigint FROM loss \
-             GROUP BY 1, 2, 3 HAVING sum(count) > 0",
-        )
-        .fetch_all(&mut *transaction)
-        .await?;
-        let mut unattributed = BTreeMap::new();
-        for (id, cause, unit, lost) in losses {
-            if id == 0 {
-                unattributed.insert((cause, unit), count(lost));
-            } else if let Some(exporter) = u32::try_from(id).ok().and_then(|id| exporters.get_mut(&id)) {
-                exporter.loss.insert((cause, unit), count(lost));
-            }
-        }
-        Ok(ExporterList { exporters: exporters.into_values().collect(), unattributed })
+        list(&mut transaction, None).await
     }
 }
 
+/// All exporters, or only one; what belongs to none of them comes with all.
+pub(super) async fn list(connection: &mut PgConnection, only: Option<u32>) -> Result<ExporterList, StoreError> {
+    let only = only.map(i64::from);
+    let rows = sqlx::query(
+        "SELECT e.exporter_id, e.address, e.name, coalesce(a.versions, '{}'), coalesce(a.datagrams, 0), \
+         coalesce(a.flows, 0), coalesce(d.templates, 0), a.last_seen FROM exporters e \
+         LEFT JOIN (SELECT exporter_id, array_agg(version ORDER BY version) AS versions, \
+         sum(datagrams)::bigint AS datagrams, sum(flows)::bigint AS flows, max(last_seen) AS last_seen \
+         FROM exporter_activity GROUP BY exporter_id) a USING (exporter_id) \
+         LEFT JOIN (SELECT exporter_id, sum(templates)::bigint AS templates FROM decoder_state \
+         GROUP BY exporter_id) d USING (exporter_id) \
+         WHERE $1::bigint IS NULL OR e.exporter_id = $1 ORDER BY e.exporter_id",
+    )
+    .bind(only)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut exporters = BTreeMap::new();
+    for row in &rows {
+        let exporter_id = u32::try_from(row.try_get::<i64, _>(0)?).unwrap_or(0);
+        let exporter = ExporterRow {
+            exporter_id,
+            address: row.try_get::<IpNetwork, _>(1)?.ip(),
+            name: row.try_get(2)?,
+            versions: row.try_get::<Vec<i16>, _>(3)?.into_iter().filter_map(|v| u16::try_from(v).ok()).collect(),
+            datagrams: count(row.try_get(4)?),
+            flows: count(row.try_get(5)?),
+            templates: count(row.try_get(6)?),
+            last_seen: row.try_get::<Option<DateTime<Utc>>, _>(7)?.map(Timestamp::from),
+            loss: BTreeMap::new(),
+        };
+        exporters.insert(exporter_id, exporter);
+    }
+    let losses: Vec<(i64, String, String, i64)> = sqlx::query_as(
+        "SELECT exporter_id, cause, unit, least(sum(count), 9223372036854775807)::bigint FROM loss \
+         WHERE $1::bigint IS NULL OR exporter_id = $1 GROUP BY 1, 2, 3 HAVING sum(count) > 0",
+    )
+    .bind(only)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut unattributed = BTreeMap::new();
+    for (id, cause, unit, lost) in losses {
+        if id == 0 {
+            unattributed.insert((cause, unit), count(lost));
+        } else if let Some(exporter) = u32::try_from(id).ok().and_then(|id| exporters.get_mut(&id)) {
+            exporter.loss.insert((cause, unit), count(lost));
+        }
+    }
+    Ok(ExporterList { exporters: exporters.into_values().collect(), unattributed })
+}
+
 /// A row of `decoder_state`.
-fn decoder_state(row: &PgRow) -> Result<DecoderState, StoreError> {
+pub(super) fn decoder_state(row: &PgRow) -> Result<DecoderState, StoreError> {
     fn number<T: TryFrom<i64>>(name: &'static str, value: i64) -> Result<T, StoreError> {
         T::try_from(value)
             .map_err(|_| StoreError::Unexpected { place: "decoder_state", detail: format!("{name} is {value}") })

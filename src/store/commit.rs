@@ -4,8 +4,9 @@
 //! dies and whenever: a batch whose COMMIT was answered is not sent again, and one whose answer was lost finds its end
 //! already stored. A session of a transaction that failed is closed, never handed back to the pool.
 
+use super::facts::{Facts, UnknownElements};
 use super::parked::{self, ParkedSet};
-use super::{Database, StoreError, bigint, flows, segments};
+use super::{Database, StoreError, bigint, facts, flows, segments};
 use crate::clock::Timestamp;
 use crate::flow::batch::FlowBatch;
 use crate::flow::segment::Segment;
@@ -42,6 +43,8 @@ pub struct Activity {
     pub datagrams: u64,
     /// Flows in the batch.
     pub flows: u64,
+    /// How many milliseconds the exporter's clock was ahead in the last datagram that told; `None` when none did.
+    pub clock_offset_ms: Option<i64>,
 }
 
 /// Loss to be added to an hour of an exporter. A negative count takes back what turned out to be only late.
@@ -101,6 +104,10 @@ pub struct Batch {
     pub activity: Vec<Activity>,
     /// What is missing.
     pub loss: Vec<Loss>,
+    /// What exporters told about themselves.
+    pub facts: Facts,
+    /// Elements that the field catalogue has no field for.
+    pub unknown_elements: UnknownElements,
 }
 
 impl Database {
@@ -121,12 +128,13 @@ impl Database {
         Ok(StoredPosition { position: super::count(position), complete_until: complete_until.map(Timestamp::from) })
     }
 
-    /// Stores a batch, once. When an earlier try was committed although its answer was lost, nothing is done.
+    /// Stores a batch, once, and says how many facts were refused because their exporter has too many (the loss counts
+    /// them). When an earlier try was committed although its answer was lost, nothing is done.
     ///
     /// # Errors
     /// [`StoreError::PositionMoved`] when the journal stands neither at the batch's start nor at its end; else why
     /// PostgreSQL refused, in which case the outcome is unknown until the next try.
-    pub async fn commit(&self, journal: &str, batch: &Batch) -> Result<(), StoreError> {
+    pub async fn commit(&self, journal: &str, batch: &Batch) -> Result<u64, StoreError> {
         let mut connection = self.writers.acquire().await?;
         let written = tokio::time::timeout(COMMIT_TIMEOUT, write(&mut connection, journal, batch)).await;
         let result = written.unwrap_or(Err(StoreError::CommitTimeout { seconds: COMMIT_TIMEOUT.as_secs() }));
@@ -164,7 +172,7 @@ impl Database {
     }
 }
 
-async fn write(connection: &mut PgConnection, journal: &str, batch: &Batch) -> Result<(), StoreError> {
+async fn write(connection: &mut PgConnection, journal: &str, batch: &Batch) -> Result<u64, StoreError> {
     let (start, end) = (bigint(batch.start), bigint(batch.end));
     let mut transaction = connection.begin().await?;
     let (position, number, next_segment, complete_until): (i64, i64, i64, Option<DateTime<Utc>>) = sqlx::query_as(
@@ -177,7 +185,7 @@ async fn write(connection: &mut PgConnection, journal: &str, batch: &Batch) -> R
     // A batch that holds only counts does not move the position; it is told by the moment that it does move.
     let stored_before = start != end || complete_until.is_some_and(|until| until >= batch.complete_until.to_utc());
     if position == end && stored_before {
-        return Ok(());
+        return Ok(0);
     }
     if position != start {
         return Err(StoreError::PositionMoved { journal: journal.to_owned(), expected: start, found: position });
@@ -192,6 +200,14 @@ async fn write(connection: &mut PgConnection, journal: &str, batch: &Batch) -> R
     parked::write(&mut transaction, journal, &batch.parked, &batch.unparked).await?;
     write_activity(&mut transaction, &batch.activity).await?;
     write_loss(&mut transaction, &batch.loss).await?;
+    let mut refused = 0u64;
+    for lost in [
+        facts::write(&mut transaction, &batch.facts).await?,
+        facts::write_unknown(&mut transaction, &batch.unknown_elements).await?,
+    ] {
+        write_loss(&mut transaction, &lost).await?;
+        refused = lost.iter().fold(refused, |sum, row| sum.saturating_add(super::count(row.count)));
+    }
     sqlx::query(
         "UPDATE journal_positions SET position = $2, next_segment = next_segment + $3, complete_until = $4, \
          updated_at = now() WHERE journal_id = $1::uuid",
@@ -203,7 +219,7 @@ async fn write(connection: &mut PgConnection, journal: &str, batch: &Batch) -> R
     .execute(&mut *transaction)
     .await?;
     transaction.commit().await?;
-    Ok(())
+    Ok(refused)
 }
 
 async fn write_decoder_state(
@@ -259,16 +275,18 @@ async fn write_activity(connection: &mut PgConnection, activity: &[Activity]) ->
         return Ok(());
     }
     sqlx::query(
-        "INSERT INTO exporter_activity AS known (exporter_id, version, last_seen, datagrams, flows) \
-         SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::timestamptz[], $4::bigint[], $5::bigint[]) \
+        "INSERT INTO exporter_activity AS known (exporter_id, version, last_seen, datagrams, flows, clock_offset_ms) \
+         SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::timestamptz[], $4::bigint[], $5::bigint[], $6::bigint[]) \
          ON CONFLICT (exporter_id, version) DO UPDATE SET last_seen = greatest(known.last_seen, EXCLUDED.last_seen), \
-         datagrams = known.datagrams + EXCLUDED.datagrams, flows = known.flows + EXCLUDED.flows",
+         datagrams = known.datagrams + EXCLUDED.datagrams, flows = known.flows + EXCLUDED.flows, \
+         clock_offset_ms = coalesce(EXCLUDED.clock_offset_ms, known.clock_offset_ms)",
     )
     .bind(activity.iter().map(|row| i64::from(row.exporter_id)).collect::<Vec<_>>())
     .bind(activity.iter().map(|row| i16::try_from(row.version).unwrap_or(0)).collect::<Vec<_>>())
     .bind(activity.iter().map(|row| row.last_seen.to_utc()).collect::<Vec<_>>())
     .bind(activity.iter().map(|row| bigint(row.datagrams)).collect::<Vec<_>>())
     .bind(activity.iter().map(|row| bigint(row.flows)).collect::<Vec<_>>())
+    .bind(activity.iter().map(|row| row.clock_offset_ms).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())

@@ -1,8 +1,9 @@
 //! PostgreSQL: everything that is kept, and the only place where SQL is written.
 //!
 //! A file a table family: [`commit`] stores a batch of the journal in one transaction, [`segments`] and [`flows`] write
-//! flows in both shapes, [`snapshot`] reads them back, [`catalogue`] knows exporters and their decoders, [`partitions`]
-//! makes and drops days, [`reports`] keeps what was reported. The store knows no wire format, no filter and no HTTP; it
+//! flows in both shapes, [`snapshot`] reads them back, [`catalogue`] knows exporters and their decoders, [`facts`] writes what
+//! they tell about themselves, [`exporter`] reads all that is known of one, [`partitions`] makes and drops days, [`reports`]
+//! keeps what was reported. The store knows no wire format, no filter and no HTTP; it
 //! keeps blocks of compressed values without looking into them.
 //!
 //! Two pools: writers (ingest, reports, upkeep), whose sessions are never cut short, and readers (queries), whose sessions
@@ -12,6 +13,8 @@ pub mod catalogue;
 pub mod commit;
 mod copy;
 mod error;
+pub mod exporter;
+pub mod facts;
 pub mod flows;
 mod migrate;
 pub mod parked;

@@ -77,6 +77,20 @@ pub(super) enum Part {
     Skipped,
 }
 
+impl Target {
+    /// The field of a flow that is fed.
+    pub(super) const fn field(self) -> Option<Field> {
+        match self {
+            Unsigned(field) | V4(field) | V6(field) | Mac(field) | Label(field) | Segment(field) => Some(field),
+            Icmp => Some(F::IcmpType),
+            First(_) => Some(F::FirstSeen),
+            Last(_) | Duration(_) | Event(_) => Some(F::LastSeen),
+            Sampling(_) | Sampler => Some(F::SamplingInterval),
+            SystemInit | Nothing => None,
+        }
+    }
+}
+
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Element {

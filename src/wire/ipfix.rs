@@ -65,6 +65,7 @@ impl Decoder {
             observation_domain: header.observation_domain,
             base: Base { received: context.received.micros(), export, uptime: None },
         };
+        outcome.clock_offset_ms = Some(origin.base.clock_offset_ms());
         let message = Message { version: Version::Ipfix, slot, origin, sampling: context.sampling };
         let found = self.read_sets(&message, reader.rest(), batch, &mut outcome);
         let session = self.sessions.get_mut(slot);

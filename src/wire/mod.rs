@@ -14,6 +14,8 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod copy;
+mod describe;
+mod element_names;
 mod elements;
 mod ipfix;
 mod limits;
@@ -34,6 +36,10 @@ mod text;
 mod times;
 mod unknown;
 
+pub use describe::{
+    FieldDescription, SamplingDescription, SamplingScope, SessionDescription, TemplateDescription, describe,
+};
+pub use element_names::element_name;
 pub use limits::Limits;
 pub use parking::{ExpiredSet, ParkedChanges, ParkedSet};
 pub use reason::{Counts, REASON_COUNT, Reason, Unit};
@@ -216,6 +222,9 @@ pub struct Outcome {
     pub lost: Loss,
     /// The exporter has restarted: its uptime went back.
     pub restarted: bool,
+    /// How many milliseconds the exporter's clock is ahead of the collector's, by the header's export time; `None` where
+    /// the protocol has none, or the datagram was rejected.
+    pub clock_offset_ms: Option<i64>,
 }
 
 impl Outcome {
@@ -235,6 +244,7 @@ impl Outcome {
             counts: Counts::default(),
             lost: Loss { unit, count: 0 },
             restarted: false,
+            clock_offset_ms: None,
         }
     }
 

@@ -115,6 +115,7 @@ impl Decoder {
             observation_domain: header.engine.into(),
             base: Base { received: context.received.micros(), export: header.export, uptime: Some(header.uptime) },
         };
+        outcome.clock_offset_ms = Some(origin.base.clock_offset_ms());
         let sampling = Sampling { configured: context.sampling, header: header.sampling, rates: None };
         let corrected = copy(&self.v5, &kept, &origin, &sampling, &mut self.times, batch);
         let units = u32::try_from(split.records.count).unwrap_or(u32::MAX);

@@ -74,6 +74,7 @@ impl Decoder {
             observation_domain: header.source_id,
             base: Base { received: context.received.micros(), export, uptime: Some(header.uptime) },
         };
+        outcome.clock_offset_ms = Some(origin.base.clock_offset_ms());
         let message = Message { version: Version::V9, slot, origin, sampling: context.sampling };
         let found = self.read_sets(&message, reader.rest(), batch, &mut outcome);
         let counted = found.records.map(|records| records.saturating_add(found.definitions));

@@ -26,6 +26,11 @@ pub(super) struct Base {
 }
 
 impl Base {
+    /// How many milliseconds the exporter's clock is ahead of the collector's.
+    pub(super) const fn clock_offset_ms(&self) -> i64 {
+        self.export.saturating_sub(self.received).div_euclid(1_000)
+    }
+
     /// The exporter's uptime at export, when it started `init` milliseconds after 1970.
     pub(super) const fn uptime_since(export: i64, init: u64) -> u32 {
         (export.div_euclid(1_000) as u64).wrapping_sub(init) as u32

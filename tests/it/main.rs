@@ -8,7 +8,7 @@
     reason = "a test may stop at the first surprise"
 )]
 
-/// What the configuration says about exporters: names and sampling.
+/// What exporters tell about themselves and what the configuration says about them: kept, limited, shown.
 mod exporters;
 /// The main job from the first datagram to the answer, on an empty machine.
 mod first_answer;

@@ -5,6 +5,7 @@
 mod bad_input;
 mod build;
 mod captures;
+mod describe;
 mod events;
 mod fields;
 mod fixtures;
