@@ -83,6 +83,8 @@ impl Target {
         match self {
             Unsigned(field) | V4(field) | V6(field) | Mac(field) | Label(field) | Segment(field) => Some(field),
             Icmp => Some(F::IcmpType),
+            Ttl => Some(F::MinTtl),
+            Dscp => Some(F::SrcTos),
             First(_) => Some(F::FirstSeen),
             Last(_) | Duration(_) | Event(_) => Some(F::LastSeen),
             Sampling(_) | Sampler => Some(F::SamplingInterval),
