@@ -33,7 +33,7 @@ struct Case {
     options: HashSet<(usize, u16)>,
 }
 
-/// Versions whose header tells the time of export, and where; the others' begins with uptime and seconds.
+/// The time of export in a datagram's header, in seconds.
 fn export_seconds(datagram: &[u8]) -> Option<u32> {
     let at = if datagram.get(1)? == &10 { 4 } else { 8 };
     Some(u32::from_be_bytes(datagram.get(at..at + 4)?.try_into().ok()?))
@@ -145,6 +145,7 @@ impl Differences {
                     self.note(whose, &case.name, field.name(), || format!("{shown:?} not {theirs}"));
                 }
             }
+            // tshark shows all that a record holds, so what only we know has a reason, too.
             for (field, value) in ours.iter().filter(|(field, _)| whose == "tshark" && !expected.contains_key(field)) {
                 if ![Field::Received, Field::ExporterId].contains(field) {
                     self.note(whose, &case.name, field.name(), || format!("{value} of which they know nothing"));
