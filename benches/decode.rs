@@ -154,6 +154,32 @@ fn v5() -> (Option<Vec<u8>>, Vec<u8>, u32) {
     (None, out, 30)
 }
 
+/// An sFlow datagram of a switch: 6 samples, each with the first 128 bytes of a packet in a VLAN, half of them IPv6.
+fn sflow() -> (Option<Vec<u8>>, Vec<u8>, u32) {
+    let words = |numbers: &[u32]| numbers.iter().flat_map(|number| number.to_be_bytes()).collect::<Vec<u8>>();
+    let mut out = words(&[5, 1, 0xc000_0201, 0, 0, 100_000, 6]);
+    for number in 0..6u32 {
+        let mut packet = words(&[0x0200_0000, 0x0001_0200, 0x0000_0002, 0x8100_0064]);
+        if number % 2 == 0 {
+            packet.extend([8, 0, 0x45, 0, 5, 0xdc, 0, 0, 0x40, 0, 63, 6, 0, 0]);
+            packet.extend(words(&[0x0a00_0000 + number, 0xc0a8_0000 + number]));
+        } else {
+            packet.extend([0x86, 0xdd, 0x60, 0, 0, 0, 5, 0xb4, 17, 62]);
+            packet.extend(words(&[0x2001_0db8, 0, 0, number, 0x2001_0db8, 1, 0, number]));
+        }
+        packet.extend([0x01, 0xbb, 0xc0, number as u8]);
+        packet.extend(words(&[1, 2, 0x5010_0100]));
+        packet.resize(128, 0);
+        let switch = words(&[1_001, 16, 100, 0, 200, 0]);
+        let header = [words(&[1, 144, 1, 1_522, 4, 128]), packet].concat();
+        let head = words(&[number, 5, 1_024, 102_400, 0, 5, 6, 2]);
+        let body = [head, header, switch].concat();
+        out.extend(words(&[1, body.len() as u32]));
+        out.extend(body);
+    }
+    (None, out, 6)
+}
+
 fn decode(criterion: &mut Criterion) {
     let cases = [
         ("v5, 30 records", 16, 30, v5()),
@@ -161,6 +187,7 @@ fn decode(criterion: &mut Criterion) {
         ("v9 IPv6, 18 fields", 12, 1, templated(9, &V6)),
         ("IPFIX IPv4, 25 fields", 8, 0, templated(10, &V4)),
         ("IPFIX IPv6, 18 fields", 8, 0, templated(10, &V6)),
+        ("sflow, 6 samples", 16, 1, sflow()),
     ];
     let source = ([192, 0, 2, 1], 9_999).into();
     let received = Timestamp::from_micros(i64::from(SECONDS) * 1_000_000);

@@ -14,7 +14,8 @@ use crate::journal::{Chunk, Datagram, DropCause, Position, Reader, Record};
 use crate::store::commit::DecoderState;
 use crate::store::facts::{FACT_LIMIT, FACTS};
 use crate::store::parked::ParkedSet as StoredSet;
-use crate::wire::{Context, Decoder, Limits, Outcome, ParkedSet, Reason, SessionState, Transport, Unparked, recognise};
+use crate::wire::{Context, Decoder, Limits, Outcome, ParkedSet, Reason, SessionState, Transport, Unparked};
+use crate::wire::{exporter_address, recognise};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -337,7 +338,7 @@ impl Stage<'_> {
     fn datagram(&mut self, datagram: &Datagram<'_>, ledger: &mut Ledger) -> Result<(), IngestError> {
         let metrics = &self.shared.metrics;
         metrics.datagrams.inc();
-        let address = datagram.source.ip();
+        let address = exporter_address(datagram.payload, datagram.source.ip());
         let exporter = match (recognise(datagram.payload), self.exporters.get(address)) {
             (_, Some(exporter)) => exporter,
             (Err(reason), None) => {

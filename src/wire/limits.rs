@@ -33,6 +33,8 @@ pub struct Limits {
     pub malformed_pause_seconds: u32,
     /// Flow records taken out of one datagram; more are rejected (`output_limit`).
     pub records_per_datagram: usize,
+    /// Facts about exporters that wait to be taken; more are left out (`fact_limit`).
+    pub facts: usize,
 }
 
 impl Default for Limits {
@@ -50,6 +52,7 @@ impl Default for Limits {
             malformed_in_a_row: 256,
             malformed_pause_seconds: 5,
             records_per_datagram: 16_384,
+            facts: 65_536,
         }
     }
 }

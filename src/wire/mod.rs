@@ -1,4 +1,5 @@
-//! Datagrams to flows: NetFlow v5, NetFlow v9 (RFC 3954) and IPFIX (RFC 7011) over UDP, one message a datagram.
+//! Datagrams to flows: NetFlow v1, v5, v7 and v9 (RFC 3954), IPFIX (RFC 7011) and sFlow version 5 over UDP, one message a
+//! datagram.
 //!
 //! A [`Decoder`] remembers templates and sequence numbers by session (exporter, source port, version, observation domain)
 //! and writes flows straight into the columns of a [`FlowBatch`]. Templates are compiled once into a copy plan (`plan`),
@@ -17,9 +18,10 @@ mod copy;
 mod describe;
 mod element_names;
 mod elements;
+mod facts;
 mod ipfix;
 mod limits;
-mod netflow_v5;
+mod netflow_fixed;
 mod netflow_v9;
 mod options;
 mod parking;
@@ -30,6 +32,7 @@ mod sampling;
 mod sequence;
 mod sessions;
 mod sets;
+mod sflow;
 mod state;
 mod templates;
 mod text;
@@ -44,14 +47,15 @@ pub use limits::Limits;
 pub use parking::{ExpiredSet, ParkedChanges, ParkedSet};
 pub use reason::{Counts, REASON_COUNT, Reason, Unit};
 pub use sets::Unparked;
+pub use sflow::exporter_address;
 pub use state::SessionState;
 pub use unknown::UnknownElement;
 
 use crate::clock::{SECOND, Timestamp};
 use crate::flow::batch::FlowBatch;
 use crate::flow::facts::Fact;
+use facts::Facts;
 use parking::Parking;
-use plan::Plan;
 use sessions::Sessions;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -172,9 +176,9 @@ pub struct ConfiguredSampling {
 /// What sequence numbers count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LossUnit {
-    /// NetFlow v5.
+    /// NetFlow v5 and v7. (NetFlow v1 has no sequence numbers.)
     Flows,
-    /// NetFlow v9.
+    /// NetFlow v9 and sFlow.
     Datagrams,
     /// IPFIX: flow and options records.
     Records,
@@ -213,8 +217,8 @@ pub struct Outcome {
     pub options_records: u32,
     /// Definitions of templates taken.
     pub templates: u32,
-    /// Sets found (v9 and IPFIX), rejected ones included: `sets` less the counts in [`Unit::Sets`] that are not
-    /// [`Reason::kept`] were read to their end.
+    /// Sets (v9 and IPFIX) or samples (sFlow) found, rejected ones included: `sets` less the counts in [`Unit::Sets`] that
+    /// are not [`Reason::kept`] were read to their end.
     pub sets: u32,
     /// How often each reason occurred, that of the whole datagram included.
     pub counts: Counts,
@@ -284,24 +288,30 @@ impl Outcome {
 /// The version of a datagram, by its first bytes and the length they promise.
 ///
 /// # Errors
-/// [`Reason::TooShort`], [`Reason::UnknownVersion`], [`Reason::CountLie`] (v5) or [`Reason::LengthMismatch`] (IPFIX).
+/// [`Reason::TooShort`], [`Reason::UnknownVersion`], [`Reason::CountLie`] (v1, v5, v7) or [`Reason::LengthMismatch`]
+/// (IPFIX).
 pub fn recognise(datagram: &[u8]) -> Result<Version, Reason> {
     classify(datagram).map_err(|(_, reason)| reason)
 }
 
 fn classify(datagram: &[u8]) -> Result<Version, (Option<Version>, Reason)> {
     let number = reader::Reader::new(datagram).u16().ok_or((None, Reason::TooShort))?;
-    let (version, header) = match number {
-        5 => (Version::V5, netflow_v5::HEADER),
-        9 => (Version::V9, netflow_v9::HEADER),
-        10 => (Version::Ipfix, ipfix::HEADER),
+    let version = match number {
+        0 if sflow::begins(datagram) => Version::Sflow,
+        1 => Version::V1,
+        5 => Version::V5,
+        7 => Version::V7,
+        9 => Version::V9,
+        10 => Version::Ipfix,
         _ => return Err((None, Reason::UnknownVersion)),
     };
     let checked = match version {
-        _ if datagram.len() < header => Err(Reason::TooShort),
-        Version::V5 => netflow_v5::check(datagram),
+        Version::V1 | Version::V5 | Version::V7 => netflow_fixed::check(version, datagram),
+        Version::V9 if datagram.len() < netflow_v9::HEADER => Err(Reason::TooShort),
+        Version::V9 => Ok(()),
+        Version::Ipfix if datagram.len() < ipfix::HEADER => Err(Reason::TooShort),
         Version::Ipfix => ipfix::check(datagram),
-        _ => Ok(()),
+        Version::Sflow => sflow::check(datagram),
     };
     checked.map(|()| version).map_err(|reason| (Some(version), reason))
 }
@@ -310,15 +320,16 @@ fn classify(datagram: &[u8]) -> Result<Version, (Option<Version>, Reason)> {
 #[derive(Debug)]
 pub struct Decoder {
     sessions: Sessions,
-    v5: Plan,
+    /// What exporters told about themselves since it was last asked for.
+    facts: Facts,
     /// Fields of the template being read.
     fields: Vec<FieldSpecifier>,
     /// Records without their variable-length fields.
     memory: Vec<u8>,
     times: Times,
+    /// Flows of an sFlow datagram; the memory is used again.
+    rows: Vec<sflow::Row>,
     parking: Parking,
-    /// What exporters told about themselves since it was last asked for.
-    facts: Vec<(u32, Fact)>,
     /// Exporters that send malformed datagrams: how many in a row, and when one is to be looked at again.
     malformed: HashMap<u32, (u32, Timestamp), foldhash::fast::RandomState>,
 }
@@ -328,12 +339,12 @@ impl Decoder {
     pub fn new(limits: Limits) -> Self {
         Self {
             sessions: Sessions::new(limits),
-            v5: netflow_v5::plan(),
+            facts: Facts::default(),
             fields: Vec::new(),
             memory: Vec::new(),
             times: Times::default(),
+            rows: Vec::new(),
             parking: Parking::default(),
-            facts: Vec::new(),
             malformed: HashMap::default(),
         }
     }
@@ -363,17 +374,20 @@ impl Decoder {
 
     fn decode_any(&mut self, context: &Context, datagram: &[u8], batch: &mut FlowBatch) -> Outcome {
         match classify(datagram) {
-            Ok(Version::V5) => self.decode_v5(context, datagram, batch),
+            Ok(version @ (Version::V1 | Version::V5 | Version::V7)) => {
+                self.decode_fixed(version, context, datagram, batch)
+            }
             Ok(Version::V9) => self.decode_v9(context, datagram, batch),
             Ok(Version::Ipfix) => self.decode_ipfix(context, datagram, batch),
-            Ok(version) => Outcome::rejected(Some(version), Reason::UnknownVersion),
+            Ok(Version::Sflow) => self.decode_sflow(context, datagram, batch),
             Err((version, reason)) => Outcome::rejected(version, reason),
         }
     }
 
-    /// What exporters, by number, told about themselves since the last call, in the order in which they did.
+    /// What exporters, by number, told about themselves since the last call: the latest of each kind, in the order in which
+    /// they first did.
     pub fn take_facts(&mut self) -> Vec<(u32, Fact)> {
-        std::mem::take(&mut self.facts)
+        self.facts.take()
     }
 
     /// The elements in records since the last call that no field takes. Must be asked before [`Decoder::take_changes`].

@@ -9,7 +9,8 @@
 pub enum Unit {
     /// Whole datagrams.
     Datagrams,
-    /// Sets (NetFlow v9: FlowSets) of a datagram that was otherwise read. How many records a rejected set held is unknown.
+    /// Sets (NetFlow v9: FlowSets; sFlow: samples) of a datagram that was otherwise read. How many records a rejected set
+    /// held is unknown.
     Sets,
     /// Definitions of templates.
     Templates,
@@ -71,14 +72,14 @@ macro_rules! reasons {
 
 reasons! {
     TooShort "too_short" Datagrams false "The datagram is shorter than the header of its version.";
-    UnknownVersion "unknown_version" Datagrams false "The datagram is not NetFlow v5, NetFlow v9 or IPFIX.";
+    UnknownVersion "unknown_version" Datagrams false "The datagram is not NetFlow v1, v5, v7 or v9, IPFIX or sFlow version 5.";
     LengthMismatch "length_mismatch" Datagrams false "The length in the IPFIX header is not the datagram's (RFC 7011, 9.1).";
-    CountLie "count_lie" Datagrams false "The NetFlow v5 record count is not 1 to 30 or not the datagram's length.";
+    CountLie "count_lie" Datagrams false "The record count of NetFlow v1, v5 or v7 is 0, in v5 more than 30, or not the datagram's length.";
     Duplicate "duplicate" Datagrams false "The same datagram came among the 64 before it.";
     SessionLimit "session_limit" Datagrams false "Too many sessions are remembered to begin another one.";
-    SetLength "set_length" Sets false "A set is shorter than its own header; what follows it cannot be found.";
-    SetOverrun "set_overrun" Sets false "A set runs past the datagram, or its first record past the set.";
-    SetReserved "set_reserved" Sets false "A set has an identifier that means nothing in its version.";
+    SetLength "set_length" Sets false "A set or sFlow sample is shorter than its own header; what follows it cannot be found.";
+    SetOverrun "set_overrun" Sets false "A set runs past the datagram, or its first record past the set; or an sFlow sample or one of its records does.";
+    SetReserved "set_reserved" Sets false "A set has an identifier that means nothing in its version, or an sFlow sample a format that is not read.";
     NoTemplate "no_template" Sets false "The template of a data set did not come in time, or there was no room for the set to wait.";
     Parked "parked" Sets false "A data set waits for its template; it is taken back when the template comes.";
     VarlenOverrun "varlen_overrun" Sets false "A variable-length field runs past its set; the rest of the set is dropped.";
@@ -88,12 +89,13 @@ reasons! {
     OutputLimit "output_limit" Records false "The datagram holds more records than one datagram may.";
     Withdrawal "withdrawal" Templates true "A template withdrawal; over UDP it is ignored (RFC 7011, 8.4).";
     TemplateChanged "template_changed" Templates true "A template was replaced by one of another layout.";
-    CountDiffers "count_differs" Datagrams true "The NetFlow v9 record count is not the number of records in the datagram.";
-    Suspect "suspect" Sets true "Bytes that are not zero follow the last record of a set: perhaps its template is out of date.";
+    CountDiffers "count_differs" Datagrams true "The NetFlow v9 record count or sFlow sample count is not the number of records or samples in the datagram.";
+    Suspect "suspect" Sets true "Bytes that are not zero follow the last record of a set or sFlow sample: perhaps its template is out of date.";
     TimeFixed "time_fixed" Records true "A flow's start or end was not plausible and was replaced.";
     RateLimited "rate_limited" Datagrams false "The exporter sent nothing but malformed datagrams for a while, and is only looked at now and then.";
     TextFixed "text_fixed" Fields true "A text held bytes that are not UTF-8, or control characters, and was cleaned.";
-    FieldWidth "field_width" Fields true "A known field has a width that it cannot have and was left unset.";
+    FactLimit "fact_limit" Fields true "A fact about an exporter was left out, because too many came between two commits.";
+    FieldWidth "field_width" Fields true "A known field, or a known record of an sFlow sample, has a width that it cannot have and was left unset.";
 }
 
 /// How often each reason occurred.

@@ -82,7 +82,7 @@ pub(super) struct Sampling<'a> {
 
 impl Sampling<'_> {
     /// The interval where a record has nothing of its own to say.
-    fn general(&self) -> Option<u32> {
+    pub(super) fn general(&self) -> Option<u32> {
         let told = self.rates.and_then(|rates| rates.exporter).or(self.header);
         self.configured.forced.or(told).or(self.configured.default)
     }

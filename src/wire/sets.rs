@@ -272,8 +272,10 @@ impl Decoder {
         if let (Some(init), Some(session)) = (told.system_init, self.sessions.get_mut(message.slot)) {
             session.system_init = Some(init);
         }
-        let exporter_id = message.origin.exporter_id;
-        self.facts.extend(facts.into_iter().map(|fact| (exporter_id, fact)));
+        let (exporter_id, limit) = (message.origin.exporter_id, self.sessions.limits().facts);
+        let refused =
+            facts.into_iter().map(|fact| self.facts.learn(limit, exporter_id, fact)).filter(|learnt| !learnt).count();
+        outcome.count(Reason::FactLimit, refused);
         outcome.options_records = outcome.options_records.saturating_add(told.records);
         outcome.count(Reason::TextFixed, told.fixed_texts);
         found.records = found.records.map(|known| known.saturating_add(told.records));

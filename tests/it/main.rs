@@ -8,6 +8,8 @@
     reason = "a test may stop at the first surprise"
 )]
 
+/// sFlow agents behind a relay are exporters each.
+mod agents;
 /// What exporters tell about themselves and what the configuration says about them: kept, limited, shown.
 mod exporters;
 /// The main job from the first datagram to the answer, on an empty machine.

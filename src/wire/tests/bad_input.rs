@@ -1,6 +1,7 @@
 //! Bad input, row by row: what is counted, and that the good beside it is kept.
 
-use super::build::{be, iana, ipfix, v5, v9};
+use super::build::{be, iana, ipfix, v1, v5, v7, v9};
+use super::build_sflow::rich;
 use super::{Bench, NOW, context_of, reasons};
 use crate::flow::fields::Field;
 use crate::wire::{Limits, Reason, Version, recognise};
@@ -31,6 +32,13 @@ fn datagrams_are_recognised_or_refused_by_their_headers() {
         (v5(0, 1)[..23].to_vec(), Err(Reason::TooShort)),
         (v5(0, 1), Ok(Version::V5)),
         (vec![0, 8, 0, 0], Err(Reason::UnknownVersion)),
+        (vec![0, 0, 0, 4, 0, 0, 0, 1], Err(Reason::UnknownVersion)),
+        (vec![0, 0, 0, 5, 0, 0, 0, 3], Err(Reason::UnknownVersion)),
+        (vec![0, 0, 0, 5], Err(Reason::TooShort)),
+        (rich(0)[..27].to_vec(), Err(Reason::TooShort)),
+        (rich(0), Ok(Version::Sflow)),
+        (v1(1), Ok(Version::V1)),
+        (v7(0, 1), Ok(Version::V7)),
         (b"GET / HTTP/1.1\r\n\r\n".to_vec(), Err(Reason::UnknownVersion)),
     ];
     for (datagram, expected) in cases {

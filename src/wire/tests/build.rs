@@ -119,15 +119,34 @@ impl Message {
     }
 }
 
-/// A v5 datagram. Record `i` differs from the others in its addresses, ports and counters.
+/// A v5 datagram. Record `i` differs from the others in its addresses, ports and counters. 1 of 100 packets is looked at.
 pub(super) fn v5(sequence: u32, records: u16) -> Vec<u8> {
-    let mut out = be(5, 2);
+    fixed(5, Some(sequence), &[1, 2, 0x40, 0x64], records, &[24, 16, 0, 0])
+}
+
+/// A v1 datagram with the records of [`v5`], as far as v1 has room, each ending in `padding` bytes.
+pub(super) fn v1_padded(records: u16, padding: usize) -> Vec<u8> {
+    fixed(1, None, &[], records, &vec![7; padding])
+}
+
+/// A v1 datagram as most exporters send it.
+pub(super) fn v1(records: u16) -> Vec<u8> {
+    v1_padded(records, 7)
+}
+
+/// A v7 datagram with the records of [`v5`].
+pub(super) fn v7(sequence: u32, records: u16) -> Vec<u8> {
+    fixed(7, Some(sequence), &[9, 9, 9, 9], records, &[24, 16, 7, 7, 10, 0, 0, 77])
+}
+
+fn fixed(version: u64, sequence: Option<u32>, header: &[u8], records: u16, end: &[u8]) -> Vec<u8> {
+    let mut out = be(version, 2);
     out.extend(be(records.into(), 2));
     out.extend(be(100_000, 4));
     out.extend(be(super::SECONDS.into(), 4));
     out.extend(be(123_456_789, 4));
-    out.extend(be(sequence.into(), 4));
-    out.extend([1, 2, 0x40, 0x64]);
+    out.extend(sequence.map(|sequence| be(sequence.into(), 4)).unwrap_or_default());
+    out.extend(header);
     for record in 0..u64::from(records) {
         out.extend(be(0xc0a8_0000 + record, 4));
         out.extend(be(0x0808_0800 + record, 4));
@@ -140,10 +159,14 @@ pub(super) fn v5(sequence: u32, records: u16) -> Vec<u8> {
         out.extend(be(95_000, 4));
         out.extend(be(40_000 + record, 2));
         out.extend(be(443, 2));
-        out.extend([0, 0x1b, 6, 0x10]);
-        out.extend(be(64_512, 2));
-        out.extend(be(15_169, 2));
-        out.extend([24, 16, 0, 0]);
+        if version == 1 {
+            out.extend([0, 0, 6, 0x10, 0x1b]);
+        } else {
+            out.extend([0, 0x1b, 6, 0x10]);
+            out.extend(be(64_512, 2));
+            out.extend(be(15_169, 2));
+        }
+        out.extend(end);
     }
     out
 }

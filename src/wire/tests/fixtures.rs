@@ -1,6 +1,7 @@
 //! Datagrams of each version with everything a real exporter sends: IPv4 and IPv6, options, variable lengths, padding.
 
-use super::build::{Message, be, iana, ipfix, v5, v9};
+use super::build::{Message, be, iana, ipfix, v1, v5, v7, v9};
+use super::build_sflow;
 use super::{NOW, SECONDS};
 
 /// A realistic template of 18 fields.
@@ -55,7 +56,10 @@ pub(super) fn all() -> Vec<(&'static str, Vec<u8>)> {
         .map(|text| [be(0x0a00_0001, 4), text, be(9, 8), vec![2, 7, 7], vec![1; 16]].concat())
         .collect();
     vec![
+        ("v1", v1(2)),
         ("v5", v5(1_000, 3)),
+        ("v7", v7(1_000, 2)),
+        ("sflow", build_sflow::rich(1)),
         ("v9", both(v9(1)).bytes()),
         ("ipfix", both(ipfix(1)).bytes()),
         ("ipfix with strings", ipfix(1).template(300, &strings).data(300, &varying).bytes()),

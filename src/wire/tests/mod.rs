@@ -4,19 +4,26 @@
 
 mod bad_input;
 mod build;
+mod build_sflow;
 mod captures;
+mod captures_sflow;
 mod describe;
 mod events;
 mod fields;
+mod fixed;
 mod fixtures;
 mod golden;
 mod limits;
 mod mutate;
 mod naive;
+mod naive_sflow;
 mod options;
 mod parking;
 mod random;
 mod sequences;
+mod sflow_packets;
+mod sflow_parser;
+mod sflow_samples;
 mod states;
 mod vendors;
 

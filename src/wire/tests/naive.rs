@@ -1,5 +1,6 @@
 //! A slow decoder written from the RFCs, record by record and byte by byte, to compare the real one with.
 
+use super::naive_sflow;
 use crate::flow::fields::Field;
 use std::collections::HashMap;
 
@@ -22,7 +23,7 @@ fn at(bytes: &[u8], position: usize, width: usize) -> usize {
 }
 
 impl Naive {
-    fn count(&mut self, name: &'static str) {
+    pub(super) fn count(&mut self, name: &'static str) {
         *self.counts.entry(name).or_default() += 1;
     }
 
@@ -34,7 +35,9 @@ impl Naive {
         }
         let version = at(bytes, 0, 2);
         let header = match version {
-            5 => 24,
+            0 => return naive_sflow::decode(self, bytes),
+            1 => 16,
+            5 | 7 => 24,
             9 => 20,
             10 => 16,
             _ => return self.count("unknown_version"),
@@ -43,12 +46,18 @@ impl Naive {
             return self.count("too_short");
         }
         match version {
-            5 => {
+            1 | 5 | 7 => {
+                let lengths: &[usize] = match version {
+                    1 => &[48, 52],
+                    5 => &[48],
+                    _ => &[52],
+                };
                 let count = at(bytes, 2, 2);
-                if count == 0 || count > 30 || bytes.len() != 24 + 48 * count {
+                let length = lengths.iter().copied().find(|length| bytes.len() == header + length * count);
+                let Some(length) = length.filter(|_| count > 0 && (version != 5 || count <= 30)) else {
                     return self.count("count_lie");
-                }
-                for record in bytes[24..].chunks(48) {
+                };
+                for record in bytes[header..].chunks(length) {
                     self.count("records");
                     self.records.push(vec![(8, 0, record[..4].to_vec()), (11, 0, record[34..36].to_vec())]);
                 }

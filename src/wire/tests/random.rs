@@ -91,7 +91,7 @@ proptest! {
 
     #[test]
     fn any_bytes_at_all_are_accounted_for(
-        version in prop_oneof![Just(5u8), Just(9), Just(10), any::<u8>()],
+        version in prop_oneof![Just(1u8), Just(5), Just(7), Just(9), Just(10), any::<u8>()],
         mut bytes in proptest::collection::vec(prop_oneof![Just(0u8), Just(1), Just(4), any::<u8>()], 0..200),
     ) {
         bytes.splice(0..0, [0, version]);
@@ -103,5 +103,23 @@ proptest! {
         naive.decode(&bytes);
         let outcome = bench.decode(&bytes);
         compare(&outcome, &naive, "any bytes");
+    }
+
+    #[test]
+    fn any_samples_at_all_are_accounted_for(
+        kind in 0u8..4,
+        count in 0u8..8,
+        blocks in proptest::collection::vec((0u8..6, 0u8..80, proptest::collection::vec(0u8..5, 0..80)), 0..6),
+    ) {
+        let address = vec![1; [0, 4, 16, 0][usize::from(kind)]];
+        let mut bytes = [&[0, 0, 0, 5, 0, 0, 0, kind][..], &address, &[0; 15], &[count]].concat();
+        for (format, length, body) in blocks {
+            bytes.extend([0, 0, 0, format, 0, 0, 0, if length < 60 { body.len() as u8 } else { length }]);
+            bytes.extend(body);
+        }
+        let (mut bench, mut naive) = (Bench::new(), Naive::default());
+        naive.decode(&bytes);
+        let outcome = bench.decode(&bytes);
+        compare(&outcome, &naive, "any samples");
     }
 }
