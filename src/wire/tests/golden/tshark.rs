@@ -264,7 +264,8 @@ fn record(flow: &Json, clock: &Clock) -> Record {
 fn common(header: &Json) -> Record {
     let number = |name: &str| leaf(header, name, 0).and_then(|text| text.parse::<u64>().ok());
     let engine = number("engine_type").zip(number("engine_id")).map(|(kind, id)| kind * 256 + id);
-    let domain = number("source_id").or_else(|| number("od_id")).or(engine);
+    // v1 and v7 have no domain.
+    let domain = number("source_id").or_else(|| number("od_id")).or(engine).or(Some(0));
     let interval = number("samplerate").filter(|interval| *interval > 1);
     let fields = [(F::ObservationDomain, domain), (F::SamplingInterval, interval)];
     fields.into_iter().filter_map(|(field, number)| Some((field, Value::Number(number?)))).collect()
