@@ -24,6 +24,8 @@ mod queries;
 mod reports;
 /// SQL over `flows` and the API give equal answers.
 mod rows_equal_answers;
+/// IPFIX over TCP and TLS, from our own exporter and from a real one, and who may send.
+mod streams;
 mod support;
 /// Days made and dropped beside readers.
 mod upkeep;
