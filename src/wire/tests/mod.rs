@@ -12,6 +12,7 @@ mod events;
 mod fields;
 mod fixed;
 mod fixtures;
+mod golden;
 mod limits;
 mod mutate;
 mod naive;
@@ -24,6 +25,7 @@ mod sflow_packets;
 mod sflow_parser;
 mod sflow_samples;
 mod states;
+mod vendors;
 
 use super::{ConfiguredSampling, Context, Decoder, Limits, Outcome, Transport};
 use crate::clock::{SECOND, Timestamp};
