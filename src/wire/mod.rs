@@ -364,6 +364,10 @@ impl Decoder {
             let limits = self.sessions.limits();
             let (in_a_row, pause) = (in_a_row.saturating_add(1), i64::from(limits.malformed_pause_seconds));
             let paused = in_a_row >= limits.malformed_in_a_row;
+            // However many there are, no more are remembered than sessions.
+            if self.malformed.len() >= limits.sessions && !self.malformed.contains_key(&id) {
+                self.malformed.clear();
+            }
             let until = if paused { context.received.plus(pause.saturating_mul(SECOND)) } else { context.received };
             self.malformed.insert(id, (in_a_row, until));
         } else if in_a_row > 0 {
@@ -411,6 +415,11 @@ impl Decoder {
     /// Bytes of data sets that wait for their template, at most [`Limits::parked_bytes`].
     pub const fn parked_bytes(&self) -> usize {
         self.parking.bytes()
+    }
+
+    /// Bytes of all templates, as [`Limits::template_bytes`] counts them.
+    pub const fn template_bytes(&self) -> usize {
+        self.sessions.template_bytes()
     }
 
     /// Takes up data sets that were saved; after [`Decoder::restore`]. Those for which there is no room are told by

@@ -3,6 +3,7 @@
 use super::build::{be, iana, ipfix, v5, v9};
 use super::{Bench, NOW, context_of, fixtures, reasons};
 use crate::clock::SECOND;
+use crate::flow::fields::Field;
 use crate::wire::{Limits, Transport};
 
 #[test]
@@ -107,5 +108,45 @@ fn damaged_states_are_refused_or_harmless() {
         let mut later = state.clone();
         later.state[0] = 3;
         assert_eq!(Bench::new().decoder.restore(vec![later]), 1, "a later format");
+    }
+}
+
+#[test]
+fn numbers_that_go_on_elsewhere_are_confirmed_over_a_restart() {
+    let mut bench = Bench::new();
+    for sequence in [4_000_000_000, 0, 1] {
+        assert_eq!(bench.decode(&v9(sequence).bytes()).lost.count, 0);
+    }
+    let mut restored = Bench::new();
+    assert_eq!(restored.decoder.restore(bench.decoder.take_changes()), 0);
+    assert_eq!([2, 4].map(|sequence| restored.decode(&v9(sequence).bytes()).lost.count), [0, 1]);
+}
+
+#[test]
+fn sampling_told_by_options_that_waited_is_saved() {
+    let mut bench = Bench::new();
+    let sampled = v9(0).data(300, &[[be(1, 4), be(100, 4)].concat()]);
+    bench.decode_as(&context_of(1, 1, NOW), &sampled.bytes());
+    let template = v9(0).options_template(300, &[(1, 4, 0)], &iana(&[(34, 4)]));
+    bench.decode_as(&context_of(1, 2, NOW), &template.bytes());
+    assert_eq!(bench.decoder.take_changes().len(), 2);
+    assert_eq!(bench.unpark().len(), 1);
+    assert_eq!(bench.decoder.take_changes().iter().map(|state| state.source_port).collect::<Vec<_>>(), [1]);
+}
+
+#[test]
+fn of_several_ports_that_tell_about_sampling_the_same_counts_after_a_restart() {
+    let mut bench = Bench::new();
+    for port in [3, 2] {
+        let sampled = v9(0).options_template(300, &[(1, 4, 0)], &iana(&[(34, 4)]));
+        let sampled = sampled.data(300, &[[be(1, 4), be(10 * u64::from(port), 4)].concat()]);
+        bench.decode_as(&context_of(1, port, NOW), &sampled.bytes());
+    }
+    let mut restored = Bench::new();
+    assert_eq!(restored.decoder.restore(bench.decoder.take_changes().into_iter().rev().collect()), 0);
+    for bench in [&mut bench, &mut restored] {
+        let flows = v9(0).template(256, &iana(&[(1, 4)])).data(256, &[be(1, 4)]);
+        bench.decode_as(&context_of(1, 1, NOW), &flows.bytes());
+        assert_eq!(bench.shown(Field::SamplingInterval, 0), "20");
     }
 }
