@@ -1,5 +1,5 @@
-//! Datagrams to flows: NetFlow v1, v5, v7 and v9 (RFC 3954), IPFIX (RFC 7011) and sFlow version 5 over UDP, one message a
-//! datagram.
+//! Datagrams to flows: NetFlow v1, v5, v7 and v9 (RFC 3954), IPFIX (RFC 7011) and sFlow version 5, one message a datagram, or,
+//! of IPFIX, one after the other in a stream.
 //!
 //! A [`Decoder`] remembers templates and sequence numbers by session (exporter, source port, version, observation domain)
 //! and writes flows straight into the columns of a [`FlowBatch`]. Templates are compiled once into a copy plan (`plan`),
@@ -443,6 +443,18 @@ impl Decoder {
     #[expect(clippy::needless_pass_by_value, reason = "states are of no use once taken up")]
     pub fn restore(&mut self, states: Vec<SessionState>) -> usize {
         states.iter().filter(|saved| state::restore(&mut self.sessions, saved).is_none()).count()
+    }
+
+    /// A stream from `source` has begun or ended: what an earlier one from there told is forgotten, since templates and
+    /// sequence numbers live and die with their connection (RFC 7011, 8.1 and 10.4). To be called for both, because the
+    /// end of a connection may have gone unnoticed.
+    pub fn forget_stream(&mut self, exporter_id: u32, source: SocketAddr) {
+        self.sessions.forget_streams(|key| (key.exporter_id, key.source_port) == (exporter_id, source.port()));
+    }
+
+    /// No stream of before lives any more, as after a restart of the collector.
+    pub fn forget_all_streams(&mut self) {
+        self.sessions.forget_streams(|_| true);
     }
 
     /// How many sessions are remembered.

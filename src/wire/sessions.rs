@@ -319,6 +319,13 @@ impl Sessions {
         }
     }
 
+    /// Forgets the sessions of streams that have `ended`.
+    pub(super) fn forget_streams(&mut self, ended: impl Fn(&SessionKey) -> bool) {
+        let gone = |key: &SessionKey| key.transport == Transport::Stream && ended(key);
+        let slots: Vec<_> = self.by_key.iter().filter(|(key, _)| gone(key)).map(|(_, &slot)| slot).collect();
+        slots.into_iter().for_each(|slot| self.forget(slot));
+    }
+
     /// Carries out a withdrawal (RFC 7011, 8.1), which counts only in a stream: over UDP it may come late, or be forged.
     pub(super) fn withdraw(&mut self, slot: usize, id: u16) {
         let Some(session) = self.get(slot).filter(|session| session.key.transport == Transport::Stream) else { return };

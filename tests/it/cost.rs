@@ -182,7 +182,6 @@ fn no_datagram_costs_more_than_four_mebibytes_or_grows_with_its_square() {
             told.templates,
             told.sets,
         );
-        continue;
         assert!(worst_memory <= 4 * MIB, "{name}: {worst_memory} bytes");
         assert!(best < Duration::from_millis(200), "{name}: {best:?}");
     }

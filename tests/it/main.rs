@@ -28,6 +28,8 @@ mod reports;
 mod rows_equal_answers;
 /// The inputs of the fuzz targets.
 mod seeds;
+/// IPFIX over TCP and TLS, from our own exporter and from a real one, and who may send.
+mod streams;
 mod support;
 /// Days made and dropped beside readers.
 mod upkeep;

@@ -13,6 +13,7 @@ mod exact_loss;
 mod fields;
 mod fixed;
 mod fixtures;
+mod golden;
 mod limits;
 mod mutate;
 mod naive;
@@ -26,6 +27,7 @@ mod sflow_packets;
 mod sflow_parser;
 mod sflow_samples;
 mod states;
+mod vendors;
 
 use super::{ConfiguredSampling, Context, Decoder, Limits, Outcome, Transport};
 use crate::clock::{SECOND, Timestamp};
