@@ -84,8 +84,8 @@ impl Exporter {
                 bytes
             }
             Protocol::Sflow => {
-                // The length of the packet is the flow's octets.
-                let sample = |flow: &u32| build_sflow::flow(&[build_sflow::sampled(1, *flow, &[])]);
+                // The length of the packet, less what was stripped of it, is the flow's octets.
+                let sample = |flow: &u32| build_sflow::flow(&[build_sflow::sampled(1, *flow + 4, &[])]);
                 let mut bytes = build_sflow::datagram(self.number, &flows.iter().map(sample).collect::<Vec<_>>());
                 bytes[20..24].copy_from_slice(&self.uptime.to_be_bytes());
                 units = 1;
