@@ -428,7 +428,8 @@ impl Decoder {
         let limits = self.sessions.limits().clone();
         for set in sets {
             let slot = set.key().and_then(|key| self.sessions.slot_of(&key));
-            let template = slot.and_then(|slot| self.sessions.template(slot, set.template_id));
+            // Its template had come, but it was not decoded any more. One of another port releases it when it comes again.
+            let template = slot.and_then(|slot| self.sessions.own_template(slot, set.template_id)).cloned();
             self.parking.restore(set, template, &limits);
         }
     }

@@ -220,12 +220,6 @@ impl Sessions {
         self.forgotten.push(session.key);
     }
 
-    /// The template `id` for data of the session in `slot`.
-    pub(super) fn template(&self, slot: usize, id: u16) -> Option<Arc<Template>> {
-        let own = self.own_template(slot, id);
-        own.or_else(|| self.own_template(self.sibling(slot)?, id)).cloned()
-    }
-
     /// The slot of the only other NetFlow v9 session of the exporter and domain of the one in `slot`.
     pub(super) fn sibling(&self, slot: usize) -> Option<usize> {
         let session = self.get(slot).filter(|session| session.key.version == Version::V9)?;

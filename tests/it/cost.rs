@@ -5,6 +5,7 @@
 //! datagram, as this is an unoptimised program on a busy machine.
 
 use crate::support::memory;
+use crate::support::messages::{message, numbers, set, template, words};
 use flowledger::clock::{SECOND, Timestamp};
 use flowledger::flow::batch::FlowBatch;
 use flowledger::wire::{ConfiguredSampling, Context, Decoder, Limits, Reason, Transport};
@@ -25,40 +26,6 @@ fn context(exporter_id: u32, port: u16, seconds: i64) -> Context {
     }
 }
 
-fn numbers(numbers: &[u16]) -> Vec<u8> {
-    numbers.iter().flat_map(|number| number.to_be_bytes()).collect()
-}
-
-fn set(id: u16, body: &[u8]) -> Vec<u8> {
-    [&numbers(&[id, body.len() as u16 + 4]), body].concat()
-}
-
-/// A template in a set of its own; `set_id` is 0 or 1 for v9, 2 or 3 for IPFIX, of which the odd ones define options.
-fn template(set_id: u16, id: u16, fields: &[(u16, u16)]) -> Vec<u8> {
-    let count = fields.len() as u16;
-    let head = match set_id {
-        1 => numbers(&[id, 4, 4 * (count - 1)]),
-        3 => numbers(&[id, count, 1]),
-        _ => numbers(&[id, count]),
-    };
-    let fields = fields.iter().flat_map(|(element, length)| numbers(&[*element, *length]));
-    set(set_id, &[head, fields.collect()].concat())
-}
-
-/// A message of one of the two versions with these sets.
-fn message(version: u16, sequence: u32, uptime: u32, sets: &[u8]) -> Vec<u8> {
-    let mut out = numbers(&[version]);
-    if version == 10 {
-        out.extend(numbers(&[sets.len() as u16 + 16]));
-    } else {
-        out.extend(numbers(&[1]));
-        out.extend(uptime.to_be_bytes());
-    }
-    out.extend([1_795_392_000, sequence, 7].into_iter().flat_map(u32::to_be_bytes));
-    out.extend(sets);
-    out
-}
-
 /// As many of `parts` as the longest datagram holds.
 fn filled(version: u16, parts: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
     let mut sets = Vec::new();
@@ -69,11 +36,6 @@ fn filled(version: u16, parts: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
         sets.extend(part);
     }
     message(version, 1_000, 100_000, &sets)
-}
-
-/// Big-endian numbers of four bytes.
-fn words(numbers: &[u32]) -> Vec<u8> {
-    numbers.iter().flat_map(|number| number.to_be_bytes()).collect()
 }
 
 /// An sFlow datagram of as many of `samples` as it holds.

@@ -5,6 +5,7 @@
 
 pub mod certificates;
 pub mod memory;
+pub mod messages;
 pub mod pcap;
 pub mod postgres;
 pub mod server;
