@@ -9,7 +9,7 @@
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use flowledger::clock::Timestamp;
-use flowledger::journal::{self, Chunk, Datagram, Reader, Record, Settings, Writer};
+use flowledger::journal::{self, Chunk, Datagram, Reader, Record, Settings, Transport, Writer};
 use std::hint::black_box;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -26,7 +26,10 @@ fn opened(directory: &TempDir) -> (Writer, Reader) {
 fn batch() -> Vec<Record<'static>> {
     let source = SocketAddr::from(([192, 0, 2, 1], 2_055));
     let received = Timestamp::from_micros(1_795_392_000_000_000);
-    vec![Record::Datagram(Datagram { received, source, listener: 0, payload: &PAYLOAD }); BATCH]
+    vec![
+        Record::Datagram(Datagram { received, source, listener: 0, transport: Transport::Datagram, payload: &PAYLOAD });
+        BATCH
+    ]
 }
 
 /// Reads what there is, looking at every payload's length, and releases it.

@@ -338,6 +338,9 @@ impl Config {
         refuse(days(self.storage.flows_days), "storage.flows_days", "must be 0 to 36500 days");
         let segments = self.storage.segments_days;
         refuse(segments == 0 || days(segments), "storage.segments_days", "must be 1 to 36500 days");
+        if let Err(error) = self.collector.check() {
+            refuse(true, "collector", &error.to_string());
+        }
         let interval = self.collector.default_sampling_interval;
         refuse(interval == 0, "collector.default_sampling_interval", ingest::NO_INTERVAL);
         for ingest::ExporterProblem { index, key, message } in ingest::ExporterSettings::problems(&self.exporter) {

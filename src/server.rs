@@ -5,7 +5,7 @@
 
 use crate::api;
 use crate::clock::SharedClock;
-use crate::collect::{self, CollectError, Collector};
+use crate::collect::{self, CollectError, Collector, Endpoint};
 use crate::config::{Config, ConfigError};
 use crate::ingest::{self, Ingest, IngestError};
 use crate::journal::{self, JournalError};
@@ -78,7 +78,7 @@ pub struct Server {
 /// Everything at work.
 pub struct Running {
     collector: collect::Running,
-    collector_addresses: Vec<SocketAddr>,
+    listeners: Vec<Endpoint>,
     ingest: Ingest,
     keeper: Keeper,
     reports: reports::Running,
@@ -113,7 +113,7 @@ impl Server {
     /// What waiting cannot mend.
     pub async fn start(self) -> Result<Running, ServerError> {
         let Self { config, clock, reader, collector, mut registry } = self;
-        let collector_addresses = collector.addresses();
+        let listeners = collector.endpoints();
         let collector = collector.start()?;
         let (address, private_postgres) = locate_database(&config).await?;
         let database = Database::new(&address)?;
@@ -168,7 +168,7 @@ impl Server {
         }
         Ok(Running {
             collector,
-            collector_addresses,
+            listeners,
             ingest,
             keeper,
             reports,
@@ -205,8 +205,8 @@ impl Running {
     }
 
     /// Where flows are received.
-    pub fn collector_addresses(&self) -> &[SocketAddr] {
-        &self.collector_addresses
+    pub fn listeners(&self) -> &[Endpoint] {
+        &self.listeners
     }
 
     /// Returns when a part has ended that should run for ever, with its name.

@@ -46,7 +46,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("libc", &["cli", "collect", "journal", "pages", "private_postgres"]),
     ("pco", &["columns"]),
     ("prometheus_client", &["metrics"]),
-    ("rustls", &["server", "reports/delivery"]),
+    ("rustls", &["collect", "server", "reports/delivery"]),
     ("serde", &[]),
     ("serde_json", &[]),
     ("sha2", &["reports"]),

@@ -18,6 +18,9 @@ pub fn run(
     let loaded = Config::load(config, environment)?;
     loaded.config.database.address()?;
     Mailer::new(&loaded.config.smtp)?;
+    for endpoint in loaded.config.collector.check_files()? {
+        writeln!(out, "# {} received on {endpoint}", endpoint.scheme.protocols())?;
+    }
     write!(out, "{loaded}")?;
     Ok(())
 }
@@ -39,6 +42,9 @@ mod tests {
     fn a_good_configuration_is_printed_and_a_bad_one_fails_with_all_that_is_wrong() {
         let shown = checked("[storage]\nflows_days = 0\n").unwrap();
         assert!(shown.contains("flows_days = 0  # ") && shown.contains("segments_days = 90\n"), "{shown}");
+        assert!(shown.starts_with("# NetFlow, IPFIX and sFlow received on udp://0.0.0.0:2055\n"), "{shown}");
+        let shown = checked("[collector]\nlisten = [\"udp://:2055\", \"tcp://127.0.0.1:4739\"]\n").unwrap();
+        assert!(shown.contains("on udp://[::]:2055\n# IPFIX received on tcp://127.0.0.1:4739\n"), "{shown}");
         let errors = checked("[storage]\nflow_days = 0\nsegment_days = 1\n").unwrap_err();
         assert!(errors.contains("storage.flows_days?") && errors.contains("storage.segments_days?"), "{errors}");
         let errors = checked("[smtp]\nhost = \"mail\"\n").unwrap_err();

@@ -2,6 +2,7 @@
 
 use super::environment;
 use crate::clock::SystemClock;
+use crate::collect::{Endpoint, Scheme};
 use crate::config::Config;
 use crate::server::{Running, Server};
 use std::path::Path;
@@ -54,11 +55,19 @@ pub fn run(config: Option<&Path>) -> Result<(), Box<dyn std::error::Error>> {
 /// Says in the log what a newcomer needs next.
 fn greet(running: &Running) {
     let api = running.api_address();
+    for endpoint in running.listeners() {
+        tracing::info!("collecting {} on {endpoint}", endpoint.scheme.protocols());
+    }
     tracing::info!("ready: API http://{api}/api/v1/top, explore it at http://{api}/docs");
-    for address in running.collector_addresses() {
+    for Endpoint { scheme, address } in running.listeners() {
         let (ip, port) = (address.ip(), address.port());
         let target = if ip.is_unspecified() { "<address of this machine>".to_owned() } else { ip.to_string() };
-        tracing::info!("collecting NetFlow v5, v9 and IPFIX on udp://{address}");
+        if *scheme == Scheme::Tcp {
+            tracing::info!("  Linux:    softflowd -i eth0 -v 10 -P tcp -n {target}:{port}");
+        }
+        if *scheme != Scheme::Udp {
+            continue;
+        }
         tracing::info!("  Cisco:    flow exporter FLOWLEDGER / destination {target} / transport udp {port}");
         tracing::info!("  MikroTik: /ip traffic-flow target add dst-address={target} port={port} version=9");
         tracing::info!("  Linux:    softflowd -i eth0 -v 9 -n {target}:{port}");

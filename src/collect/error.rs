@@ -1,7 +1,8 @@
 //! What can go wrong before datagrams are received, told to the person who runs the collector.
 
+use super::address::Endpoint;
 use std::io;
-use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// Why the collector cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +15,8 @@ pub enum CollectError {
     },
     /// A listener's address cannot be read.
     #[error(
-        "[collector] listen: \"{listen}\" {problem}; write udp://ADDRESS:PORT, such as udp://0.0.0.0:2055 or udp://[::]:2055"
+        "[collector] listen: \"{listen}\" {problem}; write udp://ADDRESS:PORT, such as udp://0.0.0.0:2055 or udp://[::]:2055, \
+         or tcp:// or tls:// for streams of IPFIX"
     )]
     Address {
         /// The address as configured.
@@ -22,11 +24,37 @@ pub enum CollectError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// A number is out of its range.
+    #[error("[collector] {key} is {value}, but must be {range}")]
+    Range {
+        /// Which setting.
+        key: &'static str,
+        /// Its value.
+        value: u64,
+        /// What it must be.
+        range: &'static str,
+    },
+    /// A `tls://` listener lacks a setting.
+    #[error("[collector.tls] {key} is not set, but a tls:// listener needs it: name a PEM file")]
+    TlsMissing {
+        /// Which setting.
+        key: &'static str,
+    },
+    /// A file for TLS is of no use.
+    #[error("[collector.tls] {key}: the file {path} {problem}")]
+    Tls {
+        /// The setting that names the file.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The socket cannot be bound or set up.
-    #[error("[collector] cannot listen on udp://{address}: {source}; {hint}")]
+    #[error("[collector] cannot listen on {endpoint}: {source}; {hint}")]
     Bind {
         /// The address.
-        address: SocketAddr,
+        endpoint: Endpoint,
         /// The operating system's answer.
         source: io::Error,
         /// What to do about it.
@@ -41,7 +69,7 @@ pub enum CollectError {
 }
 
 impl CollectError {
-    pub(super) fn bind(address: SocketAddr) -> impl Fn(io::Error) -> Self {
+    pub(super) fn bind(endpoint: Endpoint) -> impl Fn(io::Error) -> Self {
         move |source| {
             let hint = match source.kind() {
                 io::ErrorKind::AddrInUse => {
@@ -53,7 +81,7 @@ impl CollectError {
                 io::ErrorKind::PermissionDenied => "ports below 1024 need root or the capability CAP_NET_BIND_SERVICE",
                 _ => "check the address and that the kernel supports it",
             };
-            Self::Bind { address, source, hint }
+            Self::Bind { endpoint, source, hint }
         }
     }
 }

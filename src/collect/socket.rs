@@ -7,6 +7,7 @@
     reason = "recvmmsg with its drop counter, two socket options and setpriority have no safe wrapper"
 )]
 
+use super::address::Endpoint;
 use super::error::CollectError;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
@@ -39,13 +40,14 @@ type Control = [u64; 4];
 #[derive(Debug)]
 pub(super) struct Bound {
     pub socket: Socket,
-    pub address: SocketAddr,
+    pub endpoint: Endpoint,
     /// What the kernel granted, in bytes.
     pub receive_buffer_bytes: usize,
 }
 
-/// Binds a socket to `address`. An IPv6 socket takes IPv4 too. Warns when the receive buffer stays small.
-pub(super) fn bind(listen: &str, address: SocketAddr, receive_buffer_bytes: usize) -> Result<Bound, CollectError> {
+/// Binds a socket. An IPv6 socket takes IPv4 too. Warns when the receive buffer stays small.
+pub(super) fn bind(endpoint: Endpoint, receive_buffer_bytes: usize) -> Result<Bound, CollectError> {
+    let address = endpoint.address;
     let make = || {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         if address.is_ipv6() {
@@ -56,13 +58,14 @@ pub(super) fn bind(listen: &str, address: SocketAddr, receive_buffer_bytes: usiz
         let granted = set_receive_buffer(&socket, receive_buffer_bytes)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.bind(&address.into())?;
-        let bound = socket.local_addr()?.as_socket().unwrap_or(address);
-        Ok(Bound { socket, address: bound, receive_buffer_bytes: granted })
+        let address = socket.local_addr()?.as_socket().unwrap_or(address);
+        let endpoint = Endpoint { address, ..endpoint };
+        Ok(Bound { socket, endpoint, receive_buffer_bytes: granted })
     };
-    let bound = make().map_err(CollectError::bind(address))?;
+    let bound = make().map_err(CollectError::bind(endpoint))?;
     if bound.receive_buffer_bytes < receive_buffer_bytes {
         tracing::warn!(
-            "{listen}: the kernel grants a receive buffer of {} bytes, not {receive_buffer_bytes}; bursts may be dropped. \
+            "{endpoint}: the kernel grants a receive buffer of {} bytes, not {receive_buffer_bytes}; bursts may be dropped. \
              Allow it by: sysctl -w net.core.rmem_max={receive_buffer_bytes}",
             bound.receive_buffer_bytes
         );

@@ -1,17 +1,25 @@
 //! On loopback: what was sent is in the journal, byte for byte, or counted.
 
+#[path = "../../tests/it/support/certificates.rs"]
+mod certificates;
+mod encrypted;
+mod streams;
+
 use super::*;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::journal::{self, Chunk, DropCause, Reader, Record};
-use std::net::{IpAddr, UdpSocket};
+use crate::metrics::Registry;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 struct Rig {
     _directory: TempDir,
     reader: Reader,
+    endpoints: Vec<Endpoint>,
     addresses: Vec<SocketAddr>,
     metrics: Metrics,
+    journal: journal::Metrics,
     running: Option<Running>,
 }
 
@@ -23,21 +31,26 @@ struct Seen {
 
 impl Rig {
     fn new(listen: &[&str], receive_buffer_bytes: usize) -> Self {
-        let directory = TempDir::new().unwrap();
-        let settings = journal::Settings { directory: directory.path().into(), ..journal::Settings::default() };
-        let (writer, reader) = journal::open(settings).unwrap();
-        let metrics = Metrics::default();
-        let clock: SharedClock = Arc::new(SystemClock);
         let listen = listen.iter().map(|&each| each.into()).collect();
         let settings = Settings { listen, receive_buffer_bytes, ..Settings::default() };
-        let collector = Collector::bind(&settings, &writer, &clock, &metrics).unwrap();
-        let addresses = collector.addresses();
+        Self::with(&settings, &journal::Settings::default())
+    }
+
+    fn with(settings: &Settings, journal: &journal::Settings) -> Self {
+        let directory = TempDir::new().unwrap();
+        let journal = journal::Settings { directory: directory.path().into(), ..journal.clone() };
+        let (writer, reader) = journal::open(journal).unwrap();
+        let metrics = Metrics::default();
+        let clock: SharedClock = Arc::new(SystemClock);
+        let collector = Collector::bind(settings, &writer, &clock, &metrics).unwrap();
+        let (endpoints, journal) = (collector.endpoints(), writer.metrics());
+        let addresses = endpoints.iter().map(|endpoint| endpoint.address).collect();
         let running = Some(collector.start().unwrap());
-        Self { _directory: directory, reader, addresses, metrics, running }
+        Self { _directory: directory, reader, endpoints, addresses, metrics, journal, running }
     }
 
     fn label(&self, listener: usize) -> ListenerLabel {
-        ListenerLabel { listener: format!("udp://{}", self.addresses[listener]) }
+        ListenerLabel { listener: self.endpoints[listener].to_string() }
     }
 
     /// Reads until `count` datagrams are there or counted.
@@ -53,6 +66,7 @@ impl Rig {
                     Record::Datagram(each) => {
                         seen.datagrams.push((each.received, each.source, each.listener, each.payload.to_vec()));
                     }
+                    Record::Stream(stream) => panic!("UDP has no streams: {stream:?}"),
                     Record::Dropped(dropped) => {
                         assert_eq!((dropped.cause, dropped.exporter), (DropCause::Kernel, None));
                         seen.kernel_drops += dropped.count;
@@ -155,6 +169,49 @@ fn a_port_in_use_and_an_empty_list_are_refused_with_advice() {
     assert!(message.contains("another program"), "{message}");
     assert!(bind(vec![]).contains("0 entries"));
     assert!(bind(vec!["udp://192.0.2.77:0".into()]).contains("ip address"));
+}
+
+#[test]
+fn datagrams_of_who_is_not_allowed_are_counted_and_go_no_further() {
+    let small = journal::Settings { segment_bytes: 8 << 10, max_bytes: 64 << 10, ..journal::Settings::default() };
+    let listen = ["udp://127.0.0.1:0".into(), "udp://[::]:0".into()].into();
+    let allow = ["127.0.0.2", "127.0.0.8/30"].map(|network| network.parse().unwrap()).into();
+    let mut rig = Rig::with(&Settings { listen, allow, ..Settings::default() }, &small);
+    let sources = [("127.0.0.1", false), ("127.0.0.2", true), ("127.0.0.3", false), ("127.0.0.9", true)];
+    let (each, port) = (500, rig.addresses[1].port());
+    let targets = [rig.addresses[0], SocketAddr::new([127, 0, 0, 1].into(), port)];
+    for (source, _) in sources {
+        let sender = UdpSocket::bind((source, 0)).unwrap();
+        for _ in 0..each {
+            for target in targets {
+                sender.send_to(&payload(60), target).unwrap();
+            }
+        }
+    }
+    rig.running.take().unwrap().stop();
+    let (mut journalled, mut dropped, mut chunk) = ([0, 0], [0, 0], Chunk::default());
+    while rig.reader.read(&mut chunk, Duration::ZERO).unwrap() > 0 {
+        for (_, record) in chunk.iter() {
+            match record {
+                Record::Datagram(datagram) => {
+                    assert!(sources.contains(&(datagram.source.ip().to_string().as_str(), true)), "{datagram:?}");
+                    journalled[usize::from(datagram.listener)] += 1;
+                }
+                Record::Dropped(of) if of.cause == DropCause::JournalFull => {
+                    dropped[usize::from(of.listener)] += of.count;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert!(dropped.iter().sum::<u64>() > 0, "the journal was too large for this test");
+    for listener in 0..2 {
+        let label = rig.label(listener);
+        let received = rig.metrics.datagrams.get_or_create(&label).get();
+        let not_allowed = rig.metrics.not_allowed.get_or_create(&label).get();
+        assert_eq!((received, not_allowed), (4 * each, 2 * each));
+        assert_eq!(received, journalled[listener] + not_allowed + dropped[listener]);
+    }
 }
 
 #[test]

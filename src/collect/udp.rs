@@ -1,13 +1,15 @@
 //! One UDP listener: a loop that carries datagrams from its socket to the journal.
 
+use super::address::Endpoint;
+use super::allow::Gate;
 use super::socket::{self, BATCH, Batch, Bound};
-use super::{ListenerLabel, Metrics};
+use super::{ListenerLabel, Surroundings};
 use crate::clock::SharedClock;
-use crate::journal::{Datagram, DropCause, Dropped, Record, Writer};
+use crate::journal::{Datagram, DropCause, Dropped, Record, Transport, Writer};
 use crate::metrics::Counter;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,6 +30,7 @@ pub(super) struct Listener {
     bound: Bound,
     journal: Writer,
     clock: SharedClock,
+    gate: Gate,
     drop_counter: DropCounter,
     datagrams: Counter<u64>,
     bytes: Counter<u64>,
@@ -46,15 +49,17 @@ impl fmt::Debug for Listener {
 }
 
 impl Listener {
-    pub(super) fn new(number: u16, bound: Bound, journal: Writer, clock: SharedClock, metrics: &Metrics) -> Self {
-        let label = ListenerLabel { listener: format!("udp://{}", bound.address) };
+    pub(super) fn new(number: u16, bound: Bound, around: &Surroundings<'_>) -> Self {
+        let (name, metrics) = (bound.endpoint.to_string(), around.metrics);
+        let label = ListenerLabel { listener: name.clone() };
         let granted = i64::try_from(bound.receive_buffer_bytes).unwrap_or(i64::MAX);
         metrics.receive_buffer_bytes.get_or_create(&label).set(granted);
         Self {
             number,
             bound,
-            journal,
-            clock,
+            journal: around.journal.clone(),
+            clock: Arc::clone(around.clock),
+            gate: Gate::new(around.allow, name, metrics.not_allowed.get_or_create(&label).clone()),
             drop_counter: DropCounter::default(),
             datagrams: metrics.datagrams.get_or_create(&label).clone(),
             bytes: metrics.bytes.get_or_create(&label).clone(),
@@ -63,14 +68,14 @@ impl Listener {
         }
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
-        self.bound.address
+    pub(super) fn endpoint(&self) -> Endpoint {
+        self.bound.endpoint
     }
 
     /// Receives until `stop` is set, then takes what has arrived by then.
     pub(super) fn run(&mut self, stop: &AtomicBool) {
         if !socket::hurry_this_thread() {
-            tracing::info!("udp://{} runs at normal priority; CAP_SYS_NICE would put it first", self.bound.address);
+            tracing::info!("{} runs at normal priority; CAP_SYS_NICE would put it first", self.bound.endpoint);
         }
         let mut batch = Batch::new();
         while !stop.load(Ordering::Acquire) {
@@ -94,15 +99,18 @@ impl Listener {
     /// Appends a batch, and what the kernel dropped before its last datagram.
     fn append(&mut self, batch: &Batch) {
         let received = self.clock.now();
-        let listener = self.number;
+        let (listener, transport) = (self.number, Transport::Datagram);
         let mut records = Vec::with_capacity(BATCH.saturating_add(1));
-        records.extend(
-            batch
-                .datagrams()
-                .map(|(source, payload)| Record::Datagram(Datagram { received, source, listener, payload })),
-        );
-        self.datagrams.inc_by(records.len() as u64);
-        self.bytes.inc_by(batch.datagrams().map(|(_, payload)| payload.len() as u64).sum());
+        let (mut count, mut bytes) = (0_u64, 0_u64);
+        for (source, payload) in batch.datagrams() {
+            count = count.saturating_add(1);
+            bytes = bytes.saturating_add(payload.len() as u64);
+            if self.gate.admits(source.ip(), received) {
+                records.push(Record::Datagram(Datagram { received, source, listener, transport, payload }));
+            }
+        }
+        self.datagrams.inc_by(count);
+        self.bytes.inc_by(bytes);
         records.extend(batch.drops().and_then(|counter| self.drops_up_to(counter)));
         self.hand_over(&records);
     }
@@ -114,7 +122,7 @@ impl Listener {
             io::ErrorKind::Interrupted => {}
             _ => {
                 self.receive_errors.inc();
-                tracing::error!("udp://{} cannot receive: {error}; it is tried again", self.bound.address);
+                tracing::error!("{} cannot receive: {error}; it is tried again", self.bound.endpoint);
                 thread::sleep(socket::PATIENCE);
             }
         }
@@ -138,7 +146,7 @@ impl Listener {
     fn hand_over(&self, records: &[Record<'_>]) {
         if let Err(error) = self.journal.append(records) {
             self.receive_errors.inc();
-            tracing::error!("udp://{}: a batch is lost: {error}", self.bound.address);
+            tracing::error!("{}: a batch is lost: {error}", self.bound.endpoint);
         }
     }
 }

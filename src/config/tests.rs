@@ -122,6 +122,11 @@ fn every_problem_names_its_key_its_source_and_what_would_be_right() {
              report.0.filter: byte 8 of the filter: expected a number from 0 to 65535, found the end in \"dst port\" \
              (in report `a`) (set by flowledger.toml)",
         ),
+        (
+            "[collector]\nmax_connections = 0\n",
+            &[],
+            "collector: [collector] max_connections is 0, but must be 1 to 65535 (set by flowledger.toml)",
+        ),
         ("[[report]]\nlimit = 5\n", &[], "report.0.name: is missing (set by flowledger.toml)"),
         (
             "[collector]\ndefault_sampling_interval = 0\n[[exporter]]\naddress = \"10.0.0.1\"\n\

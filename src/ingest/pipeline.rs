@@ -10,7 +10,7 @@ use super::{IngestError, ReasonLabel, Shared, commit, give_back, pack};
 use crate::clock::{HOUR, SECOND, Timestamp};
 use crate::flow::batch::FlowBatch;
 use crate::flow::segment::MAX_SEGMENT_FLOWS;
-use crate::journal::{Chunk, Datagram, DropCause, Position, Reader, Record};
+use crate::journal::{self, Chunk, Datagram, DropCause, Position, Reader, Record};
 use crate::store::commit::DecoderState;
 use crate::store::facts::{FACT_LIMIT, FACTS};
 use crate::store::parked::ParkedSet as StoredSet;
@@ -96,6 +96,7 @@ fn live(shared: &Shared, reader: &mut Reader) -> Result<(), IngestError> {
     let journal = reader.id().to_string();
     let stored = shared.wait(shared.database.journal_position(&journal))?;
     let start = stored.position;
+    let opened_at = reader.opened_at();
     reader.seek(Position::new(start))?;
     let mut decoder = Decoder::new(Limits::default());
     let saved = shared.wait(shared.database.decoder_state(&journal))?;
@@ -141,6 +142,8 @@ fn live(shared: &Shared, reader: &mut Reader) -> Result<(), IngestError> {
             start,
             flows,
             recorded_until: stored.complete_until,
+            dead_streams: start < opened_at.get(),
+            opened_at,
         }
         .run();
         // The decode stage has dropped its sender: the others finish what is on its way and end. The last one's error is
@@ -190,6 +193,10 @@ struct Stage<'a> {
     flows: FlowBatch,
     /// Until when an earlier process recorded, while the journal is being caught up with.
     recorded_until: Option<Timestamp>,
+    /// Where the records of this process begin in the journal.
+    opened_at: Position,
+    /// Whether streams of earlier processes are still remembered, for what they left in the journal.
+    dead_streams: bool,
 }
 
 /// The piece that is being made.
@@ -225,10 +232,7 @@ impl Stage<'_> {
             let stopping = self.shared.stopping();
             let read = self.reader.read(&mut chunk, if stopping { Duration::ZERO } else { due })?;
             for (position, record) in chunk.iter() {
-                let received = match &record {
-                    Record::Datagram(datagram) => datagram.received,
-                    Record::Dropped(dropped) => dropped.received,
-                };
+                let received = record.received();
                 let another_hour = piece.as_ref().is_some_and(|piece| piece.hour != received.hour());
                 if (another_hour || self.flows.rows() >= FULL)
                     && let Some(piece) = piece.take()
@@ -239,10 +243,22 @@ impl Stage<'_> {
                 let current = piece.get_or_insert_with(|| Piece::begin(self.start, received));
                 current.last_received = received;
                 current.end = position.get();
+                if self.dead_streams && position > self.opened_at {
+                    self.dead_streams = false;
+                    self.missed(&mut current.ledger, received);
+                    self.decoder.forget_all_streams();
+                }
                 match record {
                     Record::Datagram(datagram) => {
                         self.datagram(&datagram, &mut current.ledger)?;
                         self.unpark(&mut current.ledger);
+                    }
+                    Record::Stream(stream) => {
+                        // A stream of an unknown exporter makes none: nothing has been recognised yet.
+                        if let Some(exporter) = self.exporters.get(stream.source.ip()) {
+                            self.missed(&mut current.ledger, received);
+                            self.decoder.forget_stream(exporter.id, stream.source);
+                        }
                     }
                     Record::Dropped(dropped) => {
                         let exporter = dropped
@@ -318,10 +334,7 @@ impl Stage<'_> {
         }
         piece.ledger.waited(self.decoder.take_parked());
         self.shared.metrics.parked_bytes.set(i64::try_from(self.decoder.parked_bytes()).unwrap_or(i64::MAX));
-        for element in self.decoder.take_unknown() {
-            let room = piece.ledger.missed(piece.last_received, element);
-            self.untold(&mut piece.ledger, element.exporter_id, piece.last_received, usize::from(!room));
-        }
+        self.missed(&mut piece.ledger, piece.last_received);
         piece.ledger.learned(self.decoder.take_changes());
         // A piece without flows takes an empty stand-in along, so that the pool's batch stays here.
         let flows = if self.flows.rows() > 0 {
@@ -333,6 +346,14 @@ impl Stage<'_> {
         let work = Work { start: self.start, end: piece.end, flows, ledger: piece.ledger, complete_until, full };
         self.start = work.end;
         self.works.send(work).map_err(gone)
+    }
+
+    /// Notes the elements that no field takes.
+    fn missed(&mut self, ledger: &mut Ledger, at: Timestamp) {
+        for element in self.decoder.take_unknown() {
+            let room = ledger.missed(at, element);
+            self.untold(ledger, element.exporter_id, at, usize::from(!room));
+        }
     }
 
     fn datagram(&mut self, datagram: &Datagram<'_>, ledger: &mut Ledger) -> Result<(), IngestError> {
@@ -357,7 +378,10 @@ impl Stage<'_> {
             received: datagram.received,
             exporter_id: exporter.id,
             source: datagram.source,
-            transport: Transport::Datagrams,
+            transport: match datagram.transport {
+                journal::Transport::Datagram => Transport::Datagrams,
+                journal::Transport::Stream => Transport::Stream,
+            },
             sampling: exporter.sampling,
         };
         let outcome = self.decoder.decode(&context, datagram.payload, &mut self.flows);

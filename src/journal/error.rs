@@ -39,7 +39,9 @@ pub enum JournalError {
         path: PathBuf,
     },
     /// A segment file has a format that this version does not know.
-    #[error("{path} has journal format {version}, this Flowledger reads format 1; start the version that wrote it")]
+    #[error(
+        "{path} has journal format {version}, this Flowledger reads formats 1 and 2; start the version that wrote it"
+    )]
     Version {
         /// The file.
         path: PathBuf,

@@ -1,4 +1,4 @@
-//! The journal: an append-only log of received datagrams on the local disk, with one writer and one reader.
+//! The journal: an append-only log of received datagrams and messages on the local disk, with one writer and one reader.
 //!
 //! It is the only way from a socket to the decoder. What [`Writer::append`] returned for survives `kill -9`, because it
 //! lies in the kernel's page cache; after the next flush it survives a power cut too. It knows neither sockets nor
@@ -17,7 +17,8 @@
 //!    anything is read from it, and because the newest file on disk is never deleted.
 //! 4. The reader sees only what was written completely. A write that failed half-way leaves its complete records; the
 //!    rest is cut off, or the file is abandoned and the next one begins where the complete records end.
-//! 5. Every datagram given to `append` comes out of the reader as a datagram, or is counted in a
+//! 5. What [`Writer::offer`] says it took comes out of the reader; the rest is still the caller's, who may let senders wait.
+//!    Every datagram given to `append` comes out of the reader as a datagram, or is counted in a
 //!    [`Dropped`] record: when the journal is full or cannot be written ([`DropCause::JournalFull`], by
 //!    exporter), or when its bytes were damaged on disk ([`DropCause::Corrupt`]). While the journal is full the counts wait
 //!    in memory, at most some thousand exporters (beyond that, without the address), and are written as soon as there is
@@ -28,14 +29,14 @@
 //! 7. Appending never waits for the disk beyond the page cache, but for the first file of an opening (see 3).
 //! 8. One process owns a journal directory, by a lock on its file `lock`.
 //!
-//! # Byte format, version 1
+//! # Byte format, version 2
 //!
-//! All numbers are little-endian. A file `<start position, 16 hexadecimal digits>.journal` is a header and records.
+//! Version 1 had the kinds 1 to 3 only; its files are read too. All numbers are little-endian. A file `<start position, 16 hexadecimal digits>.journal` is a header and records.
 //!
 //! | file header at | bytes | |
 //! |---|---|---|
 //! | 0 | 8 | `FLOWJRNL` |
-//! | 8 | 4 | version, 1 |
+//! | 8 | 4 | version, 2 |
 //! | 12 | 4 | CRC-32C of the header's other bytes |
 //! | 16 | 16 | journal id, a random UUID, as in the file `id` |
 //! | 32 | 8 | start: the position of the first record |
@@ -53,12 +54,12 @@
 //! | 10 | 2 | listener |
 //! | 12 | 4 | number of the record in this run, modulo 2^32 |
 //! | 16 | 8 | receive time, microseconds since 1970-01-01 UTC |
-//! | 24 | 1 | kind: 1 datagram, 2 dropped by the kernel, 3 dropped by the journal |
+//! | 24 | 1 | kind: 1 datagram, 2 dropped by the kernel, 3 dropped by the journal, 4 message of a stream, 5 stream opened, 6 stream closed |
 //! | 25 | 1 | address family: 4, 6, or 0 for none |
 //! | 26 | 2 | source port |
 //! | 28 | 4 | IPv6 scope id |
 //! | 32 | 16 | source address, IPv4 in the first four bytes |
-//! | 48 | | payload: the datagram, or the count of dropped datagrams in 8 bytes |
+//! | 48 | | payload: the datagram or message, the count of dropped datagrams in 8 bytes, or nothing |
 //!
 //! Where a record is damaged the reader looks for the next record that checks out. The checksum knows the journal and the
 //! position, so bytes of a payload are never taken for a record, be they a copy of one. The numbers tell how many records
@@ -84,7 +85,7 @@ mod tests;
 pub use error::JournalError;
 pub use metrics::Metrics;
 pub use reader::{Chunk, Reader};
-pub use record::{Datagram, DropCause, Dropped, MAX_PAYLOAD_BYTES, Record};
+pub use record::{Datagram, DropCause, Dropped, MAX_PAYLOAD_BYTES, Record, Stream, Transport};
 pub use writer::Writer;
 
 use serde::{Deserialize, Serialize};

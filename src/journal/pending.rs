@@ -22,6 +22,8 @@ impl Pending {
     pub(super) fn add(&mut self, record: &Record<'_>, most: usize) {
         let mut dropped = match *record {
             Record::Dropped(dropped) => dropped,
+            // No flows are lost with it: a stream's beginning is only ever offered, and its end may be missing anyway.
+            Record::Stream(_) => return,
             Record::Datagram(Datagram { received, source, listener, .. }) => {
                 let exporter = Some(source.ip());
                 Dropped { received, listener, cause: DropCause::JournalFull, exporter, count: 1 }

@@ -67,6 +67,8 @@ impl Chunk {
 /// The reading side of a journal.
 pub struct Reader {
     shared: Arc<Shared>,
+    /// Where the records of this opening begin.
+    opened_at: Position,
     position: u64,
     current: Option<Arc<Segment>>,
     /// Where bytes that are no records began, while no record after them was found.
@@ -86,8 +88,11 @@ impl fmt::Debug for Reader {
 
 impl Reader {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        let position = lock(&shared.index).segments.front().map_or(0, |segment| segment.start);
-        Self { shared, position, current: None, damaged_from: None, expected: None, received: None }
+        let (position, opened_at) = {
+            let index = lock(&shared.index);
+            (index.segments.front().map_or(0, |segment| segment.start), Position(index.end))
+        };
+        Self { shared, opened_at, position, current: None, damaged_from: None, expected: None, received: None }
     }
 
     /// Which journal this is.
@@ -98,6 +103,11 @@ impl Reader {
     /// Where the next read begins.
     pub fn position(&self) -> Position {
         Position(self.position)
+    }
+
+    /// Where this opening began to append: what lies before was received by former processes, what lies behind by this one.
+    pub fn opened_at(&self) -> Position {
+        self.opened_at
     }
 
     /// Where the next appended record goes. A reader that has read everything stands here or, right after an opening,

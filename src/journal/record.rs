@@ -18,17 +18,31 @@ const UNCHECKED_BYTES: usize = 8;
 const KIND_DATAGRAM: u8 = 1;
 const KIND_DROPPED_BY_KERNEL: u8 = 2;
 const KIND_DROPPED_BY_JOURNAL: u8 = 3;
+const KIND_MESSAGE: u8 = 4;
+const KIND_STREAM_OPENED: u8 = 5;
+const KIND_STREAM_CLOSED: u8 = 6;
 
 /// One entry of the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Record<'a> {
-    /// A datagram as it came.
+    /// A datagram, or a message of a stream, as it came.
     Datagram(Datagram<'a>),
+    /// A stream began or ended.
+    Stream(Stream),
     /// Datagrams that were lost on the way.
     Dropped(Dropped),
 }
 
-/// A received datagram.
+/// How a datagram came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// By itself.
+    Datagram,
+    /// As a message of a stream, between the records of the stream's beginning and end.
+    Stream,
+}
+
+/// A received datagram, or a message that was cut out of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagram<'a> {
     /// When it was received, by the collector's clock.
@@ -37,8 +51,23 @@ pub struct Datagram<'a> {
     pub source: SocketAddr,
     /// Which of the collector's listeners received it.
     pub listener: u16,
+    /// How it came.
+    pub transport: Transport,
     /// Its bytes, at most [`MAX_PAYLOAD_BYTES`].
     pub payload: &'a [u8],
+}
+
+/// The beginning or end of a stream, a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// When it was noticed.
+    pub received: Timestamp,
+    /// Whose stream it is. While it lasts no other stream to the same listener has this source.
+    pub source: SocketAddr,
+    /// Which of the collector's listeners it came to.
+    pub listener: u16,
+    /// Whether it began; otherwise it ended. After a crash the ends of streams are missing.
+    pub opened: bool,
 }
 
 /// Datagrams that were lost before they could be read from the journal.
@@ -69,10 +98,20 @@ pub enum DropCause {
 }
 
 impl Record<'_> {
+    /// When it was received.
+    pub fn received(&self) -> Timestamp {
+        match self {
+            Record::Datagram(datagram) => datagram.received,
+            Record::Stream(stream) => stream.received,
+            Record::Dropped(dropped) => dropped.received,
+        }
+    }
+
     /// Bytes this record takes in the journal.
     pub(super) fn encoded_bytes(&self) -> usize {
         HEADER_BYTES.saturating_add(match self {
             Record::Datagram(datagram) => datagram.payload.len(),
+            Record::Stream(_) => 0,
             Record::Dropped(_) => size_of::<u64>(),
         })
     }
@@ -83,7 +122,15 @@ impl Record<'_> {
         let count;
         let (kind, listener, received, source, payload) = match self {
             Record::Datagram(datagram) => {
-                (KIND_DATAGRAM, datagram.listener, datagram.received, Some(datagram.source), datagram.payload)
+                let kind = match datagram.transport {
+                    Transport::Datagram => KIND_DATAGRAM,
+                    Transport::Stream => KIND_MESSAGE,
+                };
+                (kind, datagram.listener, datagram.received, Some(datagram.source), datagram.payload)
+            }
+            Record::Stream(stream) => {
+                let kind = if stream.opened { KIND_STREAM_OPENED } else { KIND_STREAM_CLOSED };
+                (kind, stream.listener, stream.received, Some(stream.source), [].as_slice())
             }
             Record::Dropped(dropped) => {
                 let kind = match dropped.cause {
@@ -190,8 +237,14 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Record<'_>> {
         let exporter = source.map(|source| source.ip());
         Some(Record::Dropped(Dropped { received, listener, cause, exporter, count }))
     };
+    let datagram =
+        |transport| Some(Record::Datagram(Datagram { received, listener, source: source?, transport, payload }));
+    let stream = |opened| Some(Record::Stream(Stream { received, listener, source: source?, opened }));
     match header.kind {
-        KIND_DATAGRAM => Some(Record::Datagram(Datagram { received, listener, source: source?, payload })),
+        KIND_DATAGRAM => datagram(Transport::Datagram),
+        KIND_MESSAGE => datagram(Transport::Stream),
+        KIND_STREAM_OPENED => stream(true),
+        KIND_STREAM_CLOSED => stream(false),
         KIND_DROPPED_BY_KERNEL => dropped(DropCause::Kernel),
         KIND_DROPPED_BY_JOURNAL => dropped(DropCause::JournalFull),
         _ => None,

@@ -10,7 +10,9 @@ use uuid::Uuid;
 /// Bytes of a file before its first record.
 pub(super) const HEADER_BYTES: u64 = 72;
 const MAGIC: [u8; 8] = *b"FLOWJRNL";
-const VERSION: u32 = 1;
+/// What is written. Version 1, with fewer kinds of records, is read too.
+const VERSION: u32 = 2;
+const OLDEST: u32 = 1;
 
 /// What a file says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +59,7 @@ impl Header {
         if magic != MAGIC || checksum != checksum_of(version, fields.0) {
             return None;
         }
-        if version != VERSION {
+        if !(OLDEST..=VERSION).contains(&version) {
             return Some(Err(HeaderFault::Version(version)));
         }
         Some(Ok(Self {

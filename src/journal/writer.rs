@@ -69,22 +69,39 @@ impl Writer {
     /// # Errors
     /// [`JournalError::Oversized`] when a payload is longer than [`MAX_PAYLOAD_BYTES`]; then nothing is appended.
     pub fn append(&self, records: &[Record<'_>]) -> Result<(), JournalError> {
-        for record in records {
-            if let Record::Datagram(datagram) = record
-                && datagram.payload.len() > MAX_PAYLOAD_BYTES
-            {
-                return Err(JournalError::Oversized { length: datagram.payload.len() });
-            }
-        }
+        check(records)?;
         let shared = &self.handle.shared;
         lock(&shared.writer).append(shared, records, Room::Common);
         Ok(())
+    }
+
+    /// The same for who can wait: appends as many of `records`, from the first on, as there is room for, and returns how
+    /// many. The rest is neither dropped nor counted and may be offered again.
+    ///
+    /// # Errors
+    /// [`JournalError::Oversized`] as for [`Writer::append`].
+    pub fn offer(&self, records: &[Record<'_>]) -> Result<usize, JournalError> {
+        check(records)?;
+        let shared = &self.handle.shared;
+        Ok(lock(&shared.writer).offer(shared, records, Room::Common))
     }
 
     /// What this journal counts.
     pub fn metrics(&self) -> Metrics {
         self.handle.shared.metrics.clone()
     }
+}
+
+/// Whether each record fits into the journal's format.
+fn check(records: &[Record<'_>]) -> Result<(), JournalError> {
+    for record in records {
+        if let Record::Datagram(datagram) = record
+            && datagram.payload.len() > MAX_PAYLOAD_BYTES
+        {
+            return Err(JournalError::Oversized { length: datagram.payload.len() });
+        }
+    }
+    Ok(())
 }
 
 /// Which part of the journal's size may be used.
@@ -94,6 +111,11 @@ pub(super) enum Room {
     Common,
     /// Also what is set aside for the counts of dropped datagrams.
     Reserved,
+}
+
+/// How many exporters the counts of dropped datagrams may tell apart, so that all fit into what is set aside for them.
+fn most_exporters(shared: &Shared) -> usize {
+    usize::try_from(shared.settings.reserve() / NOTICE_BYTES / 2).unwrap_or(usize::MAX)
 }
 
 /// What the writer knows.
@@ -152,6 +174,18 @@ impl State {
 
     /// Appends what waits to be told, then `records`, as far as there is room; the rest waits to be told.
     pub(super) fn append(&mut self, shared: &Shared, records: &[Record<'_>], room: Room) {
+        let kept = self.offer(shared, records, room);
+        let most = most_exporters(shared);
+        for record in records.iter().skip(kept) {
+            if matches!(record, Record::Datagram(_)) {
+                shared.metrics.dropped.inc();
+            }
+            self.pending.add(record, most);
+        }
+    }
+
+    /// Appends what waits to be told, then `records`, as far as there is room: how many of `records`.
+    fn offer(&mut self, shared: &Shared, records: &[Record<'_>], room: Room) -> usize {
         if self.active.as_ref().is_some_and(|active| active.distrusted.load(Ordering::Acquire)) {
             self.abandon(shared);
         }
@@ -171,14 +205,11 @@ impl State {
             self.ends.push(self.buffer.len());
         }
         let kept = if self.buffer.is_empty() { 0 } else { self.write(shared) };
-        let most = usize::try_from(shared.settings.reserve() / NOTICE_BYTES / 2).unwrap_or(usize::MAX);
-        let fresh = notices.len();
-        for (at, record) in batch().enumerate().skip(kept) {
-            if at >= fresh && matches!(record, Record::Datagram(_)) {
-                shared.metrics.dropped.inc();
-            }
-            self.pending.add(&record, most);
+        let most = most_exporters(shared);
+        for notice in notices.iter().skip(kept) {
+            self.pending.add(&Record::Dropped(*notice), most);
         }
+        kept.saturating_sub(notices.len())
     }
 
     /// How many bytes of records may be appended now.

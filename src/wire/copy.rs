@@ -71,6 +71,9 @@ fn copy_column(kind: Kind, source: Source, records: &Records<'_>, column: &mut C
                 u32::from_be_bytes([0, a, b, c]) >> 4
             });
         }
+        (Source::Dscp { offset }, _) => {
+            gather(records, offset, column.u8_run(row, count), |[codepoint]: [u8; 1]| codepoint << 2);
+        }
         (Source::Mac { offset }, _) => {
             gather(records, offset, column.u64_run(row, count), |bytes: [u8; 6]| fold(&bytes));
         }

@@ -8,9 +8,9 @@
 use crate::flow::fields::Field;
 use Field as F;
 use Target::{
-    Duration, Event, First, Icmp, Label, Last, Mac, Nothing, Sampler, Sampling, Segment, SystemInit, Unsigned,
+    Dscp, Duration, Event, First, Icmp, Label, Last, Mac, Nothing, Sampler, Sampling, Segment, SystemInit, Ttl,
+    Unsigned, V4, V6,
 };
-use Target::{V4, V6};
 
 /// How a moment is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,10 @@ pub(super) enum Target {
     Mac(Field),
     /// ICMP type and code, a byte each.
     Icmp,
+    /// A time to live or hop limit, the same for all packets: the smallest and the largest.
+    Ttl,
+    /// The upper six bits of a type of service, alone in a byte.
+    Dscp,
     /// The first 20 bits of 3 or more: an MPLS label with what stands behind it.
     Label(Field),
     /// The last 24 bits of 64: an identifier behind the kind of identifier (IANA element 351).
@@ -79,6 +83,8 @@ impl Target {
         match self {
             Unsigned(field) | V4(field) | V6(field) | Mac(field) | Label(field) | Segment(field) => Some(field),
             Icmp => Some(F::IcmpType),
+            Ttl => Some(F::MinTtl),
+            Dscp => Some(F::SrcTos),
             First(_) => Some(F::FirstSeen),
             Last(_) | Duration(_) | Event(_) => Some(F::LastSeen),
             Sampling(_) | Sampler => Some(F::SamplingInterval),
@@ -99,6 +105,12 @@ pub(super) struct Element {
 
 /// The enterprise whose elements are IANA's in the reverse direction (RFC 5103, 6.1).
 const REVERSE: u32 = 29_305;
+/// Cisco.
+const CISCO: u32 = 9;
+/// Nokia, formerly Alcatel-Lucent.
+const NOKIA: u32 = 637;
+/// CERT: YAF.
+const CERT: u32 = 6_871;
 /// VMware: NSX and the distributed switch tell of the traffic inside an overlay.
 const VMWARE: u32 = 6_876;
 /// nProbe.
@@ -189,6 +201,8 @@ static ELEMENTS: &[Element] = &[
     row(181, Unsigned(F::DstPort), 1),
     row(182, Unsigned(F::SrcPort), 1),
     row(183, Unsigned(F::DstPort), 1),
+    row(192, Ttl, 1),
+    row(195, Dscp, 1),
     row(210, Nothing, 0),
     row(225, V4(F::PostNatSrcIp), 0),
     row(226, V4(F::PostNatDstIp), 0),
@@ -243,13 +257,23 @@ pub(super) fn find(enterprise: u32, id: u16) -> Option<Element> {
         (REVERSE, 5) => Some(row(id, Unsigned(F::DstTos), 1)),
         (REVERSE, 85) => Some(row(id, Unsigned(F::OutBytes), 3)),
         (REVERSE, 86) => Some(row(id, Unsigned(F::OutPackets), 3)),
+        // A connection's client and server, where Application Visibility tells them instead of source and destination; what
+        // the initiator sent is in the flow's direction, too.
+        (CISCO, 12_236) => Some(row(id, V4(F::SrcIp), 1)),
+        (CISCO, 12_237) => Some(row(id, V4(F::DstIp), 1)),
+        (CISCO, 12_240) => Some(row(id, Unsigned(F::SrcPort), 2)),
+        (CISCO, 12_241) => Some(row(id, Unsigned(F::DstPort), 2)),
+        // The services inside and outside of NAT: on these routers a VRF is a service.
+        (NOKIA, 91) => Some(row(id, Unsigned(F::IngressVrf), 1)),
+        (NOKIA, 92) => Some(row(id, Unsigned(F::EgressVrf), 1)),
+        (CERT, 33) => Some(row(id, Unsigned(F::ApplicationId), 1)),
         (VMWARE, 880) => Some(row(id, Unsigned(F::InnerProtocol), 0)),
         (VMWARE, 881) => Some(row(id, V4(F::InnerSrcIp), 0)),
         (VMWARE, 882) => Some(row(id, V4(F::InnerDstIp), 0)),
         (VMWARE, 883) => Some(row(id, V6(F::InnerSrcIp), 0)),
         (VMWARE, 884) => Some(row(id, V6(F::InnerDstIp), 0)),
         (NTOP, 118) => Some(row(id, Unsigned(F::ApplicationId), 1)),
-        (VIPTELA, 1) => Some(row(id, Unsigned(F::IngressVrf), 1)),
+        (VIPTELA, 4_321) => Some(row(id, Unsigned(F::IngressVrf), 1)),
         _ => None,
     }
 }
@@ -265,6 +289,6 @@ mod tests {
             assert_eq!(find(0, element.id).map(|found| found.target), Some(element.target));
         }
         assert_eq!(find(REVERSE, 1).map(|found| found.target), Some(Unsigned(F::OutBytes)));
-        assert!(find(9, 1).is_none() && find(0, 9_999).is_none());
+        assert!(find(CISCO, 1).is_none() && find(0, 9_999).is_none());
     }
 }

@@ -51,7 +51,7 @@ impl Default for Limits {
             parked_seconds: 1_800,
             malformed_in_a_row: 256,
             malformed_pause_seconds: 5,
-            records_per_datagram: 16_384,
+            records_per_datagram: 8_192,
             facts: 65_536,
         }
     }

@@ -1,5 +1,5 @@
-//! Datagrams to flows: NetFlow v1, v5, v7 and v9 (RFC 3954), IPFIX (RFC 7011) and sFlow version 5 over UDP, one message a
-//! datagram.
+//! Datagrams to flows: NetFlow v1, v5, v7 and v9 (RFC 3954), IPFIX (RFC 7011) and sFlow version 5, one message a datagram, or,
+//! of IPFIX, one after the other in a stream.
 //!
 //! A [`Decoder`] remembers templates and sequence numbers by session (exporter, source port, version, observation domain)
 //! and writes flows straight into the columns of a [`FlowBatch`]. Templates are compiled once into a copy plan (`plan`),
@@ -364,6 +364,10 @@ impl Decoder {
             let limits = self.sessions.limits();
             let (in_a_row, pause) = (in_a_row.saturating_add(1), i64::from(limits.malformed_pause_seconds));
             let paused = in_a_row >= limits.malformed_in_a_row;
+            // However many there are, no more are remembered than sessions.
+            if self.malformed.len() >= limits.sessions && !self.malformed.contains_key(&id) {
+                self.malformed.clear();
+            }
             let until = if paused { context.received.plus(pause.saturating_mul(SECOND)) } else { context.received };
             self.malformed.insert(id, (in_a_row, until));
         } else if in_a_row > 0 {
@@ -413,6 +417,11 @@ impl Decoder {
         self.parking.bytes()
     }
 
+    /// Bytes of all templates, as [`Limits::template_bytes`] counts them.
+    pub const fn template_bytes(&self) -> usize {
+        self.sessions.template_bytes()
+    }
+
     /// Takes up data sets that were saved; after [`Decoder::restore`]. Those for which there is no room are told by
     /// [`Decoder::take_expired`].
     pub fn restore_parked(&mut self, sets: Vec<ParkedSet>) {
@@ -434,6 +443,18 @@ impl Decoder {
     #[expect(clippy::needless_pass_by_value, reason = "states are of no use once taken up")]
     pub fn restore(&mut self, states: Vec<SessionState>) -> usize {
         states.iter().filter(|saved| state::restore(&mut self.sessions, saved).is_none()).count()
+    }
+
+    /// A stream from `source` has begun or ended: what an earlier one from there told is forgotten, since templates and
+    /// sequence numbers live and die with their connection (RFC 7011, 8.1 and 10.4). To be called for both, because the
+    /// end of a connection may have gone unnoticed.
+    pub fn forget_stream(&mut self, exporter_id: u32, source: SocketAddr) {
+        self.sessions.forget_streams(|key| (key.exporter_id, key.source_port) == (exporter_id, source.port()));
+    }
+
+    /// No stream of before lives any more, as after a restart of the collector.
+    pub fn forget_all_streams(&mut self) {
+        self.sessions.forget_streams(|_| true);
     }
 
     /// How many sessions are remembered.

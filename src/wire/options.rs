@@ -64,21 +64,21 @@ struct Record<'a> {
     system_init: Option<u64>,
 }
 
-/// Reads the options records in `body`: sampling into `rates`, everything else into `facts`.
+/// Reads the options records in `body`: sampling into `rates`, everything else goes to `learn`.
 pub(super) fn read(
     version: Version,
     observation_domain: u32,
     template: &Template,
     body: &[u8],
     rates: &mut Rates,
-    facts: &mut Vec<Fact>,
+    learn: &mut impl FnMut(Fact),
 ) -> Told {
     let mut told = Told::default();
     let mut reader = Reader::new(body);
     let shortest = template.plan.shortest();
     while shortest > 0 && reader.len() >= shortest {
         let mut record = Record::default();
-        if record.read(version, observation_domain, template, &mut reader, facts).is_none() {
+        if record.read(version, observation_domain, template, &mut reader, learn).is_none() {
             told.overrun = true;
             return told;
         }
@@ -87,7 +87,7 @@ pub(super) fn read(
         if let Some((scope, interval)) = record.sampling() {
             rates.note(scope, interval);
         }
-        told.fixed_texts = told.fixed_texts.saturating_add(record.names(facts));
+        told.fixed_texts = told.fixed_texts.saturating_add(record.names(learn));
     }
     told.suspect = !reader.is_padding();
     told
@@ -101,7 +101,7 @@ impl<'a> Record<'a> {
         observation_domain: u32,
         template: &Template,
         reader: &mut Reader<'a>,
-        facts: &mut Vec<Fact>,
+        learn: &mut impl FnMut(Fact),
     ) -> Option<()> {
         let scope = match template.kind {
             TemplateKind::Options { scope } => usize::from(scope),
@@ -125,7 +125,7 @@ impl<'a> Record<'a> {
             }
             let statistic = STATISTICS.iter().find(|(id, _)| *id == field.id);
             if let (Some((_, statistic)), 0, Some(value)) = (statistic, field.enterprise, number(bytes)) {
-                facts.push(Fact::Statistic { observation_domain, statistic, value });
+                learn(Fact::Statistic { observation_domain, statistic, value });
             }
             self.field(*field, bytes);
         }
@@ -180,7 +180,7 @@ impl<'a> Record<'a> {
     }
 
     /// The names that the record gives, and how many of them had to be cleaned.
-    fn names(&self, facts: &mut Vec<Fact>) -> usize {
+    fn names(&self, learn: &mut impl FnMut(Fact)) -> usize {
         let mut fixed = 0usize;
         let mut clean = |bytes: Option<&[u8]>| {
             let (text, touched) = text::clean(bytes?)?;
@@ -190,17 +190,17 @@ impl<'a> Record<'a> {
         if let Some(interface) = self.interface.and_then(|index| u32::try_from(index).ok()) {
             let (name, description) = (clean(self.interface_name), clean(self.interface_description));
             if name.is_some() || description.is_some() {
-                facts.push(Fact::Interface { interface, name, description, speed: None });
+                learn(Fact::Interface { interface, name, description, speed: None });
             }
         }
         if let Some(application_id) = self.application {
             let (name, description) = (clean(self.application_name), clean(self.application_description));
             if name.is_some() || description.is_some() {
-                facts.push(Fact::Application { application_id, name, description });
+                learn(Fact::Application { application_id, name, description });
             }
         }
         if let (Some(vrf), Some(name)) = (self.vrf.and_then(|vrf| u32::try_from(vrf).ok()), clean(self.vrf_name)) {
-            facts.push(Fact::Vrf { vrf, name: Some(name) });
+            learn(Fact::Vrf { vrf, name: Some(name) });
         }
         fixed
     }

@@ -24,6 +24,8 @@ pub(super) enum Source {
     Mac { offset: usize },
     /// The first 20 bits: an MPLS label.
     Label { offset: usize },
+    /// The lower six bits of a byte, to become the upper ones.
+    Dscp { offset: usize },
 }
 
 /// Where a number of 1 to 8 bytes stands in a record.
@@ -160,6 +162,22 @@ impl Candidates {
         }
     }
 
+    /// What `target` is in records about a packet inside another one: the outer one's come first (RFC 7011, 8).
+    fn layered(&self, target: Target) -> Target {
+        let (outer, inner) = match target {
+            Target::Unsigned(Field::Protocol) => (Field::Protocol, Target::Unsigned(Field::InnerProtocol)),
+            Target::V4(Field::SrcIp) => (Field::SrcIp, Target::V4(Field::InnerSrcIp)),
+            Target::V4(Field::DstIp) => (Field::DstIp, Target::V4(Field::InnerDstIp)),
+            Target::V6(Field::SrcIp) => (Field::SrcIp, Target::V6(Field::InnerSrcIp)),
+            Target::V6(Field::DstIp) => (Field::DstIp, Target::V6(Field::InnerDstIp)),
+            other => return other,
+        };
+        let index = outer.index();
+        let taken =
+            self.plain.get(index).is_some_and(Option::is_some) || self.wide.get(index).is_some_and(Option::is_some);
+        if taken { inner } else { target }
+    }
+
     /// Takes a field for `target` if its width is possible, and says whether it is.
     fn offer(&mut self, target: Target, rank: u8, offset: usize, width: usize) -> bool {
         match (target, width) {
@@ -186,6 +204,11 @@ impl Candidates {
             }
             (Target::SystemInit, 8) => better(&mut self.system_init, rank, offset),
             (Target::Label(field), 3..) => self.plain(field, rank, Source::Label { offset }),
+            (Target::Ttl, 1) => {
+                self.plain(Field::MinTtl, rank, Source::Unsigned { offset, width });
+                self.plain(Field::MaxTtl, rank, Source::Unsigned { offset, width });
+            }
+            (Target::Dscp, 1) => self.plain(Field::SrcTos, rank, Source::Dscp { offset }),
             (Target::Segment(field), 8) => {
                 self.plain(field, rank, Source::Unsigned { offset: offset.saturating_add(5), width: 3 });
             }
@@ -236,6 +259,9 @@ impl Plan {
         let mut unknown = Vec::new();
         let (mut offset, mut bad_widths, mut variable) = (0usize, 0usize, 0usize);
         let mut spans = Vec::new();
+        // With two protocols a record is about a packet inside another.
+        let is_protocol = |field: &&FieldSpecifier| (field.enterprise, field.id) == (0, 4) && field.length != VARIABLE;
+        let layered = fields.iter().filter(is_protocol).count() > 1;
         for field in fields {
             let element = find(field.enterprise, field.id);
             if element.is_none() {
@@ -250,7 +276,8 @@ impl Plan {
             }
             let width = usize::from(field.length);
             if let Some(element) = element {
-                let taken = candidates.offer(element.target, element.rank, offset, width);
+                let target = if layered { candidates.layered(element.target) } else { element.target };
+                let taken = candidates.offer(target, element.rank, offset, width);
                 bad_widths = bad_widths.saturating_add(usize::from(!taken));
             }
             offset = offset.saturating_add(width);

@@ -31,13 +31,13 @@ pub(super) struct Hole {
 
 /// Datagrams that continue each other, but not what came before.
 #[derive(Clone, Copy, Debug)]
-struct Elsewhere {
+pub(super) struct Elsewhere {
     /// The number of the first one.
-    first: u32,
+    pub(super) first: u32,
     /// Where they would go on.
-    next: u32,
+    pub(super) next: u32,
     /// How many they are.
-    datagrams: u8,
+    pub(super) datagrams: u8,
 }
 
 /// Where a stream of numbers stands.
@@ -141,15 +141,19 @@ impl Sequence {
         self.holes.clear();
     }
 
-    /// The next number and the holes that may still be filled, each with the datagrams since it opened.
-    pub(super) fn standing(&self) -> (Option<u32>, impl ExactSizeIterator<Item = (Hole, u32)>) {
-        (self.expected, self.holes.iter().map(|hole| (*hole, self.datagrams.wrapping_sub(hole.born))))
+    /// The next number, datagrams elsewhere, and the holes that may still be filled, each with the datagrams since it opened.
+    pub(super) fn standing(&self) -> (Option<u32>, Option<Elsewhere>, impl ExactSizeIterator<Item = (Hole, u32)>) {
+        (self.expected, self.elsewhere, self.holes.iter().map(|hole| (*hole, self.datagrams.wrapping_sub(hole.born))))
     }
 
     /// A sequence that stands as [`Sequence::standing`] told. What had come lately is forgotten.
-    pub(super) fn standing_at(expected: Option<u32>, holes: impl Iterator<Item = (u32, u32, u32)>) -> Self {
+    pub(super) fn standing_at(
+        expected: Option<u32>,
+        elsewhere: Option<Elsewhere>,
+        holes: impl Iterator<Item = (u32, u32, u32)>,
+    ) -> Self {
         let holes = holes.map(|(start, length, age)| Hole { start, length, born: 0u32.wrapping_sub(age) }).collect();
-        Self { expected, holes, ..Self::default() }
+        Self { expected, elsewhere, holes, ..Self::default() }
     }
 }
 

@@ -137,13 +137,18 @@ impl Sessions {
             Some(&slot) => slot,
             None => self.begin(key, received)?,
         };
-        let session = self.slots.get_mut(slot)?.as_mut()?;
-        session.used = received;
-        if !session.changed {
+        self.get_mut(slot)?.used = received;
+        self.mark_changed(slot);
+        Some(slot)
+    }
+
+    fn mark_changed(&mut self, slot: usize) {
+        if let Some(session) = self.slots.get_mut(slot).and_then(Option::as_mut)
+            && !session.changed
+        {
             session.changed = true;
             self.changed.push(slot);
         }
-        Some(slot)
     }
 
     /// The session in `slot`.
@@ -217,53 +222,58 @@ impl Sessions {
 
     /// The template `id` for data of the session in `slot`.
     pub(super) fn template(&self, slot: usize, id: u16) -> Option<Arc<Template>> {
-        let session = self.get(slot)?;
-        if let Some(template) = session.templates.get(&id) {
-            return Some(Arc::clone(template));
-        }
-        if session.key.version != Version::V9 {
-            return None;
-        }
-        let siblings = self.by_exporter.get(&session.key.exporter_id)?.iter().filter_map(|&other| self.get(other));
-        let mut others = siblings.filter(|other| {
-            other.key != session.key
-                && other.key.version == session.key.version
-                && other.key.observation_domain == session.key.observation_domain
-        });
-        let (only, none) = (others.next()?, others.next());
-        if none.is_some() {
-            return None;
-        }
-        only.templates.get(&id).map(Arc::clone)
+        let own = self.own_template(slot, id);
+        own.or_else(|| self.own_template(self.sibling(slot)?, id)).cloned()
     }
 
-    /// What is known about the sampling of the session in `slot`: from its own options, or from those of the same exporter
-    /// in the same domain from another port, in domain 0, which stands for the whole exporter, or in its only other one.
-    pub(super) fn rates(&self, slot: usize) -> Option<&Rates> {
+    /// The slot of the only other NetFlow v9 session of the exporter and domain of the one in `slot`.
+    pub(super) fn sibling(&self, slot: usize) -> Option<usize> {
+        let session = self.get(slot).filter(|session| session.key.version == Version::V9)?;
+        let mut others = self.by_exporter.get(&session.key.exporter_id)?.iter().filter(|&&other| {
+            self.get(other).is_some_and(|other| {
+                other.key != session.key
+                    && other.key.version == session.key.version
+                    && other.key.observation_domain == session.key.observation_domain
+            })
+        });
+        let (only, none) = (others.next()?, others.next());
+        none.is_none().then_some(*only)
+    }
+
+    /// The slot of the session whose options tell about the sampling of the one in `slot`: its own, or one of the same
+    /// exporter in the same domain from another port, in domain 0, which stands for the whole exporter, or its only other
+    /// one. Of several the first by key, which is the same after a restart.
+    pub(super) fn rates_from(&self, slot: usize) -> Option<usize> {
         let session = self.get(slot)?;
         if !self.rated.contains(&session.key.exporter_id) {
             return None;
         }
         if !session.rates.is_empty() {
-            return Some(&session.rates);
+            return Some(slot);
         }
-        let siblings = self.by_exporter.get(&session.key.exporter_id)?.iter().filter_map(|&other| self.get(other));
-        let rated: Vec<_> =
-            siblings.filter(|other| other.key.version == session.key.version && !other.rates.is_empty()).collect();
-        let in_domain =
-            |domain: u32| rated.iter().find(|other| other.key.observation_domain == domain).map(|other| &other.rates);
-        let only = || if let [only] = rated.as_slice() { Some(&only.rates) } else { None };
-        in_domain(session.key.observation_domain).or_else(|| in_domain(0)).or_else(only)
+        let others = self.by_exporter.get(&session.key.exporter_id)?.iter();
+        let others = others.filter_map(|&other| Some((self.get(other)?, other)));
+        let rated: Vec<_> = others
+            .filter(|(other, _)| other.key.version == session.key.version && !other.rates.is_empty())
+            .map(|(other, slot)| (other.key, slot))
+            .collect();
+        let in_domain = |domain: u32| rated.iter().filter(|(key, _)| key.observation_domain == domain).min();
+        let only = || if let [only] = rated.as_slice() { Some(only) } else { None };
+        let found = in_domain(session.key.observation_domain).or_else(|| in_domain(0)).or_else(only);
+        found.map(|&(_, slot)| slot)
     }
 
-    /// The session in `slot` told about sampling.
-    pub(super) fn note_rates(&mut self, slot: usize, rates: Rates) {
+    /// The options of the session in `slot` told about sampling, and perhaps when the exporter started.
+    pub(super) fn note_told(&mut self, slot: usize, rates: Rates, system_init: Option<u64>) {
         let Some(session) = self.get_mut(slot) else { return };
         let exporter_id = session.key.exporter_id;
+        session.system_init = system_init.or(session.system_init);
         if !rates.is_empty() {
             session.rates = rates;
             self.rated.insert(exporter_id);
         }
+        // They may have waited for their template, and the session been saved since they came.
+        self.mark_changed(slot);
     }
 
     /// The slot of the session `key`, if it is remembered.
@@ -284,8 +294,8 @@ impl Sessions {
     }
 
     /// The template `id` that the session in `slot` has itself.
-    pub(super) fn own_template(&self, slot: usize, id: u16) -> Option<&Template> {
-        self.get(slot)?.templates.get(&id).map(Arc::as_ref)
+    pub(super) fn own_template(&self, slot: usize, id: u16) -> Option<&Arc<Template>> {
+        self.get(slot)?.templates.get(&id)
     }
 
     /// Remembers `template` as `id`, in place of an older one. `false` when there is no room for it.
@@ -307,6 +317,13 @@ impl Sessions {
         if let Some(old) = self.get_mut(slot).and_then(|session| session.templates.remove(&id)) {
             self.template_bytes = self.template_bytes.saturating_sub(old.memory());
         }
+    }
+
+    /// Forgets the sessions of streams that have `ended`.
+    pub(super) fn forget_streams(&mut self, ended: impl Fn(&SessionKey) -> bool) {
+        let gone = |key: &SessionKey| key.transport == Transport::Stream && ended(key);
+        let slots: Vec<_> = self.by_key.iter().filter(|(key, _)| gone(key)).map(|(_, &slot)| slot).collect();
+        slots.into_iter().for_each(|slot| self.forget(slot));
     }
 
     /// Carries out a withdrawal (RFC 7011, 8.1), which counts only in a stream: over UDP it may come late, or be forged.
@@ -362,7 +379,6 @@ impl Sessions {
     }
 
     /// How many bytes the templates take, as the limit counts them.
-    #[cfg(test)]
     pub(super) const fn template_bytes(&self) -> usize {
         self.template_bytes
     }

@@ -36,7 +36,16 @@ pub(super) struct Found {
     pub(super) records: Option<u32>,
     /// Definitions of templates, refused ones included.
     pub(super) definitions: u32,
+    /// [`Sessions::sibling`], once a set has needed it: it is the same for all sets of a message.
+    sibling: Option<Option<usize>>,
+    /// [`Sessions::rates_from`], once a set has needed it since options were read.
+    rates_from: Option<Option<usize>>,
 }
+
+/// How many definitions of templates are taken from one message: compiling is the dearest that few bytes can ask for.
+const DEFINITIONS: u32 = 1_024;
+/// How many data sets of one message may wait for their templates.
+const WAITING: u32 = 1_024;
 
 impl Decoder {
     /// Reads all sets of a message.
@@ -48,7 +57,7 @@ impl Decoder {
         outcome: &mut Outcome,
     ) -> Found {
         let mut reader = Reader::new(sets);
-        let mut found = Found { records: Some(0), definitions: 0 };
+        let mut found = Found { records: Some(0), ..Found::default() };
         // Exporters pad datagrams as well as sets; a set of identifier 0 and length 0 would be padding in v9.
         while !(reader.len() < 4 && reader.is_padding()) {
             let before = reader;
@@ -87,6 +96,10 @@ impl Decoder {
         while let Some(definition) = next_definition(message.version, options, &mut reader, limit, &mut self.fields) {
             found.definitions = found.definitions.saturating_add(1);
             match definition {
+                Definition::Usable { id, .. } | Definition::Refused { id, .. } if found.definitions > DEFINITIONS => {
+                    self.sessions.undefine(message.slot, id);
+                    outcome.count(Reason::TemplateLimit, 1);
+                }
                 Definition::Usable { id, kind } => self.define(message.slot, id, kind, outcome),
                 Definition::Refused { id, reason } => {
                     // What follows is made for a layout that we do not have; the old one would read nonsense.
@@ -109,7 +122,8 @@ impl Decoder {
         match self.sessions.own_template(slot, id) {
             Some(old) if old.kind == kind && *old.fields == *self.fields => {
                 outcome.templates = outcome.templates.saturating_add(1);
-                return;
+                // What waits for it may have come from another port, when a third port had it, too.
+                return self.release(slot, id);
             }
             Some(_) => outcome.count(Reason::TemplateChanged, 1),
             None => {}
@@ -128,12 +142,11 @@ impl Decoder {
         if !self.parking.awaits(&key, id) {
             return;
         }
-        let Some(template) = self.sessions.template(slot, id) else { return };
-        let sessions = &self.sessions;
-        self.parking.release(&key, id, &template, |other| {
-            let found = sessions.slot_of(other).and_then(|slot| sessions.template(slot, id));
-            found.is_some_and(|found| std::sync::Arc::ptr_eq(&found, &template))
-        });
+        let Some(template) = self.sessions.own_template(slot, id).cloned() else { return };
+        let lacks = |other: &usize| self.sessions.own_template(*other, id).is_none();
+        let sibling = self.sessions.sibling(slot).filter(lacks).and_then(|other| self.sessions.get(other));
+        let sibling = sibling.map(|session| session.key);
+        self.parking.release(&key, id, &template, |other| *other == key || Some(*other) == sibling);
     }
 
     /// Lets a data set wait for its template, or counts it when it may not.
@@ -141,7 +154,6 @@ impl Decoder {
         let limits = self.sessions.limits().clone();
         let base = message.origin.base;
         let parked = self.sessions.get(message.slot).map(|session| session.key).is_some_and(|key| {
-            // A stream brings everything in order: what has no template there never will have one.
             let set = ParkedSet {
                 parked_id: 0,
                 exporter_id: key.exporter_id,
@@ -155,7 +167,9 @@ impl Decoder {
                 uptime: base.uptime,
                 body: body.to_vec(),
             };
-            key.transport == Transport::Datagrams && self.parking.park(&key, set, &limits)
+            // A stream brings everything in order: what has no template there never will have one.
+            let room = outcome.counts.get(Reason::Parked) < WAITING;
+            room && key.transport == Transport::Datagrams && self.parking.park(&key, set, &limits)
         });
         outcome.count(if parked { Reason::Parked } else { Reason::NoTemplate }, 1);
     }
@@ -177,7 +191,7 @@ impl Decoder {
             },
             sampling: sampling(set.exporter_id),
         };
-        let mut found = Found { records: Some(0), definitions: 0 };
+        let mut found = Found { records: Some(0), ..Found::default() };
         self.read_records(&message, set.template_id, &template, &set.body, batch, &mut outcome, &mut found);
         Some(Unparked { exporter_id: set.exporter_id, received: set.received, outcome })
     }
@@ -192,7 +206,12 @@ impl Decoder {
         outcome: &mut Outcome,
         found: &mut Found,
     ) {
-        let Some(template) = self.sessions.template(message.slot, id) else {
+        let own = self.sessions.own_template(message.slot, id);
+        let template = own.or_else(|| {
+            let sibling = found.sibling.get_or_insert_with(|| self.sessions.sibling(message.slot));
+            self.sessions.own_template((*sibling)?, id)
+        });
+        let Some(template) = template.cloned() else {
             self.park(message, id, body, outcome);
             found.records = None;
             return;
@@ -246,7 +265,8 @@ impl Decoder {
             let init = self.sessions.get(message.slot).and_then(|session| session.system_init);
             origin.base.uptime = init.map(|init| Base::uptime_since(origin.base.export, init));
         }
-        let rates = self.sessions.rates(message.slot);
+        let rates_from = *found.rates_from.get_or_insert_with(|| self.sessions.rates_from(message.slot));
+        let rates = rates_from.and_then(|slot| self.sessions.get(slot)).map(|session| &session.rates);
         let sampling = Sampling { configured: message.sampling, header: None, rates };
         let corrected = copy(plan, &kept, &origin, &sampling, &mut self.times, batch);
         outcome.records = outcome.records.saturating_add(u32::try_from(kept.count).unwrap_or(u32::MAX));
@@ -266,15 +286,15 @@ impl Decoder {
         let session = self.sessions.get_mut(message.slot);
         let mut rates = session.map(|session| std::mem::take(&mut session.rates)).unwrap_or_default();
         let domain = message.origin.observation_domain;
-        let mut facts = Vec::new();
-        let told = options::read(message.version, domain, template, body, &mut rates, &mut facts);
-        self.sessions.note_rates(message.slot, rates);
-        if let (Some(init), Some(session)) = (told.system_init, self.sessions.get_mut(message.slot)) {
-            session.system_init = Some(init);
-        }
         let (exporter_id, limit) = (message.origin.exporter_id, self.sessions.limits().facts);
-        let refused =
-            facts.into_iter().map(|fact| self.facts.learn(limit, exporter_id, fact)).filter(|learnt| !learnt).count();
+        let (facts, mut refused) = (&mut self.facts, 0usize);
+        let mut learn = |fact| {
+            let learnt = facts.learn(limit, exporter_id, fact);
+            refused = refused.saturating_add(usize::from(!learnt));
+        };
+        let told = options::read(message.version, domain, template, body, &mut rates, &mut learn);
+        self.sessions.note_told(message.slot, rates, told.system_init);
+        found.rates_from = None;
         outcome.count(Reason::FactLimit, refused);
         outcome.options_records = outcome.options_records.saturating_add(told.records);
         outcome.count(Reason::TextFixed, told.fixed_texts);

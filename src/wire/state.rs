@@ -1,8 +1,8 @@
 //! Sessions as bytes, so that a restarted collector decodes at once.
 //!
-//! Format, version 2, integers little-endian: version `u8`; flags `u8` (1 expected number, 2 start of the exporter, 4 uptime);
-//! time of the last datagram `i64`; expected `u32`; start `u64` in ms; uptime `u32` and its receive time `i64`, each only
-//! when flagged; holes `u8`, each start, length and age as `u32`; templates `u16`, each id `u16`, kind `u8` (0 data, 1
+//! Format, version 2, integers little-endian: version `u8`; flags `u8` (1 expected number, 2 start of the exporter, 4 uptime,
+//! 8 numbers elsewhere); time of the last datagram `i64`; expected `u32`; start `u64` in ms; uptime `u32` and its receive
+//! time `i64`; numbers elsewhere: first and next `u32`, datagrams `u8`, each only when flagged; holes `u8`, each start, length and age as `u32`; templates `u16`, each id `u16`, kind `u8` (0 data, 1
 //! options), scope `u16`, fields `u16`, each enterprise `u32`, id `u16` and length `u16`; then what is known
 //! about sampling: of the exporter `u32` (0: nothing), samplers `u16`, each id `u64` and interval `u32`, interfaces `u16`, each
 //! index and interval as `u32`. Version 1 ends before that. Everything is written by ascending id, so that equal sessions
@@ -10,7 +10,7 @@
 //! harm: they pass the same limits as templates from the wire.
 
 use super::sampling::{Rates, Scope};
-use super::sequence::Sequence;
+use super::sequence::{Elsewhere, Sequence};
 use super::sessions::{Session, SessionKey, Sessions};
 use super::templates::{FIRST_TEMPLATE, FieldSpecifier, Template, TemplateKind};
 use super::{Transport, Version};
@@ -64,15 +64,25 @@ fn saved(key: SessionKey, state: Vec<u8>, templates: usize) -> SessionState {
 
 fn encode(session: &Session) -> Vec<u8> {
     let mut out = vec![FORMAT];
-    let (expected, holes) = session.sequence.standing();
+    let (expected, elsewhere, holes) = session.sequence.standing();
     let flag = |present: bool, bit: u8| if present { bit } else { 0 };
-    out.push(flag(expected.is_some(), 1) | flag(session.system_init.is_some(), 2) | flag(session.uptime.is_some(), 4));
+    out.push(
+        flag(expected.is_some(), 1)
+            | flag(session.system_init.is_some(), 2)
+            | flag(session.uptime.is_some(), 4)
+            | flag(elsewhere.is_some(), 8),
+    );
     out.extend(session.used.micros().to_le_bytes());
     out.extend(expected.iter().flat_map(|number| number.to_le_bytes()));
     out.extend(session.system_init.iter().flat_map(|init| init.to_le_bytes()));
     if let Some((uptime, received)) = session.uptime {
         out.extend(uptime.to_le_bytes());
         out.extend(received.micros().to_le_bytes());
+    }
+    if let Some(stream) = elsewhere {
+        out.extend(stream.first.to_le_bytes());
+        out.extend(stream.next.to_le_bytes());
+        out.push(stream.datagrams);
     }
     let holes: Vec<_> = holes.take(255).collect();
     out.push(u8::try_from(holes.len()).unwrap_or(u8::MAX));
@@ -121,6 +131,7 @@ pub(super) struct Saved {
     expected: Option<u32>,
     system_init: Option<u64>,
     uptime: Option<(u32, Timestamp)>,
+    elsewhere: Option<Elsewhere>,
     /// Start, length and age of each.
     holes: Vec<(u32, u32, u32)>,
     pub(super) templates: Vec<SavedTemplate>,
@@ -146,12 +157,18 @@ pub(super) fn parse(state: &[u8], fields_limit: usize) -> Option<Saved> {
     let expected = if flags & 1 != 0 { Some(bytes.u32()?) } else { None };
     let system_init = if flags & 2 != 0 { Some(u64::from_le_bytes(bytes.take()?)) } else { None };
     let uptime = if flags & 4 != 0 { Some((bytes.u32()?, bytes.moment()?)) } else { None };
+    let elsewhere = if flags & 8 != 0 {
+        let (first, next, [datagrams]) = (bytes.u32()?, bytes.u32()?, bytes.take()?);
+        Some(Elsewhere { first, next, datagrams })
+    } else {
+        None
+    };
     let [count] = bytes.take()?;
     let holes = (0..count).map(|_| Some((bytes.u32()?, bytes.u32()?, bytes.u32()?))).collect::<Option<_>>()?;
     let count = bytes.u16()?;
     let templates = (0..count).map(|_| parse_template(&mut bytes, fields_limit)).collect::<Option<_>>()?;
     let rates = if format == FORMAT { parse_rates(&mut bytes)? } else { Rates::default() };
-    Some(Saved { used, expected, system_init, uptime, holes, templates, rates })
+    Some(Saved { used, expected, system_init, uptime, elsewhere, holes, templates, rates })
 }
 
 fn parse_rates(bytes: &mut Bytes<'_>) -> Option<Rates> {
@@ -201,10 +218,9 @@ pub(super) fn restore(sessions: &mut Sessions, saved: &SessionState) -> Option<(
     };
     let slot = sessions.open(key, parsed.used)?;
     let session = sessions.get_mut(slot)?;
-    session.sequence = Sequence::standing_at(parsed.expected, parsed.holes.into_iter());
-    session.system_init = parsed.system_init;
+    session.sequence = Sequence::standing_at(parsed.expected, parsed.elsewhere, parsed.holes.into_iter());
     session.uptime = parsed.uptime;
-    sessions.note_rates(slot, parsed.rates);
+    sessions.note_told(slot, parsed.rates, parsed.system_init);
     for (id, template) in templates {
         sessions.define(slot, id, template);
     }

@@ -17,14 +17,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Keeps all files of a journal by hard links, until it is told to end.
-struct Keeper {
+pub struct Keeper {
     kept: PathBuf,
     ended: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Keeper {
-    fn start(journal: PathBuf, kept: PathBuf) -> Self {
+    pub fn start(journal: PathBuf, kept: PathBuf) -> Self {
         std::fs::create_dir_all(&kept).unwrap();
         let ended = Arc::new(AtomicBool::new(false));
         let (own_end, own_kept) = (Arc::clone(&ended), kept.clone());
@@ -41,7 +41,7 @@ impl Keeper {
         Self { kept, ended, thread: Some(thread) }
     }
 
-    fn end(mut self) -> PathBuf {
+    pub fn end(mut self) -> PathBuf {
         self.ended.store(true, Ordering::Release);
         self.thread.take().unwrap().join().unwrap();
         self.kept.clone()
@@ -60,7 +60,7 @@ fn link_all(from: &Path, to: &Path) {
 }
 
 /// Reads a kept journal and sums what its datagrams hold.
-fn journalled(kept: &Path) -> Totals {
+pub fn journalled(kept: &Path) -> Totals {
     let settings = journal::Settings { directory: kept.to_owned(), ..journal::Settings::default() };
     let (_writer, mut reader) = journal::open(settings).unwrap();
     let mut decoder = Decoder::new(Limits::default());
@@ -68,14 +68,26 @@ fn journalled(kept: &Path) -> Totals {
     let (mut chunk, mut flows, mut totals) = (Chunk::default(), FlowBatch::default(), Totals::default());
     while reader.read(&mut chunk, Duration::ZERO).unwrap() > 0 {
         for (_, record) in chunk.iter() {
-            let Record::Datagram(datagram) = record else { continue };
+            let datagram = match record {
+                Record::Datagram(datagram) => datagram,
+                Record::Stream(stream) => {
+                    if let Some(&exporter_id) = exporters.get(&stream.source.ip()) {
+                        decoder.forget_stream(exporter_id, stream.source);
+                    }
+                    continue;
+                }
+                Record::Dropped(_) => continue,
+            };
             let next = exporters.len() as u32 + 1;
             let exporter_id = *exporters.entry(datagram.source.ip()).or_insert(next);
             let context = Context {
                 received: datagram.received,
                 exporter_id,
                 source: datagram.source,
-                transport: Transport::Datagrams,
+                transport: match datagram.transport {
+                    journal::Transport::Datagram => Transport::Datagrams,
+                    journal::Transport::Stream => Transport::Stream,
+                },
                 sampling: ConfiguredSampling::default(),
             };
             let _ = decoder.decode(&context, datagram.payload, &mut flows);
@@ -87,7 +99,7 @@ fn journalled(kept: &Path) -> Totals {
 }
 
 /// What the database holds, as segments and as rows; both must agree.
-fn stored(url: &str) -> Totals {
+pub fn stored(url: &str) -> Totals {
     let sums = |statement: &str| -> Totals {
         let rows = query(url, statement);
         let number = |index: usize| rows[0][index].as_deref().unwrap().parse().unwrap();
@@ -107,7 +119,7 @@ fn stored(url: &str) -> Totals {
 }
 
 /// How many rounds: a few in an ordinary run, all with FLOWLEDGER_LONG_TESTS.
-fn rounds(ordinary: u64, long: u64) -> u64 {
+pub fn rounds(ordinary: u64, long: u64) -> u64 {
     if std::env::var_os("FLOWLEDGER_LONG_TESTS").is_some() { long } else { ordinary }
 }
 

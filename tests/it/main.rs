@@ -10,6 +10,8 @@
 
 /// sFlow agents behind a relay are exporters each.
 mod agents;
+/// What the worst datagrams cost.
+mod cost;
 /// What exporters tell about themselves and what the configuration says about them: kept, limited, shown.
 mod exporters;
 /// The main job from the first datagram to the answer, on an empty machine.
@@ -24,6 +26,10 @@ mod queries;
 mod reports;
 /// SQL over `flows` and the API give equal answers.
 mod rows_equal_answers;
+/// The inputs of the fuzz targets.
+mod seeds;
+/// IPFIX over TCP and TLS, from our own exporter and from a real one, and who may send.
+mod streams;
 mod support;
 /// Days made and dropped beside readers.
 mod upkeep;

@@ -41,8 +41,9 @@ sampling_interval 100";
 fn rows() -> Vec<(u16, usize, u64, Field, &'static str)> {
     use Field::{
         AggregatedFlows, BgpNextHop, Direction, DstAs, DstIp, DstMask, DstPort, DstTos, DstVlan, ForwardingStatus,
-        IcmpCode, IcmpType, InBytes, InDstMac, InPackets, InSrcMac, InputInterface, NextHop, OutBytes, OutDstMac,
-        OutPackets, OutSrcMac, OutputInterface, Protocol, SrcAs, SrcIp, SrcMask, SrcPort, SrcTos, SrcVlan, TcpFlags,
+        IcmpCode, IcmpType, InBytes, InDstMac, InPackets, InSrcMac, InputInterface, MaxTtl, MinTtl, NextHop, OutBytes,
+        OutDstMac, OutPackets, OutSrcMac, OutputInterface, Protocol, SrcAs, SrcIp, SrcMask, SrcPort, SrcTos, SrcVlan,
+        TcpFlags,
     };
     vec![
         (1, 8, u64::MAX, InBytes, "18446744073709551615"),
@@ -107,6 +108,9 @@ fn rows() -> Vec<(u16, usize, u64, Field, &'static str)> {
         (61, 1, 1, Direction, "1"),
         (89, 1, 0x40, ForwardingStatus, "64"),
         (89, 4, 0x80, ForwardingStatus, "128"),
+        (192, 1, 64, MinTtl, "64"),
+        (192, 1, 64, MaxTtl, "64"),
+        (195, 1, 46, SrcTos, "184"),
     ]
 }
 

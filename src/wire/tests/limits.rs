@@ -63,3 +63,26 @@ fn a_flood_of_exporters_is_refused_until_one_has_been_idle() {
     assert_eq!(bench.decode_as(&context_of(77, 1, NOW + 61 * SECOND), &v5(0, 1)).rejected, None);
     assert_eq!(bench.decoder.sessions(), 10);
 }
+
+#[test]
+fn of_one_datagram_only_so_many_definitions_and_waiting_sets_are_taken() {
+    let mut bench = Bench::new();
+    let fields = [iana(&[(1, 4)]), iana(&[(2, 4)])];
+    let definitions = (0..1_100).fold(v9(0), |message, number| message.template(256, &fields[number % 2]));
+    let outcome = bench.decode(&definitions.bytes());
+    assert_eq!((outcome.templates, outcome.counts.get(Reason::TemplateLimit)), (1_024, 76));
+    let sets = (0..1_100).fold(v9(1), |message, _| message.data(256, &[be(1, 4)]));
+    let outcome = bench.decode(&sets.bytes());
+    let counts = [Reason::Parked, Reason::NoTemplate].map(|reason| outcome.counts.get(reason));
+    assert_eq!(counts, [1_024, 76], "the template is void");
+    assert!(bench.decoder.parked_bytes() > 0);
+}
+
+#[test]
+fn malformed_datagrams_of_any_number_of_exporters_are_remembered_of_so_many_only() {
+    let mut bench = Bench::with(Limits { sessions: 10, ..Limits::default() });
+    for exporter in 0..1_000 {
+        assert_eq!(bench.decode_as(&context_of(exporter, 1, NOW), &[9]).rejected, Some(Reason::TooShort));
+        assert!(bench.decoder.malformed.len() <= 10);
+    }
+}

@@ -220,9 +220,16 @@ pub(super) fn shown(record: &Record, field: Field) -> String {
         Field::DstIp => (28, 0),
         Field::DstAs => (17, 4),
         Field::InSrcMac => (56, 6),
+        Field::InnerProtocol => (4, 1),
+        Field::InnerSrcIp => (8, 0),
+        Field::InnerDstIp => (28, 0),
         _ => return String::new(),
     };
-    let Some((.., bytes)) = record.iter().find(|(id, enterprise, bytes)| {
+    let inner = matches!(field, Field::InnerProtocol | Field::InnerSrcIp | Field::InnerDstIp);
+    if inner && record.iter().filter(|(id, enterprise, _)| (*id, *enterprise) == (4, 0)).count() < 2 {
+        return String::new();
+    }
+    let mut found = record.iter().filter(|(id, enterprise, bytes)| {
         let possible = match element {
             8 => bytes.len() == 4,
             28 => bytes.len() == 16,
@@ -230,7 +237,8 @@ pub(super) fn shown(record: &Record, field: Field) -> String {
             _ => (1..=8).contains(&bytes.len()),
         };
         *id == element && *enterprise == 0 && possible
-    }) else {
+    });
+    let Some((.., bytes)) = found.nth(usize::from(inner)) else {
         return String::new();
     };
     match element {

@@ -68,7 +68,7 @@ fn what_waits_survives_a_restart_and_is_decoded_once() {
     again.decoder.restore_parked(first.added.clone());
     assert_eq!(again.unpark().len(), 1, "its template is known by now");
 
-    let mut full = Bench::with(Limits { parked_bytes: 200, ..Limits::default() });
+    let mut full = Bench::with(Limits { parked_bytes: 600, ..Limits::default() });
     full.decoder.restore_parked([first.added, second.added].concat());
     assert_eq!(full.decoder.take_expired(Timestamp::from_micros(NOW)).len(), 1, "no room for the second");
     assert_eq!(full.decoder.take_parked().removed, [1]);
@@ -89,7 +89,7 @@ fn waiting_is_bounded_by_age_and_by_bytes_of_an_exporter_and_in_all() {
     assert_eq!(expired(&mut bench, 90_000), [(1, 1_000 * SECOND)]);
     assert_eq!(bench.decoder.parked_bytes(), 0);
 
-    let limits = Limits { parked_bytes_per_exporter: 1_000, parked_bytes: 1_500, ..Limits::default() };
+    let limits = Limits { parked_bytes_per_exporter: 3_000, parked_bytes: 4_500, ..Limits::default() };
     let mut bench = Bench::with(limits);
     let mut park = |exporter, number| {
         let outcome: Outcome = bench.decode_as(&context_of(exporter, 1, NOW), &data(number));
@@ -97,7 +97,7 @@ fn waiting_is_bounded_by_age_and_by_bytes_of_an_exporter_and_in_all() {
     };
     assert_eq!((0..20).map(|number| park(1, number)).sum::<u32>(), 5, "of one exporter");
     assert_eq!((0..20).map(|number| park(2, number)).sum::<u32>(), 3, "of all");
-    assert!(bench.decoder.parked_bytes() <= 1_500);
+    assert!(bench.decoder.parked_bytes() <= 4_500);
 }
 
 #[test]
@@ -157,4 +157,19 @@ fn in_a_stream_nothing_waits_and_withdrawals_count() {
     over_udp.decode(&ipfix(0).template(256, &fields).bytes());
     over_udp.decode(&ipfix(0).template(256, &[]).bytes());
     assert_eq!(over_udp.decode(&data(0)).records, 1, "over UDP a withdrawal is ignored");
+}
+
+#[test]
+fn a_template_that_is_told_again_releases_what_another_port_made_ambiguous() {
+    let mut bench = Bench::with(Limits { sessions_per_exporter: 3, ..Limits::default() });
+    let from = |port, seconds: i64| context_of(1, port, NOW + seconds * SECOND);
+    let template = v9(0).template(256, &iana(&FIELDS)).bytes();
+    bench.decode_as(&from(3, 0), &template);
+    bench.decode_as(&from(2, 1), &template);
+    assert_eq!(reasons(&bench.decode_as(&from(1, 2), &data(0))), [("parked", 1)], "of two ports neither is taken");
+    let mut other = v9(0);
+    other.domain = 8;
+    bench.decode_as(&from(4, 3), &other.bytes());
+    bench.decode_as(&from(2, 4), &v9(1).template(256, &iana(&FIELDS)).bytes());
+    assert_eq!(bench.unpark().len(), 1, "the third port was forgotten");
 }

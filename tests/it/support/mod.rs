@@ -3,6 +3,8 @@
 //! Everything here is the real thing: the server is the program itself in a process of its own, the database is a real
 //! PostgreSQL run by the project's own launcher. Tests of one run share the PostgreSQL, and each has a database of its own.
 
+pub mod certificates;
+pub mod memory;
 pub mod pcap;
 pub mod postgres;
 pub mod server;

@@ -17,7 +17,8 @@ pub struct TestServer {
     process: Option<Child>,
     log: Arc<Mutex<Vec<String>>>,
     api: Option<SocketAddr>,
-    collector: Option<SocketAddr>,
+    /// Where flows are received, such as `udp://127.0.0.1:2055`.
+    listeners: Vec<String>,
     /// The database, unless the server runs its own PostgreSQL.
     pub database: Option<TestDatabase>,
 }
@@ -58,7 +59,15 @@ impl TestServer {
         for (key, value) in settings {
             environment.insert(format!("FLOWLEDGER__{key}"), (*value).to_owned());
         }
-        Self { folder, environment, process: None, log: Arc::default(), api: None, collector: None, database: None }
+        Self {
+            folder,
+            environment,
+            process: None,
+            log: Arc::default(),
+            api: None,
+            listeners: Vec::new(),
+            database: None,
+        }
     }
 
     /// The folder the server works in; `data` below it holds its data.
@@ -76,10 +85,10 @@ impl TestServer {
         self.environment.insert(format!("FLOWLEDGER__{key}"), value.to_owned());
     }
 
-    /// Starts the process and waits until it says that it is ready. Keeps the collector's port of an earlier start.
+    /// Starts the process and waits until it says that it is ready. Keeps the collector's ports of an earlier start.
     pub fn launch(&mut self) {
-        if let Some(collector) = self.collector {
-            self.set("COLLECTOR__LISTEN", &format!("[\"udp://{collector}\"]"));
+        if !self.listeners.is_empty() {
+            self.set("COLLECTOR__LISTEN", &self.listeners.join(","));
         }
         self.log.lock().unwrap().clear();
         let mut child = Command::new(env!("CARGO_BIN_EXE_flowledger"))
@@ -104,20 +113,23 @@ impl TestServer {
             if let Some(status) = self.process.as_mut().unwrap().try_wait().unwrap() {
                 panic!("the server ended with {status}:\n{}", log.join("\n"));
             }
-            log.iter().any(|line| line.contains("collecting NetFlow")).then(|| log.clone())
+            log.iter().any(|line| line.contains("ready: API")).then(|| log.clone())
         });
-        let after = |mark: &str| -> SocketAddr {
-            let line = ready.iter().find(|line| line.contains(mark)).unwrap();
-            let rest = &line[line.find(mark).unwrap() + mark.len()..];
-            rest.split(['/', ' ']).next().unwrap().parse().unwrap()
-        };
-        self.api = Some(after("API http://"));
-        self.collector = Some(after("udp://"));
+        let api = ready.iter().find_map(|line| line.split_once("API http://")).unwrap().1;
+        self.api = Some(api.split('/').next().unwrap().parse().unwrap());
+        let listeners = ready.iter().filter(|line| line.contains("collecting "));
+        self.listeners = listeners.map(|line| line.rsplit(' ').next().unwrap().to_owned()).collect();
     }
 
-    /// Where to send flows.
+    /// Where to send datagrams.
     pub fn collector(&self) -> SocketAddr {
-        self.collector.unwrap()
+        self.listener("udp")
+    }
+
+    /// Where the first listener of a scheme listens.
+    pub fn listener(&self, scheme: &str) -> SocketAddr {
+        let address = |listener: &String| listener.strip_prefix(scheme)?.strip_prefix("://")?.parse().ok();
+        self.listeners.iter().find_map(address).unwrap_or_else(|| panic!("no {scheme} in {:?}", self.listeners))
     }
 
     /// The API's base address.
@@ -146,13 +158,15 @@ impl TestServer {
         serde_json::from_str(&body).unwrap()
     }
 
-    /// The value of a metric, summed over its labels.
+    /// The value of a metric, summed over its labels, or over those that contain what follows the name after a blank.
     pub fn metric(&self, name: &str) -> u64 {
         let (_, _, text) = self.fetch("/metrics");
+        let (name, label) = name.split_once(' ').unwrap_or((name, ""));
         let values = text.lines().filter_map(|line| {
             let (series, value) = line.rsplit_once(' ')?;
-            let bare = series.split('{').next()?;
-            (bare.strip_prefix("flowledger_") == Some(name)).then(|| value.parse::<f64>().unwrap() as u64)
+            let (bare, labels) = series.split_once('{').unwrap_or((series, ""));
+            let wanted = bare.strip_prefix("flowledger_") == Some(name) && labels.contains(label);
+            wanted.then(|| value.parse::<f64>().unwrap() as u64)
         });
         values.reduce(|a, b| a + b).unwrap_or_else(|| panic!("no metric {name} in\n{text}"))
     }

@@ -1,0 +1,92 @@
+//! Where the bytes of a connection come from: its socket, or TLS on it.
+//!
+//! Promises: no call lasts beyond the deadline, however slowly bytes drip in, but for what is sent, which TLS alone wants.
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A source of bytes.
+#[derive(Debug)]
+pub(super) enum Input {
+    Plain(Socket),
+    Tls(Box<StreamOwned<ServerConnection, Socket>>),
+}
+
+/// A socket whose reads end at a moment.
+#[derive(Debug)]
+pub(super) struct Socket {
+    stream: Arc<TcpStream>,
+    deadline: Instant,
+}
+
+impl Input {
+    /// The bytes of `stream`, inside TLS if there is a configuration for it.
+    ///
+    /// # Errors
+    /// When the configuration cannot be used.
+    pub(super) fn new(stream: &Arc<TcpStream>, tls: Option<&Arc<ServerConfig>>) -> Result<Self, rustls::Error> {
+        let socket = Socket { stream: Arc::clone(stream), deadline: Instant::now() };
+        Ok(match tls {
+            None => Self::Plain(socket),
+            Some(config) => Self::Tls(Box::new(StreamOwned::new(ServerConnection::new(Arc::clone(config))?, socket))),
+        })
+    }
+
+    /// Until when the calls that follow may last.
+    pub(super) fn set_deadline(&mut self, deadline: Instant) {
+        match self {
+            Self::Plain(socket) => socket.deadline = deadline,
+            Self::Tls(tls) => tls.sock.deadline = deadline,
+        }
+    }
+
+    /// Comes to terms with the other side, where there is anything to agree upon.
+    pub(super) fn shake_hands(&mut self) -> io::Result<()> {
+        if let Self::Tls(tls) = self {
+            while tls.conn.is_handshaking() {
+                tls.conn.complete_io(&mut tls.sock)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.read(buffer),
+            Self::Tls(tls) => match tls.read(buffer) {
+                // The peer closed the connection without a word in TLS; messages tell their own length.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+                read => read,
+            },
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.set_read_timeout(Some(left))?;
+        match (&*self.stream).read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::ErrorKind::TimedOut.into()),
+            read => read,
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        (&*self.stream).write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

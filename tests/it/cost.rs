@@ -1,0 +1,239 @@
+//! What the worst datagrams cost, and what a flood of spoofed exporters can make the decoder keep.
+//!
+//! The bounds: a datagram of 65,507 bytes costs at most 4 MiB beside what the decoder keeps of it within its limits, and
+//! 5 ms on a machine of its own. Time is printed; what is asserted of it only finds work that grows with the square of the
+//! datagram, as this is an unoptimised program on a busy machine.
+
+use crate::support::memory;
+use flowledger::clock::{SECOND, Timestamp};
+use flowledger::flow::batch::FlowBatch;
+use flowledger::wire::{ConfiguredSampling, Context, Decoder, Limits, Reason, Transport};
+use std::time::{Duration, Instant};
+
+/// The longest datagram over UDP and IPv4.
+const LONGEST: usize = 65_507;
+const MIB: usize = 1 << 20;
+const NOW: i64 = 1_795_392_002 * SECOND;
+
+fn context(exporter_id: u32, port: u16, seconds: i64) -> Context {
+    Context {
+        received: Timestamp::from_micros(NOW + seconds * SECOND),
+        exporter_id,
+        source: ([192, 0, 2, 1], port).into(),
+        transport: Transport::Datagrams,
+        sampling: ConfiguredSampling::default(),
+    }
+}
+
+fn numbers(numbers: &[u16]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_be_bytes()).collect()
+}
+
+fn set(id: u16, body: &[u8]) -> Vec<u8> {
+    [&numbers(&[id, body.len() as u16 + 4]), body].concat()
+}
+
+/// A template in a set of its own; `set_id` is 0 or 1 for v9, 2 or 3 for IPFIX, of which the odd ones define options.
+fn template(set_id: u16, id: u16, fields: &[(u16, u16)]) -> Vec<u8> {
+    let count = fields.len() as u16;
+    let head = match set_id {
+        1 => numbers(&[id, 4, 4 * (count - 1)]),
+        3 => numbers(&[id, count, 1]),
+        _ => numbers(&[id, count]),
+    };
+    let fields = fields.iter().flat_map(|(element, length)| numbers(&[*element, *length]));
+    set(set_id, &[head, fields.collect()].concat())
+}
+
+/// A message of one of the two versions with these sets.
+fn message(version: u16, sequence: u32, uptime: u32, sets: &[u8]) -> Vec<u8> {
+    let mut out = numbers(&[version]);
+    if version == 10 {
+        out.extend(numbers(&[sets.len() as u16 + 16]));
+    } else {
+        out.extend(numbers(&[1]));
+        out.extend(uptime.to_be_bytes());
+    }
+    out.extend([1_795_392_000, sequence, 7].into_iter().flat_map(u32::to_be_bytes));
+    out.extend(sets);
+    out
+}
+
+/// As many of `parts` as the longest datagram holds.
+fn filled(version: u16, parts: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
+    let mut sets = Vec::new();
+    for part in parts {
+        if sets.len() + part.len() + 20 > LONGEST {
+            break;
+        }
+        sets.extend(part);
+    }
+    message(version, 1_000, 100_000, &sets)
+}
+
+/// A data set that fills what the sets before it leave.
+fn with_data(version: u16, before: &[u8], id: u16, byte: u8) -> Vec<u8> {
+    let body = vec![byte; LONGEST - 20 - 4 - before.len()];
+    message(version, 1_000, 100_000, &[before, &set(id, &body)].concat())
+}
+
+/// A worst case: what comes before, from which port, and the datagram that is measured.
+struct Case {
+    name: &'static str,
+    before: Vec<(u16, Vec<u8>)>,
+    datagram: Vec<u8>,
+}
+
+/// All elements that a field of a flow is made of, and more, with a width of one byte.
+fn every_element() -> Vec<(u16, u16)> {
+    (1..=511).map(|element| (element, 1)).collect()
+}
+
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut case = |name, before: Vec<(u16, Vec<u8>)>, datagram| cases.push(Case { name, before, datagram });
+    // An exporter that sends from as many ports as are remembered.
+    let ports = |sets: &[u8]| (1..=256).map(|port| (port, message(9, 0, 100_000, sets))).collect::<Vec<_>>();
+    let no_ports = Vec::new;
+    for version in [9, 10] {
+        let plain = if version == 9 { 0 } else { 2 };
+        let ids = || (256..=u16::MAX).cycle();
+        case("sets without template, each of its own", no_ports(), filled(version, ids().map(|id| set(id, &[]))));
+        case("sets without template, all of one", no_ports(), filled(version, ids().map(|_| set(256, &[1]))));
+        case("one template a set", no_ports(), filled(version, ids().map(|id| template(plain, id, &[(1, 1)]))));
+        let changing = ids().map(|id| template(plain, 256, &[(1 + id % 2, 1)]));
+        case("one template, changed again and again", no_ports(), filled(version, changing));
+        let wide = |id: u16| (0..512).map(|index| (1 + index + id % 7, 1 + index % 8)).collect::<Vec<_>>();
+        case("templates of many fields", no_ports(), filled(version, ids().map(|id| template(plain, id, &wide(id)))));
+        let tiny = template(plain, 256, &[(4, 1)]);
+        case("records of one byte", no_ports(), with_data(version, &tiny, 256, 6));
+        let both = [tiny.clone(), template(plain, 257, &every_element())].concat();
+        let record = set(257, &[1; 511]);
+        let many = [both.clone(), set(256, &vec![6; 16_000]), record.repeat(60)].concat();
+        case("short records, then records of every element", no_ports(), message(version, 1_000, 100_000, &many));
+        let options = if version == 9 { 1 } else { 3 };
+        let statistics: Vec<_> = [(1, 1)].into_iter().chain((0..511).map(|index| (40 + index % 3, 1))).collect();
+        let statistics = template(options, 300, &statistics);
+        case("statistics of one byte", no_ports(), with_data(version, &statistics, 300, 6));
+        let names = template(options, 300, &[(1, 1), (95, 1), (96, 1), (94, 1)]);
+        case("names of one byte", no_ports(), with_data(version, &names, 300, b'x'));
+        let broken = template(options, 300, &[(1, 1), (10, 1), (82, 200), (83, 255)]);
+        case("names that are no text", no_ports(), with_data(version, &broken, 300, 0xff));
+        let rates = template(options, 300, &[(1, 1), (48, 2), (50, 1)]);
+        let samplers: Vec<u8> = (1..16_000u16).flat_map(|id| [&[1][..], &numbers(&[id]), &[9]].concat()).collect();
+        let samplers = [rates, set(300, &samplers)].concat();
+        case("samplers", no_ports(), message(version, 1_000, 100_000, &samplers));
+    }
+    let varying = template(2, 256, &[(371, 65_535), (4, 1)]);
+    case("records of two bytes, one of a text", no_ports(), with_data(10, &varying, 256, 0));
+    let long = [(371, 65_535); 512];
+    case("records of many empty texts", no_ports(), with_data(10, &template(2, 256, &long), 256, 0));
+    let ids = || (256..=u16::MAX).cycle();
+    case("sets without template and many ports", ports(&[]), filled(9, ids().map(|id| set(id, &[]))));
+    let one = template(0, 256, &[(4, 1)]);
+    let sampled = [template(1, 300, &[(1, 1), (34, 1)]), set(300, &[1, 9])].concat();
+    let mut rated = ports(&sampled);
+    rated.push((9_999, message(9, 0, 100_000, &one)));
+    case("sets of one record, many ports that are sampled", rated, filled(9, ids().map(|_| set(256, &[6]))));
+    // What waits for templates, up to the limit.
+    let waiting = |from: u16, ports: u16| {
+        let sets = move |index: u16| filled(9, (0..400).map(move |id| set(256 + id, &[index as u8])));
+        (0..120).map(move |index| (from + index % ports, [&sets(index)[..12], &be(index), &sets(index)[16..]].concat()))
+    };
+    let release = filled(9, ids().take(400).map(|id| template(0, id, &[(4, 1)])));
+    case("templates for all that waits", waiting(9_999, 1).collect(), release.clone());
+    case("templates for what waits of other ports", ports(&[]).into_iter().chain(waiting(1, 250)).collect(), release);
+    let mut restart = message(9, 0, 20_000, &[]);
+    restart.truncate(20);
+    case("a restart while much waits", waiting(9_999, 1).collect(), restart);
+    cases
+}
+
+fn be(number: u16) -> [u8; 4] {
+    u32::from(number).to_be_bytes()
+}
+
+#[test]
+fn no_datagram_costs_more_than_four_mebibytes_or_grows_with_its_square() {
+    for Case { name, before, datagram } in cases() {
+        assert!(datagram.len() <= LONGEST, "{name}: {} bytes", datagram.len());
+        let (mut best, mut worst_memory, mut told) = (Duration::MAX, 0, None);
+        for _ in 0..3 {
+            let mut decoder = Decoder::new(Limits::default());
+            let mut batch = FlowBatch::default();
+            for (port, datagram) in &before {
+                decoder.decode(&context(1, *port, 0), datagram, &mut batch);
+            }
+            decoder.take_changes();
+            let mut batch = FlowBatch::default();
+            let begun = Instant::now();
+            let (outcome, memory) = memory::peak_of(|| decoder.decode(&context(1, 9_999, 20), &datagram, &mut batch));
+            best = best.min(begun.elapsed());
+            worst_memory = worst_memory.max(memory);
+            told = Some(outcome);
+        }
+        let told = told.unwrap();
+        let counts: Vec<_> = told.counts.iter().map(|(reason, count)| (reason.name(), count)).collect();
+        println!(
+            "{name}: {best:?}, {} KiB; {} records, {} of options, {} templates, {} sets, {counts:?}",
+            worst_memory / 1_024,
+            told.records,
+            told.options_records,
+            told.templates,
+            told.sets,
+        );
+        assert!(worst_memory <= 4 * MIB, "{name}: {worst_memory} bytes");
+        assert!(best < Duration::from_millis(200), "{name}: {best:?}");
+    }
+}
+
+/// What a spoofed exporter sends, by its number.
+fn spoofed(number: u32) -> Vec<u8> {
+    let fields: Vec<_> = [8, 12, 7, 11, 4, 1, 2, 61].map(|element| (element, 4)).to_vec();
+    let sets: Vec<u8> = match number % 4 {
+        0 => (256..290).flat_map(|id| template(0, id, &fields)).collect(),
+        1 => (256..290).flat_map(|id| set(id, &[7; 32])).collect(),
+        2 => {
+            let samplers = (1..450u16).flat_map(|id| [&[1][..], &numbers(&[id]), &[9]].concat()).collect::<Vec<_>>();
+            [template(1, 300, &[(1, 1), (48, 2), (50, 1)]), set(300, &samplers)].concat()
+        }
+        _ => numbers(&[256, 3, 0]),
+    };
+    message(9, number, 100_000, &sets)
+}
+
+#[test]
+fn spoofed_exporters_take_at_most_64_mebibytes_and_nothing_from_those_that_were_there() {
+    let long = std::env::var_os("FLOWLEDGER_LONG_TESTS").is_some();
+    let count: u32 = if long { 1_000_000 } else { 200_000 };
+    let before = memory::live();
+    let mut decoder = Decoder::new(Limits::default());
+    let mut batch = FlowBatch::default();
+    let known = 1..=10u32;
+    for exporter in known.clone() {
+        let template = message(9, 0, 100_000, &template(0, 256, &[(1, 4)]));
+        decoder.decode(&context(exporter, 9_999, 0), &template, &mut batch);
+    }
+    let (mut refused, mut next, mut most) = (0u32, 1, 0);
+    for number in 0..count {
+        let spoofed_context = context(1_000 + number, 1_024 + (number % 60_000) as u16, 1);
+        let outcome = decoder.decode(&spoofed_context, &spoofed(number), &mut batch);
+        refused += u32::from(outcome.rejected == Some(Reason::SessionLimit));
+        if number % 1_000 == 999 {
+            for exporter in known.clone() {
+                let data = message(9, next, 100_000 + next, &set(256, &7u32.to_be_bytes()));
+                let outcome = decoder.decode(&context(exporter, 9_999, 1), &data, &mut batch);
+                let counts: Vec<_> = outcome.counts.iter().collect();
+                assert_eq!((outcome.records, outcome.lost.count, counts), (1, 0, vec![]), "exporter {exporter}");
+            }
+            next += 1;
+            most = most.max(memory::live() - before);
+            // As the server does with each commit.
+            decoder.take_expired(spoofed_context.received);
+            drop((decoder.take_parked(), decoder.take_unknown(), decoder.take_changes(), decoder.take_facts()));
+            batch.clear();
+        }
+    }
+    println!("{count} spoofed exporters: {} KiB at most, {refused} datagrams refused", most / 1_024);
+    assert!(refused > count / 2 && most.cast_unsigned() <= 64 * MIB, "{most} bytes");
+}
