@@ -344,8 +344,10 @@ pub fn decode(target: Target, input: &[u8]) {
             }
             7 => {
                 collector.save(now);
+                let facts = collector.facts();
                 if let Some(other) = &mut restarted {
                     other.save(now);
+                    assert_eq!(other.facts(), facts, "a restart changes what an exporter told");
                     assert_eq!(other.states, collector.states, "a restart changes what is remembered");
                     assert!(other.parked.values().map(waits).eq(collector.parked.values().map(waits)));
                 }

@@ -1,7 +1,6 @@
 //! Sequences of datagrams, see checks.rs.
 #![no_main]
 
-#[path = "../checks.rs"]
-mod checks;
+use flowledger::checks::{Target, decode};
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| checks::decode(checks::Target::NetflowFixed, input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| decode(Target::NetflowFixed, input));

@@ -21,7 +21,7 @@ const SHOWN_BYTES: usize = 16;
 
 /// What stands where a message should begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct NotIpfix(Vec<u8>);
+pub struct NotIpfix(Vec<u8>);
 
 impl fmt::Display for NotIpfix {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -34,7 +34,7 @@ impl fmt::Display for NotIpfix {
 ///
 /// # Errors
 /// As soon as it cannot become a message.
-pub(super) fn cut(bytes: &[u8]) -> Result<Option<&[u8]>, NotIpfix> {
+pub fn cut(bytes: &[u8]) -> Result<Option<&[u8]>, NotIpfix> {
     let refuse = || Err(NotIpfix(bytes.iter().take(SHOWN_BYTES).copied().collect()));
     if !bytes.iter().zip(VERSION.to_be_bytes()).all(|(byte, expected)| *byte == expected) {
         return refuse();
@@ -46,14 +46,14 @@ pub(super) fn cut(bytes: &[u8]) -> Result<Option<&[u8]>, NotIpfix> {
 
 /// What came and is not cut yet. Its memory grows with what comes, up to the longest message.
 #[derive(Debug, Default)]
-pub(super) struct Buffer {
+pub struct Buffer {
     bytes: Vec<u8>,
     filled: usize,
 }
 
 impl Buffer {
     /// Room for more; never empty as long as whole messages are removed before more is asked for.
-    pub(super) fn room(&mut self) -> &mut [u8] {
+    pub fn room(&mut self) -> &mut [u8] {
         if self.filled == self.bytes.len() {
             let more = self.bytes.len().saturating_mul(2).clamp(FIRST_BYTES, MOST_BYTES);
             self.bytes.resize(more, 0);
@@ -62,24 +62,24 @@ impl Buffer {
     }
 
     /// Notes that the room's first `count` bytes were filled.
-    pub(super) fn add(&mut self, count: usize) {
+    pub fn add(&mut self, count: usize) {
         self.filled = self.filled.saturating_add(count).min(self.bytes.len());
     }
 
     /// What is there.
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.filled).unwrap_or_default()
     }
 
     /// Removes the first `count` bytes.
-    pub(super) fn remove(&mut self, count: usize) {
+    pub fn remove(&mut self, count: usize) {
         let count = count.min(self.filled);
         self.bytes.copy_within(count..self.filled, 0);
         self.filled = self.filled.saturating_sub(count);
     }
 
     /// Whether nothing is there.
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.filled == 0
     }
 }

@@ -12,7 +12,7 @@ mod address;
 mod allow;
 mod connection;
 mod error;
-mod framing;
+pub mod framing;
 mod input;
 mod metrics;
 mod pace;

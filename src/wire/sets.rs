@@ -36,6 +36,8 @@ pub(super) struct Found {
     pub(super) records: Option<u32>,
     /// Definitions of templates, refused ones included.
     pub(super) definitions: u32,
+    /// Facts about the exporter.
+    facts: u32,
     /// [`Sessions::sibling`], once a set has needed it: it is the same for all sets of a message.
     sibling: Option<Option<usize>>,
     /// [`Sessions::rates_from`], once a set has needed it since options were read.
@@ -44,6 +46,8 @@ pub(super) struct Found {
 
 /// How many definitions of templates are taken from one message: compiling is the dearest that few bytes can ask for.
 const DEFINITIONS: u32 = 1_024;
+/// How many facts are taken from one message.
+const FACTS: u32 = 4_096;
 /// How many data sets of one message may wait for their templates.
 const WAITING: u32 = 1_024;
 
@@ -289,7 +293,8 @@ impl Decoder {
         let (exporter_id, limit) = (message.origin.exporter_id, self.sessions.limits().facts);
         let (facts, mut refused) = (&mut self.facts, 0usize);
         let mut learn = |fact| {
-            let learnt = facts.learn(limit, exporter_id, fact);
+            found.facts = found.facts.saturating_add(1);
+            let learnt = found.facts <= FACTS && facts.learn(limit, exporter_id, fact);
             refused = refused.saturating_add(usize::from(!learnt));
         };
         let told = options::read(message.version, domain, template, body, &mut rates, &mut learn);

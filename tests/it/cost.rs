@@ -71,6 +71,21 @@ fn filled(version: u16, parts: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
     message(version, 1_000, 100_000, &sets)
 }
 
+/// Big-endian numbers of four bytes.
+fn words(numbers: &[u32]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_be_bytes()).collect()
+}
+
+/// An sFlow datagram of as many of `samples` as it holds.
+fn sflow(samples: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
+    let samples = samples.scan(28, |length, sample| {
+        *length += sample.len();
+        (*length <= LONGEST).then_some(sample)
+    });
+    let samples = samples.collect::<Vec<_>>();
+    [words(&[5, 1, 0xc633_6407, 3, 1_000, 100_000, samples.len() as u32]), samples.concat()].concat()
+}
+
 /// A data set that fills what the sets before it leave.
 fn with_data(version: u16, before: &[u8], id: u16, byte: u8) -> Vec<u8> {
     let body = vec![byte; LONGEST - 20 - 4 - before.len()];
@@ -109,7 +124,7 @@ fn cases() -> Vec<Case> {
         case("records of one byte", no_ports(), with_data(version, &tiny, 256, 6));
         let both = [tiny.clone(), template(plain, 257, &every_element())].concat();
         let record = set(257, &[1; 511]);
-        let many = [both.clone(), set(256, &vec![6; 16_000]), record.repeat(60)].concat();
+        let many = [both.clone(), set(256, &vec![6; 8_130]), record.repeat(60)].concat();
         case("short records, then records of every element", no_ports(), message(version, 1_000, 100_000, &many));
         let options = if version == 9 { 1 } else { 3 };
         let statistics: Vec<_> = [(1, 1)].into_iter().chain((0..511).map(|index| (40 + index % 3, 1))).collect();
@@ -117,6 +132,10 @@ fn cases() -> Vec<Case> {
         case("statistics of one byte", no_ports(), with_data(version, &statistics, 300, 6));
         let names = template(options, 300, &[(1, 1), (95, 1), (96, 1), (94, 1)]);
         case("names of one byte", no_ports(), with_data(version, &names, 300, b'x'));
+        let each = template(options, 300, &[(1, 1), (95, 2), (96, 1), (94, 1)]);
+        let names = (0..13_000).flat_map(|id| [&[1][..], &numbers(&[id]), b"xy"].concat()).collect::<Vec<_>>();
+        let names = [each, set(300, &names)].concat();
+        case("names of many applications", no_ports(), message(version, 1_000, 100_000, &names));
         let broken = template(options, 300, &[(1, 1), (10, 1), (82, 200), (83, 255)]);
         case("names that are no text", no_ports(), with_data(version, &broken, 300, 0xff));
         let rates = template(options, 300, &[(1, 1), (48, 2), (50, 1)]);
@@ -130,6 +149,13 @@ fn cases() -> Vec<Case> {
     case("records of many empty texts", no_ports(), with_data(10, &template(2, 256, &long), 256, 0));
     let ids = || (256..=u16::MAX).cycle();
     case("sets without template and many ports", ports(&[]), filled(9, ids().map(|id| set(id, &[]))));
+    let domains = ports(&[]).into_iter().map(|(port, mut datagram)| {
+        datagram[16..20].copy_from_slice(&be(port));
+        (port, datagram)
+    });
+    let known = (9_999, message(9, 0, 100_000, &[]));
+    let domains = domains.chain([known]).collect();
+    case("sets without template beside many domains", domains, filled(9, ids().map(|id| set(id, &[]))));
     let one = template(0, 256, &[(4, 1)]);
     let sampled = [template(1, 300, &[(1, 1), (34, 1)]), set(300, &[1, 9])].concat();
     let mut rated = ports(&sampled);
@@ -146,6 +172,18 @@ fn cases() -> Vec<Case> {
     let mut restart = message(9, 0, 20_000, &[]);
     restart.truncate(20);
     case("a restart while much waits", waiting(9_999, 1).collect(), restart);
+    let flow = |records: u32| words(&[1, 32, 77, 5, 512, 51_200, 9, 5, 6, records]);
+    case("samples without records", no_ports(), sflow(std::iter::repeat(flow(0))));
+    let packet = [&[2; 12][..], &[8, 0, 0x45], &[9; 19], &[0x50; 20], &[0, 0]].concat();
+    let mut sampled = [flow(1), words(&[1, 72, 1, 1_500, 4, 54]), packet].concat();
+    sampled[4..8].copy_from_slice(&112u32.to_be_bytes());
+    case("samples of packets", no_ports(), sflow(std::iter::repeat(sampled)));
+    let mut records = flow(8_000);
+    records.extend([1_001, 0].repeat(8_000).into_iter().flat_map(u32::to_be_bytes));
+    records[4..8].copy_from_slice(&(32u32 + 8 * 8_000).to_be_bytes());
+    case("a sample of many empty records", no_ports(), sflow(std::iter::once(records)));
+    let counters = |index: u32| [words(&[2, 108, 78, 5, 1, 1, 88, index]), vec![1; 84]].concat();
+    case("counters of many interfaces", no_ports(), sflow((0..).map(counters)));
     cases
 }
 
@@ -187,10 +225,10 @@ fn no_datagram_costs_more_than_four_mebibytes_or_grows_with_its_square() {
     }
 }
 
-/// What a spoofed exporter sends, by its number.
-fn spoofed(number: u32) -> Vec<u8> {
+/// What a spoofed exporter sends: templates, data without template, sampling of many samplers, or nonsense.
+fn spoofed(kind: u32) -> Vec<u8> {
     let fields: Vec<_> = [8, 12, 7, 11, 4, 1, 2, 61].map(|element| (element, 4)).to_vec();
-    let sets: Vec<u8> = match number % 4 {
+    let sets: Vec<u8> = match kind {
         0 => (256..290).flat_map(|id| template(0, id, &fields)).collect(),
         1 => (256..290).flat_map(|id| set(id, &[7; 32])).collect(),
         2 => {
@@ -199,7 +237,7 @@ fn spoofed(number: u32) -> Vec<u8> {
         }
         _ => numbers(&[256, 3, 0]),
     };
-    message(9, number, 100_000, &sets)
+    message(9, 0, 100_000, &sets)
 }
 
 #[test]
@@ -214,10 +252,11 @@ fn spoofed_exporters_take_at_most_64_mebibytes_and_nothing_from_those_that_were_
         let template = message(9, 0, 100_000, &template(0, 256, &[(1, 4)]));
         decoder.decode(&context(exporter, 9_999, 0), &template, &mut batch);
     }
+    let datagrams = [0, 1, 2, 3].map(spoofed);
     let (mut refused, mut next, mut most) = (0u32, 1, 0);
     for number in 0..count {
         let spoofed_context = context(1_000 + number, 1_024 + (number % 60_000) as u16, 1);
-        let outcome = decoder.decode(&spoofed_context, &spoofed(number), &mut batch);
+        let outcome = decoder.decode(&spoofed_context, &datagrams[number as usize % 4], &mut batch);
         refused += u32::from(outcome.rejected == Some(Reason::SessionLimit));
         if number % 1_000 == 999 {
             for exporter in known.clone() {

@@ -14,7 +14,8 @@
 //!   from a number right below the wrap, 0 is no restart but the next number, with a gap;
 //! - datagrams that come twice across a restart of the collector, which are documented to be taken twice.
 
-use super::build::{be, iana, ipfix, v5, v9};
+use super::build::{be, iana, ipfix, v5, v7, v9};
+use super::build_sflow;
 use super::{Bench, NOW, context_of};
 use crate::flow::batch::Values;
 use crate::flow::fields::Field;
@@ -23,7 +24,7 @@ use fastrand::Rng;
 
 /// How many histories in all, and of one protocol.
 const HISTORIES: u64 = 10_000;
-const PROTOCOLS: u64 = 3;
+const PROTOCOLS: u64 = 5;
 /// By how many datagrams one comes late or again at most; the window is 64.
 const LATE: usize = 60;
 /// Microseconds between two datagrams: 64 of them are less than what uptimes may go back without a restart.
@@ -32,8 +33,10 @@ const STEP: i64 = 100_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Protocol {
     V5,
+    V7,
     V9,
     Ipfix,
+    Sflow,
 }
 
 /// A datagram on its way.
@@ -68,13 +71,24 @@ impl Exporter {
         let seconds = ((NOW + self.clock) / 1_000_000) as u32;
         let mut units = count;
         let bytes = match self.protocol {
-            Protocol::V5 => {
-                let mut bytes = v5(self.number, count as u16);
+            Protocol::V5 | Protocol::V7 => {
+                let (mut bytes, record) = match self.protocol {
+                    Protocol::V5 => (v5(self.number, count as u16), 48),
+                    _ => (v7(self.number, count as u16), 52),
+                };
                 bytes[4..8].copy_from_slice(&self.uptime.to_be_bytes());
                 bytes[8..12].copy_from_slice(&seconds.to_be_bytes());
-                for (record, flow) in bytes[24..].chunks_mut(48).zip(&flows) {
+                for (record, flow) in bytes[24..].chunks_mut(record).zip(&flows) {
                     record[20..24].copy_from_slice(&flow.to_be_bytes());
                 }
+                bytes
+            }
+            Protocol::Sflow => {
+                // The length of the packet, less what was stripped of it, is the flow's octets.
+                let sample = |flow: &u32| build_sflow::flow(&[build_sflow::sampled(1, *flow + 4, &[])]);
+                let mut bytes = build_sflow::datagram(self.number, &flows.iter().map(sample).collect::<Vec<_>>());
+                bytes[20..24].copy_from_slice(&self.uptime.to_be_bytes());
+                units = 1;
                 bytes
             }
             Protocol::V9 | Protocol::Ipfix => {
@@ -212,4 +226,14 @@ fn lost_datagrams_are_counted_exactly_in_v9() {
 #[test]
 fn lost_records_are_counted_exactly_in_ipfix() {
     play_all(Protocol::Ipfix);
+}
+
+#[test]
+fn lost_flows_are_counted_exactly_in_v7() {
+    play_all(Protocol::V7);
+}
+
+#[test]
+fn lost_datagrams_are_counted_exactly_in_sflow() {
+    play_all(Protocol::Sflow);
 }

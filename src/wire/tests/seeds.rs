@@ -1,7 +1,7 @@
 //! The first inputs of the fuzz targets, made from the fixtures of the tests.
 //!
 //! `cargo test --lib seeds -- --ignored` writes them to `fuzz/seeds`, beside those that fuzzing found. What the bytes mean
-//! is told in `fuzz/checks.rs`.
+//! is told in `fuzz/checks.rs` and `fuzz/streams.rs`.
 
 use super::build::{be, iana, ipfix, v1, v1_padded, v5, v7, v9};
 use super::build_sflow::{
@@ -179,4 +179,25 @@ fn inputs_of_sflow_are_written() {
         ("twice", twice),
     ];
     write("sflow", inputs);
+}
+
+#[test]
+#[ignore = "writes fuzz/seeds"]
+fn inputs_of_streams_are_written() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/framing");
+    std::fs::create_dir_all(&folder).unwrap();
+    let messages = [fixture("ipfix"), ipfix(0).bytes(), fixture("ipfix with strings")].concat();
+    let long = ipfix(1).data(256, &[vec![7; 3_000]]).bytes();
+    for (name, pieces, stream) in [
+        ("at-once", &[0, 255][..], messages.clone()),
+        ("byte-by-byte", &[0, 0], messages.clone()),
+        ("pieces", &[2, 3, 60, 129], messages.repeat(2)),
+        ("long", &[1, 130, 5], long.repeat(2)),
+        ("cut-short", &[0, 20], messages[..messages.len() - 7].to_vec()),
+        ("other-version", &[0, 90], [&messages[..], &fixture("v9")].concat()),
+        ("too-short", &[0, 90], [&messages[..], &[0, 10, 0, 15, 0]].concat()),
+        ("text", &[0, 8], b"GET / HTTP/1.1\r\n\r\n".to_vec()),
+    ] {
+        std::fs::write(folder.join(name), [pieces, &stream].concat()).unwrap();
+    }
 }
