@@ -351,6 +351,10 @@ impl Decoder {
 
     /// Decodes one datagram and adds its flows to `batch`.
     pub fn decode(&mut self, context: &Context, datagram: &[u8], batch: &mut FlowBatch) -> Outcome {
+        if context.transport == Transport::Stream {
+            // A template that is passed over never comes again in a stream.
+            return self.decode_any(context, datagram, batch);
+        }
         let id = context.exporter_id;
         let in_a_row = match self.malformed.get(&id) {
             Some((_, until)) if context.received < *until => {

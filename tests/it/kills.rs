@@ -11,6 +11,7 @@ use flowledger::flow::segment::Totals;
 use flowledger::journal::{self, Chunk, Record};
 use flowledger::wire::{ConfiguredSampling, Context, Decoder, Limits, Transport};
 use std::collections::HashMap;
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -91,6 +92,8 @@ pub fn journalled(kept: &Path) -> Totals {
                 sampling: ConfiguredSampling::default(),
             };
             let _ = decoder.decode(&context, datagram.payload, &mut flows);
+            // A template that came while the server was down comes again, for what has waited since.
+            while decoder.unpark(|_| ConfiguredSampling::default(), &mut flows).is_some() {}
         }
         totals.add(&flows.totals(0..flows.rows()));
         flows.clear();
@@ -128,7 +131,14 @@ fn killing_the_server_loses_and_doubles_nothing_that_was_journalled() {
     let mut server = TestServer::with(&[("INGEST__COMMIT_INTERVAL_MS", "50")]);
     let keeper = Keeper::start(server.journal(), server.folder().join("kept"));
     let rounds = rounds(50, 2_000);
+    // The first template comes while the server is down: what follows waits for the second one, across kills.
+    server.kill();
+    let stand_in = UdpSocket::bind(server.collector()).unwrap();
+    stand_in.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut stream = traffic::begin(server.collector(), "v9", rounds * 60_000, 20_000, 7);
+    stand_in.recv(&mut [0; 2_048]).unwrap();
+    drop(stand_in);
+    server.launch();
     let mut random = fastrand::Rng::with_seed(11);
     for _ in 0..rounds {
         std::thread::sleep(Duration::from_millis(random.u64(0..400)));

@@ -4,7 +4,7 @@ use super::build::{be, iana, ipfix, v5, v9};
 use super::{Bench, NOW, context_of};
 use crate::clock::SECOND;
 use crate::flow::fields::Field;
-use crate::wire::{Limits, Reason};
+use crate::wire::{Context, Limits, Reason, Transport};
 
 #[test]
 fn a_firewalls_connection_counts_once_with_the_bytes_of_its_updates_and_its_end() {
@@ -83,6 +83,12 @@ fn an_exporter_that_sends_only_garbage_is_looked_at_now_and_then_and_others_alwa
     }
     assert_eq!(decode(1, 2, v5(3, 3)), Some(Reason::RateLimited));
     assert_eq!(decode(2, 2, v5(3, 3)), None, "another exporter");
+    let stream = Context { transport: Transport::Stream, ..context_of(1, 1, NOW + 2 * SECOND) };
+    let message = ipfix(0).template(256, &iana(&[(1, 4)])).bytes();
+    assert_eq!(bench.decode_as(&stream, &message).rejected, None, "a stream is read to its end");
+    let mut decode = |exporter, second: i64, datagram: Vec<u8>| {
+        bench.decode_as(&context_of(exporter, 1, NOW + second * SECOND), &datagram).rejected
+    };
     assert_eq!(decode(1, 6, bad(9)), Some(Reason::CountLie), "one is tried");
     assert_eq!(decode(1, 7, v5(3, 3)), Some(Reason::RateLimited));
     assert_eq!(decode(1, 11, v5(3, 3)), None);

@@ -188,8 +188,7 @@ fn tunnels_keep_the_outer_addresses_and_tell_the_inner_ones() {
     let vxlan =
         |flags: u8, frame: &[u8]| ipv4(17, &udp(4_789, &[&[flags, 0, 0, 0, 0, 0x12, 0x34, 9][..], frame].concat()));
     let frame = ethernet(&[0x81, 0, 0, 5, 8, 0], &inner);
-    // IANA's layer2SegmentId: 1 for VXLAN in the first byte, the number in the last three.
-    let segment = format!("layer2_segment_id {}", 0x1234);
+    let segment = "layer2_segment_id 4660";
     let ports = "src_port 4000, dst_port 4789, protocol 17";
     let kind_and_segment = format!("{kind}, {segment}");
     assert_eq!(of_frame(V4, &vxlan(8, &frame)), over_ipv4(ports, 94, "", &kind_and_segment, v4));
