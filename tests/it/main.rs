@@ -26,6 +26,8 @@ mod queries;
 mod reports;
 /// SQL over `flows` and the API give equal answers.
 mod rows_equal_answers;
+/// Sampled exporters, from the datagram to the answer.
+mod sampled;
 /// The inputs of the fuzz targets.
 mod seeds;
 /// IPFIX over TCP and TLS, from our own exporter and from a real one, and who may send.
