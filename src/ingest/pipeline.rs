@@ -13,8 +13,7 @@ use crate::flow::segment::MAX_SEGMENT_FLOWS;
 use crate::journal::{self, Chunk, Datagram, DropCause, Position, Reader, Record};
 use crate::store::commit::DecoderState;
 use crate::store::facts::{FACT_LIMIT, FACTS};
-use crate::store::parked::ParkedSet as StoredSet;
-use crate::wire::{Context, Decoder, Limits, Outcome, ParkedSet, Reason, SessionState, Transport, Unparked};
+use crate::wire::{Context, Decoder, Limits, Outcome, Reason, SessionState, Transport, Unparked};
 use crate::wire::{exporter_address, recognise};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -104,7 +103,7 @@ fn live(shared: &Shared, reader: &mut Reader) -> Result<(), IngestError> {
     if refused > 0 {
         tracing::warn!("{refused} saved decoder states cannot be read; their exporters send templates again in time");
     }
-    decoder.restore_parked(shared.wait(shared.database.parked_sets(&journal))?.into_iter().map(parked).collect());
+    decoder.restore_parked(shared.wait(shared.database.parked_sets(&journal))?);
     let exporters = Exporters::load(shared)?;
     shared.stored.store(start, Ordering::Release);
     (shared.tell)(true);
@@ -158,25 +157,6 @@ fn live(shared: &Shared, reader: &mut Reader) -> Result<(), IngestError> {
 fn session(stored: DecoderState) -> SessionState {
     let DecoderState { exporter_id, transport, source_port, version, observation_domain, templates, state } = stored;
     SessionState { exporter_id, transport, source_port, version, observation_domain, templates, state }
-}
-
-/// A waiting data set as it was stored.
-fn parked(stored: StoredSet) -> ParkedSet {
-    let StoredSet { parked_id, exporter_id, transport, source_port, version, observation_domain, .. } = stored;
-    let StoredSet { template_id, received, export_time, uptime, body, .. } = stored;
-    ParkedSet {
-        parked_id,
-        exporter_id,
-        transport,
-        source_port,
-        version,
-        observation_domain,
-        template_id,
-        received,
-        export_time,
-        uptime,
-        body,
-    }
 }
 
 /// What the first stage holds.

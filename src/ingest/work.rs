@@ -3,9 +3,9 @@
 use crate::clock::Timestamp;
 use crate::flow::batch::FlowBatch;
 use crate::flow::facts::Fact;
+use crate::flow::parked::ParkedSet;
 use crate::store::commit::{Activity, DecoderState, Loss};
 use crate::store::facts::{Facts, ToldKey, UnknownElements};
-use crate::store::parked::ParkedSet;
 use crate::wire::{self, SessionState, UnknownElement};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -149,23 +149,7 @@ impl Ledger {
 
     /// Notes which data sets began to wait for their template, and which wait no longer.
     pub(super) fn waited(&mut self, changes: wire::ParkedChanges) {
-        self.parked.extend(changes.added.into_iter().map(|set| {
-            let wire::ParkedSet { parked_id, exporter_id, transport, source_port, version, .. } = set;
-            let wire::ParkedSet { observation_domain, template_id, received, export_time, uptime, body, .. } = set;
-            ParkedSet {
-                parked_id,
-                exporter_id,
-                transport,
-                source_port,
-                version,
-                observation_domain,
-                template_id,
-                received,
-                export_time,
-                uptime,
-                body,
-            }
-        }));
+        self.parked.extend(changes.added);
         self.unparked.extend(changes.removed);
     }
 

@@ -5,10 +5,10 @@
 //! already stored. A session of a transaction that failed is closed, never handed back to the pool.
 
 use super::facts::{Facts, UnknownElements};
-use super::parked::{self, ParkedSet};
-use super::{Database, StoreError, bigint, facts, flows, segments};
+use super::{Database, StoreError, bigint, facts, flows, parked, segments};
 use crate::clock::Timestamp;
 use crate::flow::batch::FlowBatch;
+use crate::flow::parked::ParkedSet;
 use crate::flow::segment::Segment;
 use chrono::{DateTime, Utc};
 use sqlx::{Acquire, PgConnection};

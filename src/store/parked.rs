@@ -1,36 +1,9 @@
 //! Data sets that wait for their template, beside the journal position that has moved past them.
 
 use super::{Database, StoreError, bigint};
-use crate::clock::Timestamp;
+use crate::flow::parked::ParkedSet;
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row};
-
-/// A data set that waits, as `wire` describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParkedSet {
-    /// Its number in its journal; later ones are higher.
-    pub parked_id: u64,
-    /// The exporter.
-    pub exporter_id: u32,
-    /// How it came, as `wire` codes it.
-    pub transport: u16,
-    /// The port it was sent from.
-    pub source_port: u16,
-    /// The protocol and version, as `wire` codes them.
-    pub version: u16,
-    /// The observation domain.
-    pub observation_domain: u32,
-    /// The template it waits for.
-    pub template_id: u16,
-    /// When it was received.
-    pub received: Timestamp,
-    /// The header's export time in microseconds since 1970.
-    pub export_time: i64,
-    /// The header's uptime in milliseconds.
-    pub uptime: Option<u32>,
-    /// The set without its header.
-    pub body: Vec<u8>,
-}
 
 impl Database {
     /// The data sets of `journal` that wait for their template, in the order of arrival.

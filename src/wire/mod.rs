@@ -39,12 +39,13 @@ mod text;
 mod times;
 mod unknown;
 
+pub use crate::flow::parked::ParkedSet;
 pub use describe::{
     FieldDescription, SamplingDescription, SamplingScope, SessionDescription, TemplateDescription, describe,
 };
 pub use element_names::element_name;
 pub use limits::Limits;
-pub use parking::{ExpiredSet, ParkedChanges, ParkedSet};
+pub use parking::{ExpiredSet, ParkedChanges};
 pub use reason::{Counts, REASON_COUNT, Reason, Unit};
 pub use sets::Unparked;
 pub use sflow::exporter_address;

@@ -10,38 +10,12 @@ use super::sessions::SessionKey;
 use super::templates::Template;
 use super::{Transport, Version};
 use crate::clock::{SECOND, Timestamp};
+use crate::flow::parked::ParkedSet;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// What a waiting set costs beside its bytes, when it is the only one for its template (measured: 475 bytes).
 const OVERHEAD: usize = 512;
-
-/// A data set that waits, with what is needed to decode it later.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParkedSet {
-    /// Its number; later ones are higher.
-    pub parked_id: u64,
-    /// The exporter.
-    pub exporter_id: u32,
-    /// [`Transport::code`].
-    pub transport: u16,
-    /// The port it was sent from.
-    pub source_port: u16,
-    /// [`Version::code`].
-    pub version: u16,
-    /// The observation domain or source id.
-    pub observation_domain: u32,
-    /// The template it waits for.
-    pub template_id: u16,
-    /// When it was received.
-    pub received: Timestamp,
-    /// The header's export time in microseconds since 1970.
-    pub export_time: i64,
-    /// The header's uptime in milliseconds (NetFlow v9).
-    pub uptime: Option<u32>,
-    /// The set without its header.
-    pub body: Vec<u8>,
-}
 
 impl ParkedSet {
     /// The session it came in.

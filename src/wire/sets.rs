@@ -5,7 +5,6 @@
 
 use super::copy::{Origin, copy};
 use super::options;
-use super::parking::ParkedSet;
 use super::plan::split;
 use super::reader::Reader;
 use super::reason::Reason;
@@ -15,6 +14,7 @@ use super::times::Base;
 use super::{ConfiguredSampling, Decoder, Outcome, Transport, Version};
 use crate::clock::Timestamp;
 use crate::flow::batch::FlowBatch;
+use crate::flow::parked::ParkedSet;
 
 /// What the sets of a message belong to.
 #[derive(Clone, Copy, Debug)]
