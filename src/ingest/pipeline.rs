@@ -126,7 +126,7 @@ fn live(shared: &Shared, reader: &mut Reader) -> Result<(), IngestError> {
                 let packed_out = packed_out;
                 let empty_after_commit = empty_after_commit;
                 let _last = LastBatch(&empty_after_commit);
-                commit::run(shared, &journal, &packed_out, &empty_after_commit)
+                commit::run(shared, &journal, stored.next_segment, &packed_out, &empty_after_commit)
             })
             .map_err(IngestError::Thread)?;
         let flows = empty_out.recv().map_err(|_| IngestError::StageEnded { stage: "decode" })?;

@@ -1,8 +1,10 @@
 //! The one transaction: a batch of the journal becomes flows, decoder state, loss counts and a new position together.
 //!
-//! The journal's position row is locked first and must equal the batch's start. So a batch counts once, whichever side
-//! dies and whenever: a batch whose COMMIT was answered is not sent again, and one whose answer was lost finds its end
-//! already stored. A session of a transaction that failed is closed, never handed back to the pool.
+//! It has two halves. [`Database::load`] copies the flows, which is nearly all of the work, and touches nothing that another
+//! batch touches, so that a batch can be loaded while the one before it is stored. [`Database::finish`] locks the journal's
+//! position row, which must equal the batch's start, writes the rest and commits. So a batch counts once and in its turn,
+//! whichever side dies and whenever: a batch whose COMMIT was answered is not sent again, and one whose answer was lost finds
+//! its end already stored. A session whose transaction did not end well is closed, never handed back to the pool.
 
 use super::facts::{Facts, UnknownElements};
 use super::{Database, StoreError, bigint, facts, flows, parked, segments};
@@ -11,15 +13,20 @@ use crate::flow::batch::FlowBatch;
 use crate::flow::parked::ParkedSet;
 use crate::flow::segment::Segment;
 use chrono::{DateTime, Utc};
-use sqlx::{Acquire, PgConnection};
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, Postgres};
 use std::time::Duration;
 
 /// How many bytes are handed to PostgreSQL at once.
 pub(super) const CHUNK: usize = 128 * 1_024;
 /// How long a commit may take before its session is given up. The outcome is then found out by the position.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(120);
-/// How many low bits of a segment id count the journal's segments; the journal's number stands above them.
-const SEGMENT_BITS: u32 = 40;
+/// How far a journal is stored: position, number, next segment, complete until.
+const POSITION: &str =
+    "SELECT position, number, next_segment, complete_until FROM journal_positions WHERE journal_id = $1::uuid";
+/// The same, and nobody changes it until this transaction ends.
+const POSITION_LOCKED: &str = "SELECT position, number, next_segment, complete_until FROM journal_positions \
+                               WHERE journal_id = $1::uuid FOR UPDATE";
 
 /// Where a journal stands in the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +35,37 @@ pub struct StoredPosition {
     pub position: u64,
     /// Everything received before this moment is stored; `None` for a new journal.
     pub complete_until: Option<Timestamp>,
+    /// The id of the segment that is stored next.
+    pub next_segment: i64,
+}
+
+/// A batch whose flows lie in a transaction that is still open. Dropped, it leaves nothing behind.
+#[derive(Debug)]
+pub struct Loaded {
+    session: Session,
+    /// The id of the first segment; `None` when no flows were copied because the batch was stored before.
+    first_segment: Option<i64>,
+}
+
+/// A session of the pool. Unless it is handed back its socket is closed: a failed or broken-off COPY can leave both sides
+/// out of step, and the server ends the transaction of a session that is gone.
+#[derive(Debug)]
+struct Session(Option<PoolConnection<Postgres>>);
+
+impl Session {
+    fn connection(&mut self) -> Result<&mut PgConnection, StoreError> {
+        self.0.as_deref_mut().ok_or(StoreError::Database(sqlx::Error::PoolClosed))
+    }
+
+    fn hand_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        drop(self.0.take().map(PoolConnection::detach));
+    }
 }
 
 /// Flows and datagrams of one exporter in one version of the protocol.
@@ -120,29 +158,71 @@ impl Database {
             .bind(journal)
             .execute(&self.writers)
             .await?;
-        let (position, complete_until): (i64, Option<DateTime<Utc>>) =
-            sqlx::query_as("SELECT position, complete_until FROM journal_positions WHERE journal_id = $1::uuid")
-                .bind(journal)
-                .fetch_one(&self.writers)
-                .await?;
-        Ok(StoredPosition { position: super::count(position), complete_until: complete_until.map(Timestamp::from) })
+        let (position, number, next_segment, complete_until): (i64, i64, i64, Option<DateTime<Utc>>) =
+            sqlx::query_as(POSITION).bind(journal).fetch_one(&self.writers).await?;
+        Ok(StoredPosition {
+            position: super::count(position),
+            complete_until: complete_until.map(Timestamp::from),
+            next_segment: segment_id(number, next_segment),
+        })
     }
 
-    /// Stores a batch, once, and says how many facts were refused because their exporter has too many (the loss counts
+    /// Copies the flows of a batch, as segments with ids from `first_segment` on and as rows, into a transaction that stays
+    /// open. Nobody sees them, and nobody waits for them.
+    ///
+    /// # Errors
+    /// Why PostgreSQL refused; nothing is stored.
+    pub async fn load(&self, first_segment: i64, batch: &Batch) -> Result<Loaded, StoreError> {
+        let mut session = self.begin().await?;
+        in_time(async {
+            let connection = session.connection()?;
+            if !batch.segments.is_empty() {
+                segments::write(connection, first_segment, &batch.segments).await?;
+            }
+            for rows in &batch.rows {
+                flows::write(connection, rows).await?;
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(Loaded { session, first_segment: Some(first_segment) })
+    }
+
+    /// Stores a loaded batch, once, and says how many facts were refused because their exporter has too many (the loss counts
     /// them). When an earlier try was committed although its answer was lost, nothing is done.
     ///
     /// # Errors
     /// [`StoreError::PositionMoved`] when the journal stands neither at the batch's start nor at its end; else why
     /// PostgreSQL refused, in which case the outcome is unknown until the next try.
+    pub async fn finish(&self, journal: &str, batch: &Batch, mut loaded: Loaded) -> Result<u64, StoreError> {
+        let connection = loaded.session.connection()?;
+        let refused = in_time(finish(connection, journal, batch, loaded.first_segment)).await?;
+        loaded.session.hand_back();
+        Ok(refused)
+    }
+
+    /// Loads and finishes a batch that may have been stored before: flows that are stored are not copied again.
+    ///
+    /// # Errors
+    /// As [`Database::finish`].
     pub async fn commit(&self, journal: &str, batch: &Batch) -> Result<u64, StoreError> {
-        let mut connection = self.writers.acquire().await?;
-        let written = tokio::time::timeout(COMMIT_TIMEOUT, write(&mut connection, journal, batch)).await;
-        let result = written.unwrap_or(Err(StoreError::CommitTimeout { seconds: COMMIT_TIMEOUT.as_secs() }));
-        if result.is_err() {
-            // A failed COPY can leave the session out of step with the server; dropping the socket cannot.
-            drop(connection.detach());
-        }
-        result
+        let stored = self.journal_position(journal).await?;
+        let loaded = if stored.position == batch.start {
+            self.load(stored.next_segment, batch).await?
+        } else {
+            Loaded { session: self.begin().await?, first_segment: None }
+        };
+        self.finish(journal, batch, loaded).await
+    }
+
+    async fn begin(&self) -> Result<Session, StoreError> {
+        let mut session = Session(Some(self.writers.acquire().await?));
+        in_time(async {
+            sqlx::query("BEGIN").execute(session.connection()?).await?;
+            Ok(())
+        })
+        .await?;
+        Ok(session)
     }
 
     /// The latest moment up to which any collector has stored what it received; `None` when nothing is known.
@@ -172,40 +252,47 @@ impl Database {
     }
 }
 
-async fn write(connection: &mut PgConnection, journal: &str, batch: &Batch) -> Result<u64, StoreError> {
+/// How many low bits of a segment id count the journal's segments; the journal's number stands above them.
+const SEGMENT_BITS: u32 = 40;
+
+const fn segment_id(number: i64, segment: i64) -> i64 {
+    (number << SEGMENT_BITS) | segment
+}
+
+/// One step of a commit, unless it takes too long.
+async fn in_time<T>(step: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let done = tokio::time::timeout(COMMIT_TIMEOUT, step).await;
+    done.unwrap_or(Err(StoreError::CommitTimeout { seconds: COMMIT_TIMEOUT.as_secs() }))
+}
+
+async fn finish(
+    connection: &mut PgConnection,
+    journal: &str,
+    batch: &Batch,
+    first_segment: Option<i64>,
+) -> Result<u64, StoreError> {
     let (start, end) = (bigint(batch.start), bigint(batch.end));
-    let mut transaction = connection.begin().await?;
-    let (position, number, next_segment, complete_until): (i64, i64, i64, Option<DateTime<Utc>>) = sqlx::query_as(
-        "SELECT position, number, next_segment, complete_until FROM journal_positions \
-         WHERE journal_id = $1::uuid FOR UPDATE",
-    )
-    .bind(journal)
-    .fetch_one(&mut *transaction)
-    .await?;
+    let (position, number, next_segment, complete_until): (i64, i64, i64, Option<DateTime<Utc>>) =
+        sqlx::query_as(POSITION_LOCKED).bind(journal).fetch_one(&mut *connection).await?;
     // A batch that holds only counts does not move the position; it is told by the moment that it does move.
     let stored_before = start != end || complete_until.is_some_and(|until| until >= batch.complete_until.to_utc());
     if position == end && stored_before {
+        sqlx::query("ROLLBACK").execute(connection).await?;
         return Ok(0);
     }
-    if position != start {
+    if position != start || first_segment != Some(segment_id(number, next_segment)) {
         return Err(StoreError::PositionMoved { journal: journal.to_owned(), expected: start, found: position });
     }
-    if !batch.segments.is_empty() {
-        segments::write(&mut transaction, (number << SEGMENT_BITS) | next_segment, &batch.segments).await?;
-    }
-    for rows in &batch.rows {
-        flows::write(&mut transaction, rows).await?;
-    }
-    write_decoder_state(&mut transaction, journal, &batch.decoder_state).await?;
-    parked::write(&mut transaction, journal, &batch.parked, &batch.unparked).await?;
-    write_activity(&mut transaction, &batch.activity).await?;
-    write_loss(&mut transaction, &batch.loss).await?;
+    write_decoder_state(connection, journal, &batch.decoder_state).await?;
+    parked::write(connection, journal, &batch.parked, &batch.unparked).await?;
+    write_activity(connection, &batch.activity).await?;
+    write_loss(connection, &batch.loss).await?;
     let mut refused = 0u64;
     for lost in [
-        facts::write(&mut transaction, &batch.facts).await?,
-        facts::write_unknown(&mut transaction, &batch.unknown_elements).await?,
+        facts::write(connection, &batch.facts).await?,
+        facts::write_unknown(connection, &batch.unknown_elements).await?,
     ] {
-        write_loss(&mut transaction, &lost).await?;
+        write_loss(connection, &lost).await?;
         refused = lost.iter().fold(refused, |sum, row| sum.saturating_add(super::count(row.count)));
     }
     sqlx::query(
@@ -216,9 +303,9 @@ async fn write(connection: &mut PgConnection, journal: &str, batch: &Batch) -> R
     .bind(end)
     .bind(bigint(batch.segments.len() as u64))
     .bind(batch.complete_until.to_utc())
-    .execute(&mut *transaction)
+    .execute(&mut *connection)
     .await?;
-    transaction.commit().await?;
+    sqlx::query("COMMIT").execute(connection).await?;
     Ok(refused)
 }
 

@@ -10,6 +10,8 @@
 
 /// sFlow agents behind a relay are exporters each.
 mod agents;
+/// Batches are loaded beside each other and stored in their turn, each once.
+mod commits;
 /// What the worst datagrams cost.
 mod cost;
 /// What exporters tell about themselves and what the configuration says about them: kept, limited, shown.
