@@ -113,7 +113,7 @@ impl Connection {
             Some(Encryption { config, name }) => {
                 let mut client = ClientConnection::new(Arc::clone(config), name.clone()).map_err(io::Error::other)?;
                 while client.is_handshaking() {
-                    client.complete_io(&mut socket)?;
+                    client.complete_io(&mut socket).map_err(answered)?;
                 }
                 Channel::Encrypted(Box::new(StreamOwned::new(client, socket)))
             }
@@ -164,6 +164,15 @@ impl Connection {
             Err(error) if !is_end(&error) => Err(error),
             _ => Ok(()),
         }
+    }
+}
+
+/// The error of an agreement on keys, in which waiting in vain says no more than that nothing is there yet.
+fn answered(error: io::Error) -> io::Error {
+    match error.kind() {
+        ErrorKind::WouldBlock => io::Error::new(ErrorKind::TimedOut, "nothing answers in TLS"),
+        ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "the other side closes instead of answering in TLS"),
+        _ => error,
     }
 }
 
