@@ -64,6 +64,7 @@ fn greet(running: &Running) {
         let target = if ip.is_unspecified() { "<address of this machine>".to_owned() } else { ip.to_string() };
         if *scheme == Scheme::Tcp {
             tracing::info!("  Linux:    softflowd -i eth0 -v 10 -P tcp -n {target}:{port}");
+            tracing::info!("  try out:  flowledger simulate --to tcp://127.0.0.1:{port}");
         }
         if *scheme != Scheme::Udp {
             continue;

@@ -1,5 +1,6 @@
 //! The main job from the first datagram to the answer.
 
+use crate::support::certificates::Certificates;
 use crate::support::server::TestServer;
 use crate::support::{traffic, wait_for};
 use flowledger::cli::simulate::{Plan, Protocol, Stream};
@@ -50,6 +51,76 @@ fn the_totals_are_those_that_were_sent_and_the_top_hosts_too() {
 }
 
 #[test]
+fn every_format_over_every_transport_gives_the_totals_that_simulate_tells() {
+    let certificates = Certificates::new();
+    certificates.authority("ca");
+    certificates.issue("ca", "server");
+    certificates.issue("ca", "exporter");
+    let path = |name| certificates.path(name).display().to_string();
+    let (ca, certificate, key) = (path("ca.pem"), path("exporter.pem"), path("exporter.key"));
+    let server = TestServer::with(&[
+        ("COLLECTOR__LISTEN", "udp://127.0.0.1:0,tcp://127.0.0.1:0,tls://127.0.0.1:0"),
+        ("COLLECTOR__TLS__CERTIFICATE", &path("server.pem")),
+        ("COLLECTOR__TLS__KEY", &path("server.key")),
+        ("COLLECTOR__TLS__CLIENT_CA", &ca),
+    ]);
+    let to = |scheme: &str| format!("{scheme}://{}", server.listener(scheme));
+    let (udp, tcp, tls) = (to("udp"), to("tcp"), to("tls"));
+    let own = ["--to", &tls, "--ca", &ca, "--certificate", &certificate, "--key", &key];
+    let ways: [&[&str]; 8] = [
+        &["--to", &udp, "--protocol", "v1"],
+        &["--to", &udp, "--protocol", "v5"],
+        &["--to", &udp, "--protocol", "v7"],
+        &["--to", &udp, "--protocol", "v9"],
+        &["--to", &udp, "--protocol", "ipfix"],
+        &["--to", &udp, "--protocol", "sflow", "--sampling", "200"],
+        &["--to", &tcp],
+        &own,
+    ];
+    let count = |counts: &serde_json::Value, name: &str| counts[name].as_u64().unwrap();
+    let (mut flows, mut raw, mut scaled) = (0, [0; 2], [0; 2]);
+    for (seed, way) in ways.into_iter().enumerate() {
+        let seed = seed.to_string();
+        let general = ["--count", "1001", "--exporters", "2", "--rate", "20000", "--seed", &seed];
+        let sent = traffic::simulate(&[way, &general].concat()).unwrap();
+        assert_eq!((count(&sent, "flows"), count(&sent, "refused_datagrams")), (1_001, 0), "{way:?}");
+        flows += 1_001;
+        for (index, name) in ["bytes", "packets"].into_iter().enumerate() {
+            raw[index] += count(&sent, name);
+            let sampled = sent.get(format!("scaled_{name}")).and_then(serde_json::Value::as_u64);
+            assert_eq!(sampled, way.contains(&"sflow").then(|| count(&sent, name) * 200));
+            scaled[index] += sampled.unwrap_or(count(&sent, name));
+        }
+        server.wait_for_flows(flows);
+        for (counters, sums) in [("raw", raw), ("scaled", scaled)] {
+            let answer = server.json(&format!("/api/v1/top?by=dst_ip&last=1h&counters={counters}"));
+            assert_eq!([count(&answer["totals"], "bytes"), count(&answer["totals"], "packets")], sums, "{way:?}");
+        }
+    }
+    let exporters = server.json("/api/v1/exporters");
+    let known = exporters["exporters"].as_array().unwrap();
+    assert_eq!(known.len(), 2);
+    let none = serde_json::json!({});
+    for exporter in known {
+        assert_eq!(exporter["versions"], serde_json::json!([1, 5, 7, 9, 10, 105]));
+        for what in ["lost_by_unit", "dropped", "rejected"] {
+            assert_eq!(exporter[what], none, "{exporters:#}");
+        }
+    }
+    assert_eq!(exporters["unattributed"], serde_json::json!({"dropped": none, "rejected": none}));
+    // Refusals end with a word about what to do.
+    for (arguments, told) in [
+        (&own[..4], "If the collector wants certificates of exporters, give --certificate and --key."),
+        (&["--to", &tls, "--ca", &certificate], "cannot connect to tls://"),
+        (&["--to", &tcp, "--protocol", "v9"], "Send --protocol ipfix there"),
+    ] {
+        let error = traffic::simulate(&[arguments, &["--count", "100"]].concat()).unwrap_err();
+        assert!(error.contains(told), "{error}");
+    }
+    assert_eq!(server.stored_flows(), flows);
+}
+
+#[test]
 fn what_cannot_be_read_is_counted_by_reason_and_costs_nothing_else() {
     let server = TestServer::start();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -77,7 +148,15 @@ fn what_cannot_be_read_is_counted_by_reason_and_costs_nothing_else() {
 fn a_restart_keeps_templates_and_stored_flows() {
     let mut server = TestServer::start();
     let exporter = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let plan = Plan { protocol: Protocol::V9, seed: 9, hosts: 100, exporters: 1, count: Some(200), template_every: 0 };
+    let plan = Plan {
+        protocol: Protocol::V9,
+        seed: 9,
+        hosts: 100,
+        exporters: 1,
+        count: Some(200),
+        template_every: 0,
+        sampling_interval: 1,
+    };
     let mut stream = Stream::new(plan);
     let mut send = |server: &TestServer| {
         let datagram = stream.next(SystemClock.now()).unwrap();

@@ -18,6 +18,8 @@ mod cost;
 mod exporters;
 /// The main job from the first datagram to the answer, on an empty machine.
 mod first_answer;
+/// Datagrams above the MTU, and lost fragments of them.
+mod fragments;
 /// `kill -9` of the server and of PostgreSQL: stored equals journalled, nothing twice.
 mod kills;
 /// The three founding questions against real exporters, `nfcapd` and `nfdump`.

@@ -64,7 +64,15 @@ fn condition(random: &mut fastrand::Rng, hosts: &[String], depth: u32) -> (Strin
 
 /// Flows as a router sends them that looks at one packet in 1,000, 10 or 1, changes that now and then, and merges some.
 fn sampled_flows(random: &mut fastrand::Rng) -> FlowBatch {
-    let plan = Plan { protocol: Protocol::V5, seed: 9, hosts: 50, exporters: 1, count: Some(9_000), template_every: 0 };
+    let plan = Plan {
+        protocol: Protocol::V5,
+        seed: 9,
+        hosts: 50,
+        exporters: 1,
+        count: Some(9_000),
+        template_every: 0,
+        sampling_interval: 1,
+    };
     let (mut stream, mut decoder, mut batch) =
         (Stream::new(plan), Decoder::new(Limits::default()), FlowBatch::default());
     let context = Context {

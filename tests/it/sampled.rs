@@ -8,7 +8,15 @@ use std::net::UdpSocket;
 #[test]
 fn counters_are_multiplied_by_what_is_forced_else_by_what_the_exporter_says_else_by_the_default() {
     let mut server = TestServer::with(&[("COLLECTOR__DEFAULT_SAMPLING_INTERVAL", "10")]);
-    let plan = Plan { protocol: Protocol::V5, seed: 3, hosts: 20, exporters: 1, count: None, template_every: 0 };
+    let plan = Plan {
+        protocol: Protocol::V5,
+        seed: 3,
+        hosts: 20,
+        exporters: 1,
+        count: None,
+        template_every: 0,
+        sampling_interval: 1,
+    };
     let (mut stream, socket) = (Stream::new(plan), UdpSocket::bind("127.0.0.1:0").unwrap());
     let (mut sent, mut raw, mut scaled, mut sampled) = (0, [0, 0], [0, 0], 0);
     // The header's last word (Cisco, "NetFlow Export Datagram Format"): 2 bits of mode, 14 of interval.

@@ -17,7 +17,15 @@ use std::time::Duration;
 
 /// An exporter that sends its template once.
 fn exporter(protocol: Protocol, count: u64, seed: u64) -> Stream {
-    Stream::new(Plan { protocol, seed, hosts: 100, exporters: 1, count: Some(count), template_every: 0 })
+    Stream::new(Plan {
+        protocol,
+        seed,
+        hosts: 100,
+        exporters: 1,
+        count: Some(count),
+        template_every: 0,
+        sampling_interval: 1,
+    })
 }
 
 /// Its messages, the template's first.

@@ -8,7 +8,15 @@ use std::net::UdpSocket;
 
 /// A template and the datagrams of data that need it.
 fn stream(protocol: Protocol, count: u64) -> (Vec<u8>, Vec<Vec<u8>>) {
-    let plan = Plan { protocol, seed: 9, hosts: 50, exporters: 1, count: Some(count), template_every: 0 };
+    let plan = Plan {
+        protocol,
+        seed: 9,
+        hosts: 50,
+        exporters: 1,
+        count: Some(count),
+        template_every: 0,
+        sampling_interval: 1,
+    };
     let mut stream = Stream::new(plan);
     let mut datagrams = Vec::new();
     while let Some(datagram) = stream.next(SystemClock.now()) {

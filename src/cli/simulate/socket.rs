@@ -2,7 +2,7 @@
 //!
 //! Datagrams of one length that are due together leave in one call, cut apart by the kernel (`UDP_SEGMENT`, Linux 4.18):
 //! on loopback that is what makes one thread outrun a collector. Each still arrives as a datagram of its own. Where the
-//! kernel does not know the option they leave one by one. Knows neither rates nor what datagrams mean.
+//! kernel does not know the option, or the datagrams do not fit the MTU, they leave one by one. Knows neither rates nor what datagrams mean.
 #![expect(unsafe_code, reason = "the socket option that cuts a send into datagrams has no safe wrapper here")]
 
 use std::io::{self, ErrorKind};
@@ -63,9 +63,11 @@ impl Sender {
         if self.gathered == 0 {
             return Ok(());
         }
-        if self.gathered > 1 && self.cut != Some(self.length) {
+        if self.gathered > 1 && self.cut.is_some_and(|length| length != self.length) {
             self.cut_at(self.length);
         }
+        // Whether the kernel is asked to cut, or was for an earlier send and so looks at the length of this one, too.
+        let cuts = self.cut.is_some_and(|length| length > 0);
         let whole = if self.gathered == 1 || self.cut.is_some() { self.bytes.len() } else { self.length };
         for part in self.bytes.chunks(whole.max(1)) {
             loop {
@@ -76,6 +78,12 @@ impl Sender {
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(error) if error.raw_os_error() == Some(NO_BUFFERS) => {
                         std::thread::sleep(Duration::from_millis(1));
+                    }
+                    // What the kernel cuts it does not fragment: none of it was sent.
+                    Err(error) if cuts && matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EMSGSIZE)) => {
+                        self.cut_at(0);
+                        self.cut = None;
+                        return self.flush();
                     }
                     Err(error) => return Err(error),
                 }

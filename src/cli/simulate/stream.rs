@@ -29,6 +29,8 @@ pub struct Plan {
     pub count: Option<u64>,
     /// After how many datagrams of an exporter its template is sent again; 0 sends it once.
     pub template_every: u32,
+    /// sFlow: out of how many packets one is sampled, 1 or more. Other formats tell of none.
+    pub sampling_interval: u32,
 }
 
 #[derive(Debug)]
@@ -41,6 +43,7 @@ struct Pooled {
 #[derive(Clone, Debug, Default)]
 struct Exporter {
     sequence: u32,
+    flows: u32,
     until_template: u32,
 }
 
@@ -77,9 +80,9 @@ pub struct Totals {
     pub templates: u64,
     /// Flows.
     pub flows: u64,
-    /// Packets of all flows.
+    /// Packets of all flows, in sFlow those sampled.
     pub packets: u64,
-    /// Bytes of all flows.
+    /// Bytes of all flows, in sFlow of the packets sampled.
     pub bytes: u64,
     /// What each local host received, the most bytes first, then by address.
     pub downloads: Vec<Download>,
@@ -108,13 +111,14 @@ impl Stream {
         let each = plan.protocol.flows_per_datagram();
         let wanted = plan.count.map_or(u64::MAX, |count| count.div_ceil(each as u64));
         let pool = (0..wanted.clamp(1, POOL as u64)).map(|_| {
-            let flows: Vec<_> = (0..each).map(|_| traffic.flow()).collect();
+            let flow = |flow: Flow| if plan.protocol == Protocol::Sflow { flow.packet() } else { flow };
+            let flows: Vec<_> = (0..each).map(|_| flow(traffic.flow())).collect();
             Pooled { bytes: data(plan.protocol, &flows), flows, taken: 0 }
         });
         Self {
             plan,
             pool: pool.collect(),
-            template: template(plan.protocol),
+            template: if plan.protocol.has_templates() { template(plan.protocol) } else { Vec::new() },
             exporters: vec![Exporter::default(); plan.exporters.max(1) as usize],
             next: 0,
             began: None,
@@ -136,7 +140,14 @@ impl Stream {
         let uptime = ((now.micros() - began.micros()) / 1_000 + UPTIME) as u32;
         let number = (self.next % self.exporters.len() as u64) as usize;
         let exporter = self.exporters.get_mut(number)?;
-        let with = Stamp { sequence: exporter.sequence, source: number as u32 + 1, now, uptime };
+        let with = Stamp {
+            sequence: exporter.sequence,
+            source: number as u32 + 1,
+            flows: exporter.flows,
+            sampling_interval: self.plan.sampling_interval,
+            now,
+            uptime,
+        };
         self.datagrams += 1;
         if protocol.has_templates() && exporter.until_template == 0 {
             let every = self.plan.template_every;
@@ -159,7 +170,8 @@ impl Stream {
         let flows = pooled.flows.len();
         pooled.taken += 1;
         self.flows += flows as u64;
-        exporter.sequence = exporter.sequence.wrapping_add(if protocol == Protocol::V9 { 1 } else { flows as u32 });
+        exporter.flows = exporter.flows.wrapping_add(flows as u32);
+        exporter.sequence = exporter.sequence.wrapping_add(protocol.sequence_step(flows));
         stamp(protocol, &mut pooled.bytes, &pooled.flows, with);
         Some(Datagram { exporter: number, bytes: &pooled.bytes, flows })
     }

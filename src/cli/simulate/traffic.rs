@@ -11,6 +11,9 @@ const REMOTE_HOSTS: u32 = 1_000_000;
 /// The most local hosts: all of 192.168.0.0/16 but network and broadcast addresses of its /24s.
 pub const MAX_LOCAL_HOSTS: u32 = 254 * 256;
 
+/// The flag that packets of TCP have, but for the first.
+const ACK: u8 = 0x10;
+
 /// One flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Flow {
@@ -123,6 +126,13 @@ impl Traffic {
 }
 
 impl Flow {
+    /// One packet of it, as a sample shows it.
+    pub(super) fn packet(self) -> Self {
+        let bytes = self.bytes.checked_div(self.packets).unwrap_or(0);
+        let tcp_flags = if self.protocol == 6 { ACK } else { 0 };
+        Self { packets: 1, bytes, tcp_flags, ..self }
+    }
+
     /// The same flow the other way.
     const fn reversed(self, to_local: bool) -> Self {
         Self {

@@ -6,6 +6,7 @@
 pub mod certificates;
 pub mod memory;
 pub mod messages;
+pub mod namespaces;
 pub mod pcap;
 pub mod postgres;
 pub mod server;

@@ -14,6 +14,8 @@ use std::sync::{Arc, Mutex};
 pub struct TestServer {
     folder: tempfile::TempDir,
     environment: BTreeMap<String, String>,
+    /// The network namespace it runs in, if not in that of the test.
+    namespace: Option<String>,
     process: Option<Child>,
     log: Arc<Mutex<Vec<String>>>,
     api: Option<SocketAddr>,
@@ -34,6 +36,20 @@ impl TestServer {
         let database = TestDatabase::create();
         let mut server = Self::prepare(settings);
         server.environment.insert("FLOWLEDGER__DATABASE__URL".to_owned(), database.url());
+        server.database = Some(database);
+        server.launch();
+        server
+    }
+
+    /// The same in another network namespace, with its API and its collector at `address`.
+    pub fn in_namespace(namespace: &str, address: &str) -> Self {
+        let database = TestDatabase::create();
+        let mut server = Self::prepare(&[
+            ("API__LISTEN", &format!("{address}:0")),
+            ("COLLECTOR__LISTEN", &format!("udp://{address}:0")),
+            ("DATABASE__URL", &database.url()),
+        ]);
+        server.namespace = Some(namespace.to_owned());
         server.database = Some(database);
         server.launch();
         server
@@ -62,6 +78,7 @@ impl TestServer {
         Self {
             folder,
             environment,
+            namespace: None,
             process: None,
             log: Arc::default(),
             api: None,
@@ -91,7 +108,12 @@ impl TestServer {
             self.set("COLLECTOR__LISTEN", &self.listeners.join(","));
         }
         self.log.lock().unwrap().clear();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_flowledger"))
+        let program = env!("CARGO_BIN_EXE_flowledger");
+        let mut command = match &self.namespace {
+            None => Command::new(program),
+            Some(namespace) => super::namespaces::command(namespace, program),
+        };
+        let mut child = command
             .arg("serve")
             .current_dir(self.folder.path())
             .envs(&self.environment)

@@ -27,6 +27,16 @@ pub fn send(to: SocketAddr, protocol: &str, count: u64, rate: u64, seed: u64) ->
     begin(to, protocol, count, rate, seed).end()
 }
 
+/// Runs `simulate` with these arguments, and gives the totals that were sent or else what it said.
+pub fn simulate(arguments: &[&str]) -> Result<Value, String> {
+    let program = Command::new(env!("CARGO_BIN_EXE_flowledger")).arg("simulate").args(arguments).output().unwrap();
+    if program.status.success() {
+        Ok(serde_json::from_slice(&program.stdout).unwrap())
+    } else {
+        Err(String::from_utf8(program.stderr).unwrap())
+    }
+}
+
 impl Stream {
     /// Whether it is still sending.
     pub fn is_sending(&mut self) -> bool {
