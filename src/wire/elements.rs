@@ -8,8 +8,8 @@
 use crate::flow::fields::Field;
 use Field as F;
 use Target::{
-    Dscp, Duration, Event, First, Icmp, Label, Last, Mac, Nothing, Sampler, Sampling, Segment, SystemInit, Ttl,
-    Unsigned, V4, V6,
+    AboutSection, Dscp, Duration, Event, First, Icmp, Label, Last, Mac, Nothing, Packet, Sampler, Sampling, Segment,
+    SystemInit, Ttl, Unsigned, V4, V6,
 };
 
 /// How a moment is written.
@@ -54,6 +54,10 @@ pub(super) enum Target {
     Sampling(Part),
     /// The number of the sampler that chose this record's packets; options tell its interval.
     Sampler,
+    /// The first bytes of a packet (PSAMP, RFC 5477, 8.5), of which all is taken that no element tells.
+    Packet(Section),
+    /// How such a section is to be read.
+    AboutSection(About),
     /// It says nothing that other fields do not say: padding, the IP version.
     Nothing,
     /// The flow's start.
@@ -77,6 +81,28 @@ pub(super) enum Part {
     Skipped,
 }
 
+/// What the first bytes of a packet begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Section {
+    /// A frame of the data link, Ethernet unless another element says otherwise.
+    Frame,
+    /// An IP header.
+    Ip,
+}
+
+/// What a number says about a section of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum About {
+    /// The whole frame in bytes, without its checksum.
+    FrameLength,
+    /// What the frame is: 1 Ethernet, 2 IEEE 802.11 (RFC 7133, 3.1).
+    FrameType,
+    /// How many bytes before the section are left out.
+    Offset,
+    /// How many bytes of the section are the packet's; zeros fill up the rest.
+    Exported,
+}
+
 impl Target {
     /// The field of a flow that is fed.
     pub(super) const fn field(self) -> Option<Field> {
@@ -88,7 +114,7 @@ impl Target {
             First(_) => Some(F::FirstSeen),
             Last(_) | Duration(_) | Event(_) => Some(F::LastSeen),
             Sampling(_) | Sampler => Some(F::SamplingInterval),
-            SystemInit | Nothing => None,
+            SystemInit | Nothing | Packet(_) | AboutSection(_) => None,
         }
     }
 }
@@ -175,6 +201,10 @@ static ELEMENTS: &[Element] = &[
     row(86, Unsigned(F::InPackets), 2),
     row(89, Unsigned(F::ForwardingStatus), 0),
     row(95, Unsigned(F::ApplicationId), 0),
+    // NetFlow v9's own names for a section of a frame, replaced by 409, 410 and 315.
+    row(102, AboutSection(About::Offset), 1),
+    row(103, AboutSection(About::Exported), 1),
+    row(104, Packet(Section::Frame), 1),
     row(128, Unsigned(F::NextAs), 0),
     row(129, Unsigned(F::PreviousAs), 0),
     row(136, Unsigned(F::FlowEndReason), 0),
@@ -227,6 +257,9 @@ static ELEMENTS: &[Element] = &[
     row(302, Sampler, 0),
     row(305, Sampling(Part::Taken), 0),
     row(306, Sampling(Part::Skipped), 0),
+    row(312, AboutSection(About::FrameLength), 0),
+    row(313, Packet(Section::Ip), 2),
+    row(315, Packet(Section::Frame), 0),
     row(322, Event(Moment::Seconds), 3),
     row(323, Event(Moment::Milliseconds), 2),
     row(324, Event(Moment::Ntp), 1),
@@ -234,6 +267,9 @@ static ELEMENTS: &[Element] = &[
     row(351, Segment(F::Layer2SegmentId), 0),
     row(361, Unsigned(F::PortBlockStart), 0),
     row(362, Unsigned(F::PortBlockEnd), 0),
+    row(408, AboutSection(About::FrameType), 0),
+    row(409, AboutSection(About::Offset), 0),
+    row(410, AboutSection(About::Exported), 0),
     // Cisco ASA and its older names for what IANA numbers above (Cisco ASA NetFlow implementation guide).
     row(33_002, Unsigned(F::FirewallExtendedEvent), 0),
     row(40_001, V4(F::PostNatSrcIp), 1),

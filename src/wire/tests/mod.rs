@@ -21,6 +21,7 @@ mod naive_sflow;
 mod options;
 mod parking;
 mod random;
+mod sections;
 mod seeds;
 mod sequences;
 mod sflow_packets;
