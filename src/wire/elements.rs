@@ -8,8 +8,8 @@
 use crate::flow::fields::Field;
 use Field as F;
 use Target::{
-    AboutSection, Dscp, Duration, Event, First, Icmp, Label, Last, Mac, Nothing, Packet, Sampler, Sampling, Segment,
-    SystemInit, Ttl, Unsigned, V4, V6,
+    AboutSection, Application, Dscp, Duration, Event, First, Icmp, Label, Last, Mac, Nothing, Packet, Sampler,
+    Sampling, Segment, SystemInit, Ttl, Unsigned, V4, V6,
 };
 
 /// How a moment is written.
@@ -38,6 +38,8 @@ pub(super) enum Target {
     V6(Field),
     /// An address of 6 bytes.
     Mac(Field),
+    /// An application of any length: a byte for the classification engine, then a selector (RFC 6759, 4).
+    Application,
     /// ICMP type and code, a byte each.
     Icmp,
     /// A time to live or hop limit, the same for all packets: the smallest and the largest.
@@ -108,6 +110,7 @@ impl Target {
     pub(super) const fn field(self) -> Option<Field> {
         match self {
             Unsigned(field) | V4(field) | V6(field) | Mac(field) | Label(field) | Segment(field) => Some(field),
+            Application => Some(F::ApplicationId),
             Icmp => Some(F::IcmpType),
             Ttl => Some(F::MinTtl),
             Dscp => Some(F::SrcTos),
@@ -200,7 +203,7 @@ static ELEMENTS: &[Element] = &[
     row(85, Unsigned(F::InBytes), 2),
     row(86, Unsigned(F::InPackets), 2),
     row(89, Unsigned(F::ForwardingStatus), 0),
-    row(95, Unsigned(F::ApplicationId), 0),
+    row(95, Application, 0),
     // NetFlow v9's own names for a section of a frame, replaced by 409, 410 and 315.
     row(102, AboutSection(About::Offset), 1),
     row(103, AboutSection(About::Exported), 1),

@@ -14,6 +14,7 @@
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+mod application;
 mod copy;
 mod describe;
 mod element_names;

@@ -5,7 +5,7 @@
 //! is impossible is left out and counted for every record.
 
 use super::elements::{About, Moment, Part, Section, Target, find};
-use super::section::{Octets, SectionStep};
+use super::section::SectionStep;
 use super::templates::{FieldSpecifier, VARIABLE};
 use crate::flow::fields::{FIELD_COUNT, Field};
 
@@ -35,6 +35,15 @@ pub(super) struct Number {
     pub(super) offset: usize,
     /// 1 to 8 bytes.
     pub(super) width: usize,
+}
+
+/// Where octets stand in a record that are no number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Octets {
+    /// So many bytes from the start of a record.
+    Fixed { offset: usize, width: usize },
+    /// At this place among the spans of a record, as long as it says.
+    Variable { span: usize },
 }
 
 /// What a record says about its own sampling.
@@ -95,6 +104,8 @@ pub(super) enum Span {
     Variable,
     /// The same, but it is remembered as the record's section of a packet.
     Section,
+    /// The same, as the record's application.
+    Application,
 }
 
 /// How records lie in a set.
@@ -129,6 +140,8 @@ pub(super) struct Plan {
     pub(super) counting: Counting,
     /// The packet that a record is about, when it tells no addresses itself.
     pub(super) section: Option<SectionStep>,
+    /// The application, when it is not four bytes that can be copied.
+    pub(super) application: Option<Octets>,
     /// How many known fields cannot be read for their width.
     pub(super) bad_widths: usize,
     /// The elements that no field takes, by enterprise and identifier.
@@ -155,6 +168,7 @@ struct Candidates {
     skipped: Option<(u8, Number)>,
     sampler: Option<(u8, Number)>,
     section: Option<(u8, (Section, Octets))>,
+    application: Option<(u8, Octets)>,
     about: [Option<(u8, Number)>; 4],
 }
 
@@ -232,6 +246,9 @@ impl Candidates {
                 better(best, rank, Number { offset, width });
             }
             (Target::Sampler, 1..=8) => better(&mut self.sampler, rank, Number { offset, width }),
+            // An engine and a selector of three bytes.
+            (Target::Application, 4) => self.plain(Field::ApplicationId, rank, Source::Unsigned { offset, width }),
+            (Target::Application, 1..) => better(&mut self.application, rank, Octets::Fixed { offset, width }),
             (Target::Packet(section), 1..) => {
                 better(&mut self.section, rank, (section, Octets::Fixed { offset, width }));
             }
@@ -248,9 +265,23 @@ impl Candidates {
 
     /// Takes a field of variable length for `target` if it can be one; `span` is its place among the spans.
     fn offer_variable(&mut self, target: Target, rank: u8, span: usize) -> bool {
-        let Target::Packet(section) = target else { return false };
-        better(&mut self.section, rank, (section, Octets::Variable { span }));
+        match target {
+            Target::Packet(section) => better(&mut self.section, rank, (section, Octets::Variable { span })),
+            Target::Application => better(&mut self.application, rank, Octets::Variable { span }),
+            _ => return false,
+        }
         true
+    }
+
+    /// The application that has to be read value by value, which then is no column to be copied.
+    fn application(&mut self) -> Option<Octets> {
+        let (rank, octets) = self.application?;
+        let plain = self.plain.get_mut(Field::ApplicationId.index())?;
+        if plain.is_some_and(|(taken, _)| taken <= rank) {
+            return None;
+        }
+        *plain = None;
+        Some(octets)
     }
 
     /// The section to be read: none where elements tell of a flow, of which the packet is only an example.
@@ -295,6 +326,7 @@ impl Plan {
             skipped: None,
             sampler: None,
             section: None,
+            application: None,
             about: [None; 4],
         };
         let (mut unknown, mut of_section) = (Vec::new(), Vec::new());
@@ -335,11 +367,16 @@ impl Plan {
         if section.is_none() {
             unknown.append(&mut of_section);
         }
-        if let Some(SectionStep { octets: Octets::Variable { span }, .. }) = section
-            && let Some(span) = spans.get_mut(span)
-        {
-            *span = Span::Section;
-        }
+        let application = candidates.application();
+        let mut remember = |octets: Option<Octets>, kept: Span| {
+            if let Some(Octets::Variable { span }) = octets
+                && let Some(span) = spans.get_mut(span)
+            {
+                *span = kept;
+            }
+        };
+        remember(section.map(|step| step.octets), Span::Section);
+        remember(application, Span::Application);
         unknown.sort_unstable();
         unknown.dedup();
         let has = |field: Field| candidates.plain.get(field.index()).is_some_and(Option::is_some);
@@ -381,6 +418,7 @@ impl Plan {
             sampling,
             counting,
             section,
+            application,
             bad_widths,
             unknown,
         }

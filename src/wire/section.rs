@@ -6,7 +6,7 @@
 use super::copy::fold;
 use super::elements::Section;
 use super::packet;
-use super::plan::{Number, Plan};
+use super::plan::{Number, Octets, Plan};
 use super::row::{self, Row};
 use super::split::Records;
 use crate::flow::batch::FlowBatch;
@@ -18,15 +18,6 @@ const ROWS: usize = 256;
 const SHORTEST_FRAME: usize = 14;
 /// [`packet::read`] knows no protocol of this number.
 const NO_PROTOCOL: u32 = 0;
-
-/// Where octets stand in a record that are no number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Octets {
-    /// So many bytes from the start of a record.
-    Fixed { offset: usize, width: usize },
-    /// At this place among the spans of a record, as long as it says.
-    Variable { span: usize },
-}
 
 /// How a record tells of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,13 +53,9 @@ impl SectionStep {
             rows.clear();
             let end = written.saturating_add(ROWS).min(records.count);
             for index in written..end {
-                let record = records.get(index);
-                let section = match self.octets {
-                    Octets::Fixed { offset, width } => record.get(offset..).and_then(|rest| rest.get(..width)),
-                    Octets::Variable { .. } => variable.get(index).copied(),
-                };
                 let mut row = Row::default();
-                let read = self.read(record, section.unwrap_or_default(), &mut row);
+                let section = records.octets(self.octets, variable, index);
+                let read = self.read(records.get(index), section, &mut row);
                 unreadable = unreadable.saturating_add(usize::from(!read));
                 rows.push(row);
             }

@@ -121,6 +121,8 @@ fn cases() -> Vec<Case> {
     let pairs = [vec![0], full.clone()].concat().repeat(620);
     let pairs = [only.clone(), set(256, &pairs)].concat();
     case("packets between empty ones", no_ports(), message(10, 1_000, 100_000, &pairs));
+    let applications = [template(2, 256, &[(95, 65_535)]), set(256, &[0, 1, 13].repeat(21_800))].concat();
+    case("applications between empty ones", no_ports(), message(10, 1_000, 100_000, &applications));
     // A column is as long as the last row that has a value.
     let last = [only, set(256, &[vec![0; 8_191], full].concat())].concat();
     case("a packet after many empty ones", no_ports(), message(10, 1_000, 100_000, &last));

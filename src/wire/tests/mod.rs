@@ -2,6 +2,7 @@
 
 #![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
 
+mod applications;
 mod bad_input;
 mod build;
 mod build_sflow;
