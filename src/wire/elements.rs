@@ -200,7 +200,7 @@ static ELEMENTS: &[Element] = &[
     row(72, Label(F::MplsLabel3), 0),
     row(80, Mac(F::InDstMac), 0),
     row(81, Mac(F::OutSrcMac), 0),
-    row(85, Unsigned(F::InBytes), 2),
+    row(85, Unsigned(F::InBytes), 3),
     row(86, Unsigned(F::InPackets), 2),
     row(89, Unsigned(F::ForwardingStatus), 0),
     row(95, Application, 0),
@@ -242,8 +242,8 @@ static ELEMENTS: &[Element] = &[
     row(227, Unsigned(F::PostNatSrcPort), 0),
     row(228, Unsigned(F::PostNatDstPort), 0),
     row(230, Unsigned(F::NatEvent), 0),
-    row(231, Unsigned(F::InBytes), 1),
-    row(232, Unsigned(F::OutBytes), 1),
+    row(231, Unsigned(F::InBytes), 2),
+    row(232, Unsigned(F::OutBytes), 2),
     row(233, Unsigned(F::FirewallEvent), 0),
     row(234, Unsigned(F::IngressVrf), 0),
     row(235, Unsigned(F::EgressVrf), 0),
@@ -291,15 +291,20 @@ pub(super) fn find(enterprise: u32, id: u16) -> Option<Element> {
             let position = ELEMENTS.binary_search_by_key(&id, |element| element.id).ok()?;
             ELEMENTS.get(position).copied()
         }
-        (REVERSE, 1) => Some(row(id, Unsigned(F::OutBytes), 2)),
+        (REVERSE, 1) => Some(row(id, Unsigned(F::OutBytes), 3)),
         (REVERSE, 2) => Some(row(id, Unsigned(F::OutPackets), 2)),
         (REVERSE, 5) => Some(row(id, Unsigned(F::DstTos), 1)),
-        (REVERSE, 85) => Some(row(id, Unsigned(F::OutBytes), 3)),
+        (REVERSE, 85) => Some(row(id, Unsigned(F::OutBytes), 4)),
         (REVERSE, 86) => Some(row(id, Unsigned(F::OutPackets), 3)),
+        // Bytes of layer 3 of server and client, beside which 231 and 232 are those of layer 4.
+        (CISCO, 8_337) => Some(row(id, Unsigned(F::OutBytes), 1)),
+        (CISCO, 8_338) => Some(row(id, Unsigned(F::InBytes), 1)),
         // A connection's client and server, where Application Visibility tells them instead of source and destination; what
         // the initiator sent is in the flow's direction, too.
         (CISCO, 12_236) => Some(row(id, V4(F::SrcIp), 1)),
         (CISCO, 12_237) => Some(row(id, V4(F::DstIp), 1)),
+        (CISCO, 12_238) => Some(row(id, V6(F::SrcIp), 1)),
+        (CISCO, 12_239) => Some(row(id, V6(F::DstIp), 1)),
         (CISCO, 12_240) => Some(row(id, Unsigned(F::SrcPort), 2)),
         (CISCO, 12_241) => Some(row(id, Unsigned(F::DstPort), 2)),
         // The services inside and outside of NAT: on these routers a VRF is a service.
