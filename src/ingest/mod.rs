@@ -13,6 +13,7 @@ mod commit;
 mod configured;
 mod error;
 mod exporters;
+mod layouts;
 mod pack;
 mod pipeline;
 mod work;

@@ -5,6 +5,7 @@
 //! then, when nothing comes, that nothing is missing.
 
 use super::exporters::Exporters;
+use super::layouts::Layouts;
 use super::work::{Ledger, Work};
 use super::{IngestError, ReasonLabel, Shared, commit, give_back, pack};
 use crate::clock::{HOUR, SECOND, Timestamp};
@@ -136,6 +137,7 @@ fn live(shared: &Shared, reader: &mut Reader) -> Result<(), IngestError> {
             reader,
             decoder,
             exporters,
+            layouts: Layouts::default(),
             empty: empty_out,
             works: work_in,
             start,
@@ -166,6 +168,7 @@ struct Stage<'a> {
     reader: &'a mut Reader,
     decoder: Decoder,
     exporters: Exporters,
+    layouts: Layouts,
     empty: Receiver<FlowBatch>,
     works: SyncSender<Work>,
     /// Where the piece that is being made begins.
@@ -387,6 +390,13 @@ impl Stage<'_> {
         self.untold(ledger, exporter.id, datagram.received, untold);
         if outcome.restarted {
             tracing::info!("exporter {address} has restarted");
+        }
+        let changes = outcome.counts.get(Reason::TemplateChanged);
+        if let Some(count) = self.layouts.changed(exporter.id, datagram.received, changes) {
+            tracing::warn!(
+                "exporter {address} changed the layout of templates {count} times within an hour, so that flows may be read \
+                 wrongly: give each device that sends from this address an observation domain (source id) of its own"
+            );
         }
         Ok(())
     }

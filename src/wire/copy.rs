@@ -3,8 +3,9 @@
 //! Each loop is made for one wire width and one column type, so that it is a load, a byte swap and a store. Nothing is
 //! allocated but the batch's own room. A number wider than its column stops at the column's largest value.
 
-use super::plan::{Counting, Number, Plan, Records, Source};
+use super::plan::{Counting, Number, Plan, Source};
 use super::sampling::Sampling;
+use super::split::Records;
 use super::times::{Base, Times};
 use crate::flow::batch::{AddressRun, Column, FlowBatch, Values};
 use crate::flow::fields::{Field, Kind};
@@ -50,7 +51,7 @@ pub(super) fn each_number<'a>(records: &Records<'a>, number: Number) -> impl Ite
 }
 
 /// A big-endian number of up to 8 bytes.
-fn fold(bytes: &[u8]) -> u64 {
+pub(super) fn fold(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |value, &byte| value << 8 | u64::from(byte))
 }
 

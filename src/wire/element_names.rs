@@ -3,7 +3,7 @@
 //! Names are facts for people who read templates; nothing is decoded by them. IANA's are those of the registry "IPFIX
 //! Information Elements" (iana.org/assignments/ipfix, as of 2026-08), which NetFlow v9 shares up to 127. Vendors' are those
 //! of their manuals: Cisco AVC and ASA (NetFlow v9 identifiers from 33000 on), Palo Alto PAN-OS, Juniper Junos, Citrix
-//! NetScaler AppFlow, VMware NSX, Cisco SD-WAN (Viptela), Nokia, Huawei, netfilter's ulogd, ntop nProbe.
+//! NetScaler AppFlow, VMware NSX, Cisco SD-WAN (Viptela), Nokia, Huawei, netfilter's ulogd, ntop nProbe, CERT YAF.
 //!
 //! A table is one text: a number is the identifier of the name after it, each further name has the next identifier.
 
@@ -62,6 +62,7 @@ static TABLES: &[(u32, &str)] = &[
     (2_011, "1 ingressGponGemPortId egressGponGemPortId"),
     (2_636, "137 commonPropertiesId"),
     (5_951, CITRIX),
+    (6_871, YAF),
     (6_876, VMWARE),
     (21_373, "4 mark 6 conntrackId"),
     (NPROBE_ENTERPRISE, NPROBE),
@@ -224,6 +225,11 @@ static CITRIX: &str = "\
     netscalerIcaL7ClientLatency netscalerIcaL7ServerLatency netscalerHttpDomainName \
     netscalerCacheRedirClientConnectionCoreID netscalerCacheRedirClientConnectionTransactionID";
 
+static YAF: &str = "\
+    14 initialTCPFlags unionTCPFlags 18 payload 21 reverseFlowDeltaMilliseconds 33 silkAppLabel 40 flowAttributes 100 \
+    expiredFragmentCount assembledFragmentCount meanFlowRate meanPacketRate flowTableFlushEventCount \
+    flowTablePeakCount";
+
 static VMWARE: &str = "\
     880 tenantProtocol tenantSourceIPv4 tenantDestIPv4 tenantSourceIPv6 tenantDestIPv6 886 tenantSourcePort \
     tenantDestPort egressInterfaceAttr vxlanExportRole ingressInterfaceAttr 898 virtualObsID 950 ruleId vmUuid \
@@ -280,6 +286,7 @@ mod tests {
             (0, 33_002, "firewallExtendedEvent"),
             (9, 9_268, "clientRetransPackets"),
             (5_951, 128, "netscalerRoundTripTime"),
+            (6_871, 21, "reverseFlowDeltaMilliseconds"),
             (6_876, 881, "tenantSourceIPv4"),
             (35_632, 118, "L7_PROTO"),
             (0, 57_590, "L7_PROTO"),

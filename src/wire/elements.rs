@@ -8,8 +8,8 @@
 use crate::flow::fields::Field;
 use Field as F;
 use Target::{
-    Dscp, Duration, Event, First, Icmp, Label, Last, Mac, Nothing, Sampler, Sampling, Segment, SystemInit, Ttl,
-    Unsigned, V4, V6,
+    AboutSection, Application, Dscp, Duration, Event, First, Icmp, Label, Last, Mac, Nothing, Packet, Sampler,
+    Sampling, Segment, SystemInit, Ttl, Unsigned, V4, V6,
 };
 
 /// How a moment is written.
@@ -38,6 +38,8 @@ pub(super) enum Target {
     V6(Field),
     /// An address of 6 bytes.
     Mac(Field),
+    /// An application of any length: a byte for the classification engine, then a selector (RFC 6759, 4).
+    Application,
     /// ICMP type and code, a byte each.
     Icmp,
     /// A time to live or hop limit, the same for all packets: the smallest and the largest.
@@ -54,6 +56,10 @@ pub(super) enum Target {
     Sampling(Part),
     /// The number of the sampler that chose this record's packets; options tell its interval.
     Sampler,
+    /// The first bytes of a packet (PSAMP, RFC 5477, 8.5), of which all is taken that no element tells.
+    Packet(Section),
+    /// How such a section is to be read.
+    AboutSection(About),
     /// It says nothing that other fields do not say: padding, the IP version.
     Nothing,
     /// The flow's start.
@@ -77,18 +83,41 @@ pub(super) enum Part {
     Skipped,
 }
 
+/// What the first bytes of a packet begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Section {
+    /// A frame of the data link, Ethernet unless another element says otherwise.
+    Frame,
+    /// An IP header.
+    Ip,
+}
+
+/// What a number says about a section of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum About {
+    /// The whole frame in bytes, without its checksum.
+    FrameLength,
+    /// What the frame is: 1 Ethernet, 2 IEEE 802.11 (RFC 7133, 3.1).
+    FrameType,
+    /// How many bytes before the section are left out.
+    Offset,
+    /// How many bytes of the section are the packet's; zeros fill up the rest.
+    Exported,
+}
+
 impl Target {
     /// The field of a flow that is fed.
     pub(super) const fn field(self) -> Option<Field> {
         match self {
             Unsigned(field) | V4(field) | V6(field) | Mac(field) | Label(field) | Segment(field) => Some(field),
+            Application => Some(F::ApplicationId),
             Icmp => Some(F::IcmpType),
             Ttl => Some(F::MinTtl),
             Dscp => Some(F::SrcTos),
             First(_) => Some(F::FirstSeen),
             Last(_) | Duration(_) | Event(_) => Some(F::LastSeen),
             Sampling(_) | Sampler => Some(F::SamplingInterval),
-            SystemInit | Nothing => None,
+            SystemInit | Nothing | Packet(_) | AboutSection(_) => None,
         }
     }
 }
@@ -171,10 +200,14 @@ static ELEMENTS: &[Element] = &[
     row(72, Label(F::MplsLabel3), 0),
     row(80, Mac(F::InDstMac), 0),
     row(81, Mac(F::OutSrcMac), 0),
-    row(85, Unsigned(F::InBytes), 2),
+    row(85, Unsigned(F::InBytes), 3),
     row(86, Unsigned(F::InPackets), 2),
     row(89, Unsigned(F::ForwardingStatus), 0),
-    row(95, Unsigned(F::ApplicationId), 0),
+    row(95, Application, 0),
+    // NetFlow v9's own names for a section of a frame, replaced by 409, 410 and 315.
+    row(102, AboutSection(About::Offset), 1),
+    row(103, AboutSection(About::Exported), 1),
+    row(104, Packet(Section::Frame), 1),
     row(128, Unsigned(F::NextAs), 0),
     row(129, Unsigned(F::PreviousAs), 0),
     row(136, Unsigned(F::FlowEndReason), 0),
@@ -209,8 +242,8 @@ static ELEMENTS: &[Element] = &[
     row(227, Unsigned(F::PostNatSrcPort), 0),
     row(228, Unsigned(F::PostNatDstPort), 0),
     row(230, Unsigned(F::NatEvent), 0),
-    row(231, Unsigned(F::InBytes), 1),
-    row(232, Unsigned(F::OutBytes), 1),
+    row(231, Unsigned(F::InBytes), 2),
+    row(232, Unsigned(F::OutBytes), 2),
     row(233, Unsigned(F::FirewallEvent), 0),
     row(234, Unsigned(F::IngressVrf), 0),
     row(235, Unsigned(F::EgressVrf), 0),
@@ -227,6 +260,9 @@ static ELEMENTS: &[Element] = &[
     row(302, Sampler, 0),
     row(305, Sampling(Part::Taken), 0),
     row(306, Sampling(Part::Skipped), 0),
+    row(312, AboutSection(About::FrameLength), 0),
+    row(313, Packet(Section::Ip), 2),
+    row(315, Packet(Section::Frame), 0),
     row(322, Event(Moment::Seconds), 3),
     row(323, Event(Moment::Milliseconds), 2),
     row(324, Event(Moment::Ntp), 1),
@@ -234,6 +270,9 @@ static ELEMENTS: &[Element] = &[
     row(351, Segment(F::Layer2SegmentId), 0),
     row(361, Unsigned(F::PortBlockStart), 0),
     row(362, Unsigned(F::PortBlockEnd), 0),
+    row(408, AboutSection(About::FrameType), 0),
+    row(409, AboutSection(About::Offset), 0),
+    row(410, AboutSection(About::Exported), 0),
     // Cisco ASA and its older names for what IANA numbers above (Cisco ASA NetFlow implementation guide).
     row(33_002, Unsigned(F::FirewallExtendedEvent), 0),
     row(40_001, V4(F::PostNatSrcIp), 1),
@@ -252,15 +291,20 @@ pub(super) fn find(enterprise: u32, id: u16) -> Option<Element> {
             let position = ELEMENTS.binary_search_by_key(&id, |element| element.id).ok()?;
             ELEMENTS.get(position).copied()
         }
-        (REVERSE, 1) => Some(row(id, Unsigned(F::OutBytes), 2)),
+        (REVERSE, 1) => Some(row(id, Unsigned(F::OutBytes), 3)),
         (REVERSE, 2) => Some(row(id, Unsigned(F::OutPackets), 2)),
         (REVERSE, 5) => Some(row(id, Unsigned(F::DstTos), 1)),
-        (REVERSE, 85) => Some(row(id, Unsigned(F::OutBytes), 3)),
+        (REVERSE, 85) => Some(row(id, Unsigned(F::OutBytes), 4)),
         (REVERSE, 86) => Some(row(id, Unsigned(F::OutPackets), 3)),
+        // Bytes of layer 3 of server and client, beside which 231 and 232 are those of layer 4.
+        (CISCO, 8_337) => Some(row(id, Unsigned(F::OutBytes), 1)),
+        (CISCO, 8_338) => Some(row(id, Unsigned(F::InBytes), 1)),
         // A connection's client and server, where Application Visibility tells them instead of source and destination; what
         // the initiator sent is in the flow's direction, too.
         (CISCO, 12_236) => Some(row(id, V4(F::SrcIp), 1)),
         (CISCO, 12_237) => Some(row(id, V4(F::DstIp), 1)),
+        (CISCO, 12_238) => Some(row(id, V6(F::SrcIp), 1)),
+        (CISCO, 12_239) => Some(row(id, V6(F::DstIp), 1)),
         (CISCO, 12_240) => Some(row(id, Unsigned(F::SrcPort), 2)),
         (CISCO, 12_241) => Some(row(id, Unsigned(F::DstPort), 2)),
         // The services inside and outside of NAT: on these routers a VRF is a service.

@@ -14,6 +14,7 @@
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+mod application;
 mod copy;
 mod describe;
 mod element_names;
@@ -24,15 +25,19 @@ mod limits;
 mod netflow_fixed;
 mod netflow_v9;
 mod options;
+mod packet;
 mod parking;
 mod plan;
 mod reader;
 mod reason;
+mod row;
 mod sampling;
+mod section;
 mod sequence;
 mod sessions;
 mod sets;
 mod sflow;
+mod split;
 mod state;
 mod templates;
 mod text;
@@ -57,6 +62,7 @@ use crate::flow::batch::FlowBatch;
 use crate::flow::facts::Fact;
 use facts::Facts;
 use parking::Parking;
+use row::Row;
 use sessions::Sessions;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -328,8 +334,8 @@ pub struct Decoder {
     /// Records without their variable-length fields.
     memory: Vec<u8>,
     times: Times,
-    /// Flows of an sFlow datagram; the memory is used again.
-    rows: Vec<sflow::Row>,
+    /// Flows that are made of packets; the memory is used again.
+    rows: Vec<Row>,
     parking: Parking,
     /// Exporters that send malformed datagrams: how many in a row, and when one is to be looked at again.
     malformed: HashMap<u32, (u32, Timestamp), foldhash::fast::RandomState>,

@@ -5,12 +5,13 @@
 //! v1 has none, so that nothing can be told about what v1 loses or repeats.
 
 use super::copy::{Origin, copy};
-use super::plan::{Plan, split};
+use super::plan::Plan;
 use super::reader::Reader;
 use super::reason::Reason;
 use super::sampling::Sampling;
 use super::sequence::Arrival;
 use super::sessions::SessionKey;
+use super::split::split;
 use super::templates::FieldSpecifier;
 use super::times::Base;
 use super::{Context, Decoder, Loss, LossUnit, Outcome, Version};

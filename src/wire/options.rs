@@ -4,12 +4,12 @@
 //! and VRFs, the exporter's own statistics, and when it started. Where an interface stands, in the scope or among the
 //! fields, makes no difference: vendors do both. Records come rarely, so they are read field by field.
 
-use super::Version;
 use super::elements::{Part, Target, find};
 use super::reader::Reader;
 use super::sampling::{Rates, Scope, spaced};
 use super::templates::{FieldSpecifier, Template, TemplateKind, VARIABLE};
 use super::text;
+use super::{Version, application};
 use crate::flow::facts::Fact;
 
 /// The scope type of an interface in NetFlow v9 (RFC 3954, 6.1).
@@ -39,6 +39,8 @@ pub(super) struct Told {
     pub(super) suspect: bool,
     /// Texts that had to be cleaned.
     pub(super) fixed_texts: usize,
+    /// Applications that have no number.
+    pub(super) unfit: usize,
     /// When the exporter started, in milliseconds since 1970.
     pub(super) system_init: Option<u64>,
 }
@@ -57,6 +59,7 @@ struct Record<'a> {
     interface_name: Option<&'a [u8]>,
     interface_description: Option<&'a [u8]>,
     application: Option<u64>,
+    unfit: bool,
     application_name: Option<&'a [u8]>,
     application_description: Option<&'a [u8]>,
     vrf: Option<u64>,
@@ -83,6 +86,7 @@ pub(super) fn read(
             return told;
         }
         told.records = told.records.saturating_add(1);
+        told.unfit = told.unfit.saturating_add(usize::from(record.unfit));
         told.system_init = record.system_init.or(told.system_init);
         if let Some((scope, interval)) = record.sampling() {
             rates.note(scope, interval);
@@ -141,7 +145,10 @@ impl<'a> Record<'a> {
             82 => self.interface_name = Some(bytes),
             83 => self.interface_description = Some(bytes),
             94 => self.application_description = Some(bytes),
-            95 => self.application = number(bytes),
+            95 => {
+                self.application = application::number(bytes);
+                self.unfit = self.application.is_none() && !bytes.is_empty();
+            }
             96 => self.application_name = Some(bytes),
             160 => self.system_init = bytes.first_chunk().map(|bytes| u64::from_be_bytes(*bytes)),
             234 | 235 => self.vrf = self.vrf.or(number(bytes)),

@@ -4,8 +4,8 @@
 //! [`Layout::Variable`] removes before copying, so that every data set is a row of equal strides. A known field whose width
 //! is impossible is left out and counted for every record.
 
-use super::elements::{Moment, Part, Target, find};
-use super::reader::Reader;
+use super::elements::{About, Moment, Part, Section, Target, find};
+use super::section::SectionStep;
 use super::templates::{FieldSpecifier, VARIABLE};
 use crate::flow::fields::{FIELD_COUNT, Field};
 
@@ -35,6 +35,15 @@ pub(super) struct Number {
     pub(super) offset: usize,
     /// 1 to 8 bytes.
     pub(super) width: usize,
+}
+
+/// Where octets stand in a record that are no number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Octets {
+    /// So many bytes from the start of a record.
+    Fixed { offset: usize, width: usize },
+    /// At this place among the spans of a record, as long as it says.
+    Variable { span: usize },
 }
 
 /// What a record says about its own sampling.
@@ -93,6 +102,10 @@ pub(super) enum Span {
     Fixed(usize),
     /// A field that brings its length along and is removed.
     Variable,
+    /// The same, but it is remembered as the record's section of a packet.
+    Section,
+    /// The same, as the record's application.
+    Application,
 }
 
 /// How records lie in a set.
@@ -125,6 +138,10 @@ pub(super) struct Plan {
     pub(super) sampling: SamplingStep,
     /// What records count for.
     pub(super) counting: Counting,
+    /// The packet that a record is about, when it tells no addresses itself.
+    pub(super) section: Option<SectionStep>,
+    /// The application, when it is not four bytes that can be copied.
+    pub(super) application: Option<Octets>,
     /// How many known fields cannot be read for their width.
     pub(super) bad_widths: usize,
     /// The elements that no field takes, by enterprise and identifier.
@@ -150,6 +167,9 @@ struct Candidates {
     taken: Option<(u8, Number)>,
     skipped: Option<(u8, Number)>,
     sampler: Option<(u8, Number)>,
+    section: Option<(u8, (Section, Octets))>,
+    application: Option<(u8, Octets)>,
+    about: [Option<(u8, Number)>; 4],
 }
 
 /// Events have no extent: start and end are taken from them when no other element has them.
@@ -226,10 +246,60 @@ impl Candidates {
                 better(best, rank, Number { offset, width });
             }
             (Target::Sampler, 1..=8) => better(&mut self.sampler, rank, Number { offset, width }),
+            // An engine and a selector of three bytes.
+            (Target::Application, 4) => self.plain(Field::ApplicationId, rank, Source::Unsigned { offset, width }),
+            (Target::Application, 1..) => better(&mut self.application, rank, Octets::Fixed { offset, width }),
+            (Target::Packet(section), 1..) => {
+                better(&mut self.section, rank, (section, Octets::Fixed { offset, width }));
+            }
+            (Target::AboutSection(about), 1..=8) => {
+                if let Some(best) = self.about.get_mut(about as usize) {
+                    better(best, rank, Number { offset, width });
+                }
+            }
             (Target::Nothing, _) => {}
             _ => return false,
         }
         true
+    }
+
+    /// Takes a field of variable length for `target` if it can be one; `span` is its place among the spans.
+    fn offer_variable(&mut self, target: Target, rank: u8, span: usize) -> bool {
+        match target {
+            Target::Packet(section) => better(&mut self.section, rank, (section, Octets::Variable { span })),
+            Target::Application => better(&mut self.application, rank, Octets::Variable { span }),
+            _ => return false,
+        }
+        true
+    }
+
+    /// The application that has to be read value by value, which then is no column to be copied.
+    fn application(&mut self) -> Option<Octets> {
+        let (rank, octets) = self.application?;
+        let plain = self.plain.get_mut(Field::ApplicationId.index())?;
+        if plain.is_some_and(|(taken, _)| taken <= rank) {
+            return None;
+        }
+        *plain = None;
+        Some(octets)
+    }
+
+    /// The section to be read: none where elements tell of a flow, of which the packet is only an example.
+    fn section(&self) -> Option<SectionStep> {
+        let told = |field: Field| {
+            let index = field.index();
+            self.plain.get(index).is_some_and(Option::is_some) || self.wide.get(index).is_some_and(Option::is_some)
+        };
+        let (_, (section, octets)) = self.section.filter(|_| ![Field::SrcIp, Field::DstIp].into_iter().any(told))?;
+        let about = |about: About| self.about.get(about as usize).copied().flatten().map(|(_, number)| number);
+        Some(SectionStep {
+            section,
+            octets,
+            frame_length: about(About::FrameLength),
+            frame_type: about(About::FrameType),
+            left_out: about(About::Offset),
+            exported: about(About::Exported),
+        })
     }
 }
 
@@ -255,8 +325,11 @@ impl Plan {
             taken: None,
             skipped: None,
             sampler: None,
+            section: None,
+            application: None,
+            about: [None; 4],
         };
-        let mut unknown = Vec::new();
+        let (mut unknown, mut of_section) = (Vec::new(), Vec::new());
         let (mut offset, mut bad_widths, mut variable) = (0usize, 0usize, 0usize);
         let mut spans = Vec::new();
         // With two protocols a record is about a packet inside another.
@@ -264,12 +337,16 @@ impl Plan {
         let layered = fields.iter().filter(is_protocol).count() > 1;
         for field in fields {
             let element = find(field.enterprise, field.id);
-            if element.is_none() {
-                unknown.push((field.enterprise, field.id));
+            match element.map(|element| element.target) {
+                None => unknown.push((field.enterprise, field.id)),
+                Some(Target::Packet(_) | Target::AboutSection(_)) => of_section.push((field.enterprise, field.id)),
+                Some(_) => {}
             }
             if field.length == VARIABLE {
-                // Only strings and octet arrays may vary (RFC 7011, 7); no known element is one.
-                bad_widths = bad_widths.saturating_add(usize::from(element.is_some()));
+                // Only strings and octet arrays may vary (RFC 7011, 7).
+                let taken =
+                    element.is_none_or(|element| candidates.offer_variable(element.target, element.rank, spans.len()));
+                bad_widths = bad_widths.saturating_add(usize::from(!taken));
                 variable = variable.saturating_add(1);
                 spans.push(Span::Variable);
                 continue;
@@ -286,6 +363,20 @@ impl Plan {
                 _ => spans.push(Span::Fixed(width)),
             }
         }
+        let section = candidates.section();
+        if section.is_none() {
+            unknown.append(&mut of_section);
+        }
+        let application = candidates.application();
+        let mut remember = |octets: Option<Octets>, kept: Span| {
+            if let Some(Octets::Variable { span }) = octets
+                && let Some(span) = spans.get_mut(span)
+            {
+                *span = kept;
+            }
+        };
+        remember(section.map(|step| step.octets), Span::Section);
+        remember(application, Span::Application);
         unknown.sort_unstable();
         unknown.dedup();
         let has = |field: Field| candidates.plain.get(field.index()).is_some_and(Option::is_some);
@@ -326,6 +417,8 @@ impl Plan {
             system_init: candidates.system_init.map(|(_, offset)| offset),
             sampling,
             counting,
+            section,
+            application,
             bad_widths,
             unknown,
         }
@@ -338,79 +431,4 @@ impl Plan {
             Layout::Variable { minimum, .. } => minimum,
         }
     }
-}
-
-/// Records of one length, one after the other.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Records<'a> {
-    /// At least `length` times `count` bytes.
-    pub(super) bytes: &'a [u8],
-    /// Bytes of a record; may be 0 when nothing of it is kept.
-    pub(super) length: usize,
-    /// How many there are.
-    pub(super) count: usize,
-}
-
-impl<'a> Records<'a> {
-    /// What lies `offset` bytes into each record: one slice a record, reaching into the next record's start.
-    pub(super) fn at(&self, offset: usize) -> std::slice::Chunks<'a, u8> {
-        self.bytes.get(offset..).unwrap_or_default().chunks(self.length.max(1))
-    }
-
-    /// The first `count` records at most.
-    pub(super) fn limit(self, count: usize) -> Self {
-        Self { count: self.count.min(count), ..self }
-    }
-}
-
-/// The records of a data set.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Split<'a> {
-    /// The records found.
-    pub(super) records: Records<'a>,
-    /// What follows the last record.
-    pub(super) rest: &'a [u8],
-    /// A variable-length field ran past the set, so that the rest is lost.
-    pub(super) overrun: bool,
-}
-
-/// Finds the records in the body of a data set. Those with variable-length fields are copied into `memory` without them.
-pub(super) fn split<'a>(plan: &Plan, body: &'a [u8], memory: &'a mut Vec<u8>) -> Split<'a> {
-    let Layout::Variable { spans, minimum } = &plan.layout else {
-        let count = body.len().checked_div(plan.record_length).unwrap_or(0);
-        let (bytes, rest) = body.split_at_checked(count.saturating_mul(plan.record_length)).unwrap_or((body, &[]));
-        return Split { records: Records { bytes, length: plan.record_length, count }, rest, overrun: false };
-    };
-    memory.clear();
-    let mut reader = Reader::new(body);
-    let (mut count, mut overrun) = (0usize, false);
-    while *minimum > 0 && reader.len() >= *minimum {
-        let kept = memory.len();
-        if compact(spans, &mut reader, memory).is_none() {
-            memory.truncate(kept);
-            overrun = true;
-            break;
-        }
-        count = count.saturating_add(1);
-    }
-    let rest = if overrun { &[] } else { reader.rest() };
-    Split { records: Records { bytes: memory, length: plan.record_length, count }, rest, overrun }
-}
-
-/// Copies the fixed spans of one record; `None` when it runs past the set.
-fn compact(spans: &[Span], reader: &mut Reader<'_>, memory: &mut Vec<u8>) -> Option<()> {
-    for span in spans {
-        match span {
-            Span::Fixed(length) => memory.extend_from_slice(reader.take(*length)?),
-            Span::Variable => {
-                // RFC 7011, 7: one byte, or 255 and two bytes.
-                let length = match reader.u8()? {
-                    255 => usize::from(reader.u16()?),
-                    short => usize::from(short),
-                };
-                reader.take(length)?;
-            }
-        }
-    }
-    Some(())
 }

@@ -95,7 +95,7 @@ reasons! {
     RateLimited "rate_limited" Datagrams false "The exporter sent nothing but malformed datagrams for a while, and is only looked at now and then.";
     TextFixed "text_fixed" Fields true "A text held bytes that are not UTF-8, or control characters, and was cleaned.";
     FactLimit "fact_limit" Fields true "A fact about an exporter was left out, because too many came between two commits.";
-    FieldWidth "field_width" Fields true "A known field, or a known record of an sFlow sample, has a width that it cannot have and was left unset.";
+    FieldWidth "field_width" Fields true "A known field, a packet in a record, or a known record of an sFlow sample, has a width that it cannot have, or a value that there is no room for, and was left unset.";
 }
 
 /// How often each reason occurred.

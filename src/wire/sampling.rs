@@ -7,7 +7,8 @@
 
 use super::ConfiguredSampling;
 use super::copy::each_number;
-use super::plan::{Plan, Records};
+use super::plan::Plan;
+use super::split::Records;
 use crate::flow::batch::{FlowBatch, Values};
 use crate::flow::fields::Field;
 use std::collections::BTreeMap;

@@ -4,14 +4,14 @@
 //! template is not there yet waits for it (`parking`); options go to `options`.
 
 use super::copy::{Origin, copy};
-use super::options;
-use super::plan::split;
 use super::reader::Reader;
 use super::reason::Reason;
 use super::sampling::Sampling;
+use super::split::split;
 use super::templates::{Definition, FIRST_TEMPLATE, Template, TemplateKind, next_definition};
 use super::times::Base;
 use super::{ConfiguredSampling, Decoder, Outcome, Transport, Version};
+use super::{application, options};
 use crate::clock::Timestamp;
 use crate::flow::batch::FlowBatch;
 use crate::flow::parked::ParkedSet;
@@ -272,7 +272,17 @@ impl Decoder {
         let rates_from = *found.rates_from.get_or_insert_with(|| self.sessions.rates_from(message.slot));
         let rates = rates_from.and_then(|slot| self.sessions.get(slot)).map(|session| &session.rates);
         let sampling = Sampling { configured: message.sampling, header: None, rates };
+        let first = batch.rows();
         let corrected = copy(plan, &kept, &origin, &sampling, &mut self.times, batch);
+        if let Some(step) = &plan.section {
+            let packets = (&kept, split.removed.sections.as_slice());
+            let unreadable = step.write(plan, packets, origin.base.received, &mut self.rows, (batch, first));
+            outcome.count(Reason::FieldWidth, unreadable);
+        }
+        if let Some(octets) = plan.application {
+            let unfit = application::write(octets, &kept, &split.removed.applications, batch, first);
+            outcome.count(Reason::FieldWidth, unfit);
+        }
         outcome.records = outcome.records.saturating_add(u32::try_from(kept.count).unwrap_or(u32::MAX));
         outcome.count(Reason::TimeFixed, corrected);
         outcome.count(Reason::FieldWidth, plan.bad_widths.saturating_mul(kept.count));
@@ -303,6 +313,7 @@ impl Decoder {
         outcome.count(Reason::FactLimit, refused);
         outcome.options_records = outcome.options_records.saturating_add(told.records);
         outcome.count(Reason::TextFixed, told.fixed_texts);
+        outcome.count(Reason::FieldWidth, told.unfit);
         found.records = found.records.map(|known| known.saturating_add(told.records));
         if told.overrun {
             outcome.count(Reason::VarlenOverrun, 1);

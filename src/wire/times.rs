@@ -6,7 +6,8 @@
 //! so treated counts once. Exporter clocks never choose where a flow is kept.
 
 use super::elements::Moment;
-use super::plan::{DurationStep, Plan, Records, TimeStep};
+use super::plan::{DurationStep, Plan, TimeStep};
+use super::split::Records;
 use crate::clock::{DAY, SECOND};
 
 /// How far after the receive time a moment may lie.

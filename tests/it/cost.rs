@@ -109,6 +109,23 @@ fn cases() -> Vec<Case> {
     case("records of two bytes, one of a text", no_ports(), with_data(10, &varying, 256, 0));
     let long = [(371, 65_535); 512];
     case("records of many empty texts", no_ports(), with_data(10, &template(2, 256, &long), 256, 0));
+    let frames = template(2, 256, &[(315, 65_535), (4, 1)]);
+    case("records of two bytes, one of an empty packet", no_ports(), with_data(10, &frames, 256, 0));
+    let ip = template(2, 256, &[(313, 1)]);
+    case("packets of one byte", no_ports(), with_data(10, &ip, 256, 0x45));
+    let tagged =
+        [&[4; 12][..], &[0x88, 0xa8, 0, 7, 0x81, 0, 0, 8, 0x86, 0xdd], &[0x60, 0, 0, 1, 0, 80, 41, 64]].concat();
+    let full = [tagged, vec![0x20; 32], vec![0x60, 0, 0, 1, 0, 40, 6, 64], vec![0x20; 32]].concat();
+    let full = [vec![full.len() as u8], full].concat();
+    let only = template(2, 256, &[(315, 65_535)]);
+    let pairs = [vec![0], full.clone()].concat().repeat(620);
+    let pairs = [only.clone(), set(256, &pairs)].concat();
+    case("packets between empty ones", no_ports(), message(10, 1_000, 100_000, &pairs));
+    let applications = [template(2, 256, &[(95, 65_535)]), set(256, &[0, 1, 13].repeat(21_800))].concat();
+    case("applications between empty ones", no_ports(), message(10, 1_000, 100_000, &applications));
+    // A column is as long as the last row that has a value.
+    let last = [only, set(256, &[vec![0; 8_191], full].concat())].concat();
+    case("a packet after many empty ones", no_ports(), message(10, 1_000, 100_000, &last));
     let ids = || (256..=u16::MAX).cycle();
     case("sets without template and many ports", ports(&[]), filled(9, ids().map(|id| set(id, &[]))));
     let domains = ports(&[]).into_iter().map(|(port, mut datagram)| {

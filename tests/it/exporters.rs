@@ -1,6 +1,7 @@
 //! What exporters tell about themselves, from the transaction that stores it to `/api/v1/exporters/{id}`, and what the
 //! configuration says about them.
 
+use crate::support::messages::{self, message, template};
 use crate::support::postgres::{TestDatabase, query, wait_on};
 use crate::support::server::TestServer;
 use crate::support::{traffic, wait_for};
@@ -12,6 +13,7 @@ use flowledger::store::exporter::{ExporterDetail, HourLoss};
 use flowledger::store::facts::{ENTRIES, Facts, UNKNOWN_ELEMENTS, UnknownElements};
 use flowledger::store::{Address, Database};
 use serde_json::{Value, json};
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -338,7 +340,7 @@ fn data(id: u16, body: &[u8]) -> Vec<u8> {
 #[test]
 fn options_datagrams_become_interfaces_applications_samplers_and_statistics() {
     let mut server = TestServer::with(&[("INGEST__COMMIT_INTERVAL_MS", "50")]);
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let send = |message: &[u8]| assert_eq!(socket.send_to(message, server.collector()).unwrap(), message.len());
     let templates = [
         // Interface 10 with its name 82 and description 83; application 95 with its name 96.
@@ -405,4 +407,23 @@ fn a_configured_name_wins_over_the_one_in_the_database_when_the_exporter_comes_a
     server.set("EXPORTER", "[]");
     server.launch();
     assert_eq!(name(&server), "Straße 7");
+}
+
+#[test]
+fn an_exporter_that_keeps_changing_its_templates_is_named_in_the_log_once() {
+    let server = TestServer::start();
+    let flow = [template(0, 300, &[(1, 4)]), messages::set(300, &[7; 4])].concat();
+    let datagram = |sequence, changes: u16| {
+        let changing = (0..=changes).flat_map(|index| template(0, 256, &[(1 + index % 2, 4)]));
+        message(9, sequence, 100_000, &[changing.collect(), flow.clone()].concat())
+    };
+    let quiet = UdpSocket::bind("127.0.0.2:0").unwrap();
+    let loud = UdpSocket::bind("127.0.0.3:0").unwrap();
+    quiet.send_to(&datagram(0, 60), server.collector()).unwrap();
+    loud.send_to(&datagram(0, 61), server.collector()).unwrap();
+    loud.send_to(&datagram(1, 61), server.collector()).unwrap();
+    server.wait_for_flows(3);
+    let log = server.log();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("changed the layout of templates")).collect();
+    assert_eq!((told.len(), told[0].contains("127.0.0.3"), told[0].contains("61 times")), (1, true, true), "{log}");
 }

@@ -7,14 +7,13 @@
 //! single samples are not followed, because a lost datagram explains all gaps in them and an agent's own drops are told apart.
 
 mod counters;
-mod packet;
 mod records;
-mod row;
 mod sample;
 
 use super::facts::Facts;
 use super::reader::Reader;
 use super::reason::Reason;
+use super::row::{self, Row};
 use super::sampling::Sampling;
 use super::sequence::Arrival;
 use super::sessions::SessionKey;
@@ -23,7 +22,6 @@ use crate::flow::batch::FlowBatch;
 use crate::flow::facts::Fact;
 use crate::flow::fields::Field;
 use crate::flow::value::{address_from_wide, wide_from_v4};
-pub(super) use row::Row;
 use std::net::IpAddr;
 
 /// The statistic of packets that an agent could not sample for lack of resources.
@@ -177,7 +175,7 @@ impl Samples<'_> {
             return;
         }
         let first = batch.add_rows(count);
-        row::write(self.rows, batch, first);
+        row::write(self.rows, batch, first, |_| false);
         for field in [Field::Received, Field::FirstSeen, Field::LastSeen] {
             batch.column_mut(field).time_run(first, count).fill(self.context.received.micros());
         }

@@ -3,9 +3,10 @@
 //!
 //! The packet's own bytes win over what the agent read of them. Other records are skipped by their lengths.
 
+use super::super::packet;
 use super::super::reader::Reader;
-use super::row::Row;
-use super::{address, opaque, packet};
+use super::super::row::Row;
+use super::{address, opaque};
 use crate::flow::value::wide_from_v4;
 
 /// Bytes of layer 2 in the length of an Ethernet frame: addresses, type, and the checksum at its end.

@@ -1,8 +1,8 @@
 //! A flow sample, ordinary or expanded: where and how a packet was sampled, then records about it.
 
 use super::super::reader::Reader;
+use super::super::row::Row;
 use super::records;
-use super::row::Row;
 
 /// The index that means no interface or an unknown one. Expanded samples have room for a longer one.
 const NO_INTERFACE: [u32; 2] = [0x3fff_ffff, 0xffff_ffff];

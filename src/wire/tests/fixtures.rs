@@ -47,6 +47,18 @@ fn both(message: Message) -> Message {
     message.data(257, &[record(&V6, 1), record(&V6, 2)])
 }
 
+/// Records about single packets: frames of variable length, and IP headers in a room of fixed length.
+fn packets() -> Message {
+    let frame = build_sflow::ethernet(&[0x81, 0, 0, 100, 8, 0], &build_sflow::ipv4(6, &build_sflow::tcp()));
+    let varying = |frame: &[u8]| [be(3, 4), be(118, 2), vec![frame.len() as u8], frame.to_vec()].concat();
+    let mut header = build_sflow::ipv6(17, &build_sflow::udp(53, &[]));
+    header.resize(50, 0);
+    let message = ipfix(1).template(301, &iana(&[(10, 4), (312, 2), (315, 65_535)]));
+    let message = message.template(302, &iana(&[(323, 8), (313, 50), (410, 2)]));
+    let message = message.data(301, &[varying(&frame), varying(&frame[..20]), varying(&[])]);
+    message.data(302, &[[be((NOW / 1_000) as u64, 8), header, be(48, 2)].concat()])
+}
+
 /// All fixtures by name.
 pub(super) fn all() -> Vec<(&'static str, Vec<u8>)> {
     let strings = [(8, 4, 0), (371, 65_535, 0), (1, 8, 0), (96, 65_535, 9), (28, 16, 0)];
@@ -63,5 +75,6 @@ pub(super) fn all() -> Vec<(&'static str, Vec<u8>)> {
         ("v9", both(v9(1)).bytes()),
         ("ipfix", both(ipfix(1)).bytes()),
         ("ipfix with strings", ipfix(1).template(300, &strings).data(300, &varying).bytes()),
+        ("ipfix with packets", packets().bytes()),
     ]
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
 
+mod applications;
 mod bad_input;
 mod build;
 mod build_sflow;
@@ -21,6 +22,7 @@ mod naive_sflow;
 mod options;
 mod parking;
 mod random;
+mod sections;
 mod seeds;
 mod sequences;
 mod sflow_packets;

@@ -132,6 +132,7 @@ fn inputs_of_formats_with_templates_are_written() {
         ];
         if target == "ipfix" {
             inputs.push(("strings", Input::new().send(0, 0, &fixture("ipfix with strings")).step(SAVE, 1)));
+            inputs.push(("packets", Input::new().send(0, 0, &fixture("ipfix with packets")).step(SAVE, 1)));
             let withdrawal = ipfix(1).template(256, &[]).bytes();
             let withdrawal = Input::new().send(STREAM, 0, &template).send(STREAM, 0, &withdrawal);
             inputs.push(("withdrawal", withdrawal.send(STREAM, 0, &data(1, 0)).step(SAVE, 0)));

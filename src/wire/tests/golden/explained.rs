@@ -3,7 +3,10 @@
 const FAR: &str = "the flow's times are more than a day from the export, which the exporter's clock cannot mean";
 const WAITED: &str = "data that came before its template waited for it; tshark reads each datagram once";
 const COUNT: &str = "the header's count is too small; sets are read by their length, as RFC 3954 has them";
-const SECTION: &str = "element 315 holds the packet's first bytes, which akvorado dissects and we do not";
+const INNER: &str =
+    "akvorado takes the packet inside the tunnel for the flow; ours is the outer one, with the inner one beside it";
+const DISSECTED: &str = "the packet in the record tells it, of which the decode kept addresses and types only";
+const SEEN: &str = "a packet without a moment of its own was seen when it was received, as in sFlow";
 const OPTIONS: &str = "the exporter tells its interval in options data, which tshark does not carry over to the flows";
 const EVENTS: &str = "a connection counts as a flow when it ends or is denied, and as none when it begins";
 const CUT: &str = "fprobe was ended before the last packets of one flow; tshark reads the same counters";
@@ -11,12 +14,11 @@ const VENDOR: &str = "tshark 4.0.17 has no name for the vendor's element; beats 
 
 /// Whose answer, which case, what differs, and why ours is right or as good.
 pub(super) const EXPLAINED: &[(&str, &str, &str, &str)] = &[
-    ("akvorado", "akvorado/ipfix-srv6", "src_ip", SECTION),
-    ("akvorado", "akvorado/ipfix-srv6", "dst_ip", SECTION),
-    ("akvorado", "akvorado/ipfix-srv6", "protocol", SECTION),
-    ("akvorado", "akvorado/ipfix-srv6", "max_ttl", SECTION),
-    ("akvorado", "akvorado/ipfix-srv6", "in_bytes", SECTION),
-    ("akvorado", "akvorado/ipfix-srv6", "in_packets", SECTION),
+    ("akvorado", "akvorado/ipfix-srv6", "src_ip", INNER),
+    ("akvorado", "akvorado/ipfix-srv6", "dst_ip", INNER),
+    ("akvorado", "akvorado/ipfix-srv6", "protocol", INNER),
+    ("akvorado", "akvorado/ipfix-srv6", "max_ttl", INNER),
+    ("akvorado", "akvorado/ipfix-srv6", "in_bytes", INNER),
     ("akvorado", "akvorado/physical-interfaces", "next_hop", "the record has none, for which akvorado writes zeros"),
     (
         "akvorado",
@@ -43,6 +45,14 @@ pub(super) const EXPLAINED: &[(&str, &str, &str, &str)] = &[
     ("tshark", "netflow_parser/it-parses-v7-packet", "last_seen", FAR),
     ("tshark", "telegraf/netflow-v9-example", "first_seen", FAR),
     ("tshark", "telegraf/netflow-v9-example", "last_seen", FAR),
+    ("tshark", "akvorado/ipfix-srv6", "in_bytes", DISSECTED),
+    ("tshark", "akvorado/ipfix-srv6", "in_packets", DISSECTED),
+    ("tshark", "akvorado/ipfix-srv6", "src_tos", DISSECTED),
+    ("tshark", "akvorado/ipfix-srv6", "flow_label", DISSECTED),
+    ("tshark", "akvorado/ipfix-srv6", "min_ttl", DISSECTED),
+    ("tshark", "akvorado/ipfix-srv6", "max_ttl", DISSECTED),
+    ("tshark", "akvorado/ipfix-srv6", "first_seen", SEEN),
+    ("tshark", "akvorado/ipfix-srv6", "last_seen", SEEN),
     ("tshark", "akvorado/mpls", "sampling_interval", OPTIONS),
     ("tshark", "akvorado/physical-interfaces", "sampling_interval", OPTIONS),
     ("tshark", "akvorado/v9-asr-options-and-data", "sampling_interval", OPTIONS),

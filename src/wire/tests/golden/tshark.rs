@@ -215,6 +215,24 @@ fn layers(flow: &Json, out: &mut Record) {
     out.remove(&F::DstTos);
 }
 
+/// What the packet in a record holds, of which the decode has addresses, types and protocols only.
+fn packet(flow: &Json, out: &mut Record) {
+    let text = |name: &str| flow[name].as_str();
+    let mac = |name: &str| text(name).and_then(|text| hex(&text.replace(':', ""))).map(Value::Mac);
+    let number = |name: &str| text(name).and_then(|text| text.parse().ok()).map(Value::Number);
+    let (narrow, wide) = (["ip.src", "ip.dst", "ip.proto"], ["ipv6.src", "ipv6.dst", "ipv6.nxt"]);
+    let inner = [F::InnerSrcIp, F::InnerDstIp, F::InnerProtocol];
+    // The one in the captures is IPv4 inside IPv6.
+    let layers = [(wide, [F::SrcIp, F::DstIp, F::Protocol]), (narrow, inner)];
+    for ([source, destination, protocol], fields) in layers {
+        let values = [text(source).and_then(address), text(destination).and_then(address), number(protocol)];
+        out.extend(fields.into_iter().zip(values).filter_map(|(field, value)| Some((field, value?))));
+    }
+    out.extend(mac("eth.src").map(|value| (F::InSrcMac, value)));
+    out.extend(mac("eth.dst").map(|value| (F::InDstMac, value)));
+    out.extend(text("eth.type").and_then(hex).map(|kind| (F::EthernetType, Value::Number(kind))));
+}
+
 fn record(flow: &Json, clock: &Clock) -> Record {
     let mut out = Record::new();
     for &(name, field, how) in TABLE {
@@ -245,6 +263,7 @@ fn record(flow: &Json, clock: &Clock) -> Record {
     if leaf(flow, "protocol", 1).is_some() {
         layers(flow, &mut out);
     }
+    packet(flow, &mut out);
     let forwarding =
         ["forwarding_status_forward_code", "forwarding_status_drop_code", "forwarding_status_consume_code"];
     let codes = forwarding.into_iter().chain(["forwarding_status_unknown_code"]);

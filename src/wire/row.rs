@@ -1,7 +1,7 @@
 //! Flows on their way into the columns.
 //!
-//! What is known differs from packet to packet; so the flows of a datagram are gathered row by row, and then written column
-//! by column, in runs of rows that have a value.
+//! What is known differs from packet to packet; so flows that are made of packets are gathered row by row, and then written
+//! column by column, in runs of rows that have a value.
 
 use crate::flow::batch::{AddressRun, Column, FlowBatch};
 use crate::flow::fields::Field;
@@ -35,22 +35,24 @@ macro_rules! row {
     ($($name:ident $field:ident $type:ident $run:ident;)+) => {
         /// What is known of a flow, by field.
         #[derive(Clone, Debug, Default)]
-        pub(in super::super) struct Row {
+        pub(super) struct Row {
             $(
                 #[doc = concat!("[`Field::", stringify!($field), "`].")]
                 pub(super) $name: Option<$type>,
             )+
         }
 
-        /// Writes what is known of `rows` from row `first` on.
-        pub(super) fn write(rows: &[Row], batch: &mut FlowBatch, first: usize) {
+        /// Writes what is known of `rows` from row `first` on, but for the fields that are `taken` already.
+        pub(super) fn write(rows: &[Row], batch: &mut FlowBatch, first: usize, taken: impl Fn(Field) -> bool) {
             $(
-                let mut position = first;
-                for alike in rows.chunk_by(|a, b| a.$name.is_some() == b.$name.is_some()) {
-                    if alike.first().is_some_and(|row| row.$name.is_some()) {
-                        write_run!($run batch.column_mut(Field::$field), position, alike, $name);
+                if !taken(Field::$field) {
+                    let mut position = first;
+                    for alike in rows.chunk_by(|a, b| a.$name.is_some() == b.$name.is_some()) {
+                        if alike.first().is_some_and(|row| row.$name.is_some()) {
+                            write_run!($run batch.column_mut(Field::$field), position, alike, $name);
+                        }
+                        position = position.saturating_add(alike.len());
                     }
-                    position = position.saturating_add(alike.len());
                 }
             )+
         }

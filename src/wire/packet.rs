@@ -1,9 +1,11 @@
 //! The first bytes of a packet: Ethernet, VLAN tags, MPLS, IPv4, IPv6, TCP, UDP, ICMP, and one level of tunnels.
 //!
+//! Sampled packets come in sFlow and in records of IPFIX and NetFlow v9; this is how both are read.
+//!
 //! Promises: what can be read is read, in order, up to where the bytes end or stop making sense; each kind of layer is
 //! followed [`LAYERS`] deep at most. A tunnel's outer addresses are the flow's, its inner ones stand beside them.
 
-use super::super::reader::Reader;
+use super::reader::Reader;
 use super::row::Row;
 use crate::flow::value::wide_from_v4;
 
@@ -22,13 +24,23 @@ pub(super) struct Layer2 {
     pub(super) payload: Option<u64>,
 }
 
-/// Reads the first bytes of a packet that begin with `protocol`, as sFlow numbers header protocols.
+/// sFlow's number of an Ethernet frame.
+pub(super) const ETHERNET: u32 = 1;
+/// sFlow's number of an IPv4 packet without anything before it.
+pub(super) const IPV4: u32 = 11;
+/// sFlow's number of an IPv6 packet without anything before it.
+const IPV6: u32 = 12;
+/// sFlow's number of a packet that begins with MPLS labels.
+const MPLS: u32 = 13;
+
+/// Reads the first bytes of a packet that begin with `protocol`, as sFlow numbers header protocols. Of IP packets the
+/// version is the packet's own.
 pub(super) fn read(protocol: u32, header: &[u8], row: &mut Row) -> Layer2 {
     let mut reader = Reader::new(header);
     let found = match protocol {
-        1 => ethernet(&mut reader, row),
-        11 | 12 => Some(()),
-        13 => mpls(&mut reader, row),
+        ETHERNET => ethernet(&mut reader, row),
+        IPV4 | IPV6 => Some(()),
+        MPLS => mpls(&mut reader, row),
         _ => None,
     };
     let bytes = header.len().saturating_sub(reader.len());
