@@ -19,6 +19,7 @@ mod limits;
 mod mutate;
 mod naive;
 mod naive_sflow;
+mod netflow_parser;
 mod options;
 mod parking;
 mod random;
