@@ -2,7 +2,10 @@
 
 #![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
 
+mod bad_clocks;
+mod bad_exporters;
 mod bad_input;
+mod bad_lengths;
 mod build;
 mod build_sflow;
 mod captures;
