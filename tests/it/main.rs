@@ -16,6 +16,8 @@ mod cost;
 mod exporters;
 /// The main job from the first datagram to the answer, on an empty machine.
 mod first_answer;
+/// Exporters that lie and strangers that flood, against a whole server.
+mod hostile;
 /// `kill -9` of the server and of PostgreSQL: stored equals journalled, nothing twice.
 mod kills;
 /// The three founding questions against real exporters, `nfcapd` and `nfdump`.
