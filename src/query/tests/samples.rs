@@ -50,6 +50,46 @@ fn the_largest_counter_times_the_largest_interval_saturates() {
     assert_eq!((scan.upload.bytes, scan.sampled_flows), (u64::MAX, 1));
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn sums_are_those_of_unbounded_integers_or_the_largest(
+        flows in proptest::collection::vec((counter(), counter(), counter(), interval()), 1..30),
+    ) {
+        let mut batch = sampled(&flows.iter().map(|flow| Some(flow.3)).collect::<Vec<_>>());
+        let count = flows.len();
+        let columns = [Field::InBytes, Field::OutBytes, Field::InPackets];
+        let of: [fn(&(u64, u64, u64, u32)) -> u64; 3] = [|flow| flow.0, |flow| flow.1, |flow| flow.2];
+        for (field, of) in columns.into_iter().zip(of) {
+            batch.column_mut(field).u64_run(0, count).iter_mut().zip(&flows).for_each(|(room, flow)| *room = of(flow));
+        }
+        for counters in [Counters::Raw, Counters::Scaled] {
+            let times = |flow: &(u64, u64, u64, u32)| match counters {
+                Counters::Raw => 1,
+                Counters::Scaled => u128::from(flow.3.max(1)),
+            };
+            let sum = |of: &dyn Fn(&(u64, u64, u64, u32)) -> u128| {
+                let sum: u128 = flows.iter().map(|flow| of(flow) * times(flow)).sum();
+                u64::try_from(sum).unwrap_or(u64::MAX)
+            };
+            let (_, totals, _) = scan_of(&asked(counters), &batch).finish();
+            prop_assert_eq!(totals.bytes, sum(&|flow| u128::from(flow.0) + u128::from(flow.1)));
+            prop_assert_eq!(totals.packets, sum(&|flow| u128::from(flow.2)));
+        }
+    }
+}
+
+/// Counters of every size, often the largest.
+fn counter() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(0), Just(u64::MAX), 0..1_000u64, any::<u64>(), any::<u32>().prop_map(u64::from)]
+}
+
+/// Sampling intervals, often none or the largest.
+fn interval() -> impl Strategy<Value = u32> {
+    prop_oneof![Just(0), Just(1), Just(u32::MAX), any::<u32>()]
+}
+
 #[test]
 fn sums_in_a_header_are_raw_so_only_raw_or_unsampled_answers_take_them() {
     let segment = |batch: &FlowBatch| {
