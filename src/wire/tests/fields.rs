@@ -38,7 +38,7 @@ sampling_interval 100";
 }
 
 /// Elements with their width, the bytes sent, and what they become.
-fn rows() -> Vec<(u16, usize, u64, Field, &'static str)> {
+pub(super) fn rows() -> Vec<(u16, usize, u64, Field, &'static str)> {
     use Field::{
         AggregatedFlows, BgpNextHop, Direction, DstAs, DstIp, DstMask, DstPort, DstTos, DstVlan, ForwardingStatus,
         IcmpCode, IcmpType, InBytes, InDstMac, InPackets, InSrcMac, InputInterface, MaxTtl, MinTtl, NextHop, OutBytes,

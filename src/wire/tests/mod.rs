@@ -11,6 +11,7 @@ mod build_sflow;
 mod captures;
 mod captures_sflow;
 mod describe;
+mod elements;
 mod events;
 mod exact_loss;
 mod fields;
