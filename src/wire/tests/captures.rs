@@ -17,7 +17,8 @@ pub(super) fn folder() -> Option<PathBuf> {
     }
     let thread = std::thread::current();
     let test = thread.name().unwrap_or_default();
-    writeln!(std::io::stderr(), "SKIPPED {test}: no captures at {}", folder.display()).unwrap();
+    let told = format!("SKIPPED {test}: no captures at {}\n", folder.display());
+    std::io::stderr().write_all(told.as_bytes()).unwrap();
     None
 }
 

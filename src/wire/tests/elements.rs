@@ -72,7 +72,7 @@ fn elements_of_nat_firewalls_labels_and_applications_feed_their_fields() {
         let both = [(enterprise == 0, v9(0)), (id < 0x8000, ipfix(0))];
         for (_, message) in both.into_iter().filter(|(possible, _)| *possible) {
             let mut bench = Bench::new();
-            let outcome = bench.decode(&message.template(256, &spec).data(256, &[record.clone()]).bytes());
+            let outcome = bench.decode(&message.template(256, &spec).data(256, std::slice::from_ref(&record)).bytes());
             assert_eq!((outcome.records, reasons(&outcome)), (1, vec![]), "element {id} of {enterprise}");
             assert_eq!(bench.shown(field, 0), shown, "element {id} of {enterprise}");
         }
@@ -111,11 +111,11 @@ fn every_element_of_the_table_has_a_record_of_our_own() {
     for id in 0..=u16::MAX {
         let Some(element) = find(0, id) else { continue };
         // Times and sampling take more than one element each: see `fields`, `options`, and above.
-        let elsewhere = match element.target {
-            Target::First(_) | Target::Last(_) | Target::Event(_) | Target::Duration(_) => true,
-            Target::Sampling(_) | Target::Sampler | Target::SystemInit | Target::Nothing => true,
-            _ => false,
-        };
+        let time = matches!(
+            element.target,
+            Target::First(_) | Target::Last(_) | Target::Event(_) | Target::Duration(_) | Target::SystemInit
+        );
+        let elsewhere = time || matches!(element.target, Target::Sampling(_) | Target::Sampler | Target::Nothing);
         assert!(elsewhere || own.contains(&id), "element {id} is fed by no record of ours");
     }
 }
