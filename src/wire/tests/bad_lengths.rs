@@ -123,7 +123,7 @@ fn a_width_that_a_known_element_cannot_have_costs_that_value_only() {
             // The field beside it must be read all the same.
             let (beside, beside_id) =
                 if field == Some(Field::DstPort) { (Field::SrcPort, 7) } else { (Field::DstPort, 11) };
-            let record = [vec![1; width.into()], be(9, 2)].concat();
+            let record = [vec![0; width.into()], be(9, 2)].concat();
             // Numbers from 32,768 on are vendors' in v9; in IPFIX vendors have their enterprise number.
             let message = if enterprise == 0 { v9(0) } else { ipfix(0) };
             let message = message.template(256, &[(id, width, enterprise), (beside_id, 2, 0)]).set(256, &record);
