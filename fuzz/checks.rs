@@ -48,6 +48,7 @@ fn small_limits() -> Limits {
         session_idle_seconds: 60,
         templates_per_session: 3,
         fields_per_template: 24,
+        template_bytes_per_exporter: 5_000,
         template_bytes: 6_000,
         parked_bytes_per_exporter: 2_000,
         parked_bytes: 3_000,

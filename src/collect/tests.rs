@@ -89,7 +89,9 @@ fn datagrams_of_every_size_arrive_byte_for_byte_by_both_families() {
     let before = SystemClock.now();
     for (listener, local) in [(0_u16, "127.0.0.1:0"), (1, "[::1]:0")] {
         let sender = UdpSocket::bind(local).unwrap();
-        let lengths: Vec<usize> = (0..80).chain([1_472, 1_473, 9_001, 65_000, 65_507]).collect();
+        // The longest there are: less 8 bytes of UDP, and over IPv4 20 bytes of IP.
+        let longest = if listener == 0 { 65_507 } else { 65_527 };
+        let lengths: Vec<usize> = (0..80).chain([1_472, 1_473, 9_001, 65_000, longest]).collect();
         for length in &lengths {
             sender.send_to(&payload(*length), rig.addresses[usize::from(listener)]).unwrap();
         }

@@ -142,8 +142,11 @@ mod tests {
 
     #[test]
     fn text_that_looks_like_a_formula_is_quoted() {
-        for text in ["=1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "  =1"] {
-            assert_eq!(harmless(text.to_owned()), format!("'{text}"));
+        for start in ["=1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "=HYPERLINK(\"http://x\",\"y\")"] {
+            for blanks in ["", " ", "   "] {
+                let text = format!("{blanks}{start}");
+                assert_eq!(harmless(text.clone()), format!("'{text}"));
+            }
         }
         for text in ["", "10.0.0.1", "a=b", "::1"] {
             assert_eq!(harmless(text.to_owned()), text);

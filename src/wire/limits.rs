@@ -19,6 +19,9 @@ pub struct Limits {
     pub templates_per_session: usize,
     /// Fields in one template; a template with more is refused (`template_limit`).
     pub fields_per_template: usize,
+    /// Memory for the templates of one exporter in bytes; more are refused (`template_limit`), so that it takes no room from
+    /// others.
+    pub template_bytes_per_exporter: usize,
     /// Memory for all templates in bytes; templates beyond it are refused (`template_limit`).
     pub template_bytes: usize,
     /// Bytes of data sets of one exporter that wait for their template; more are rejected (`no_template`).
@@ -45,6 +48,7 @@ impl Default for Limits {
             session_idle_seconds: 86_400,
             templates_per_session: 1_024,
             fields_per_template: 512,
+            template_bytes_per_exporter: 8 << 20,
             template_bytes: 32 << 20,
             parked_bytes_per_exporter: 8 << 20,
             parked_bytes: 16 << 20,

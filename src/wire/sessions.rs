@@ -101,6 +101,8 @@ pub(super) struct Sessions {
     by_key: HashMap<SessionKey, usize, foldhash::fast::RandomState>,
     by_exporter: HashMap<u32, Vec<usize>, foldhash::fast::RandomState>,
     template_bytes: usize,
+    /// What part of them each exporter has that has one.
+    template_bytes_of: HashMap<u32, usize, foldhash::fast::RandomState>,
     /// Exporters of which a session told about sampling.
     rated: HashSet<u32, foldhash::fast::RandomState>,
     /// Until then no session becomes idle, so that none needs to be looked for.
@@ -119,6 +121,7 @@ impl Sessions {
             by_key: HashMap::default(),
             by_exporter: HashMap::default(),
             template_bytes: 0,
+            template_bytes_of: HashMap::default(),
             rated: HashSet::default(),
             none_idle_before: Timestamp::from_micros(i64::MIN),
             changed: Vec::new(),
@@ -205,8 +208,8 @@ impl Sessions {
 
     fn forget(&mut self, slot: usize) {
         let Some(session) = self.slots.get_mut(slot).and_then(Option::take) else { return };
-        let freed: usize = session.templates().map(|(_, template)| template.memory()).sum();
-        self.template_bytes = self.template_bytes.saturating_sub(freed);
+        let freed = session.templates().map(|(_, template)| template.memory()).sum();
+        self.give_back(session.key.exporter_id, freed);
         self.by_key.remove(&session.key);
         if let Some(own) = self.by_exporter.get_mut(&session.key.exporter_id) {
             own.retain(|&other| other != slot);
@@ -295,21 +298,37 @@ impl Sessions {
     /// Remembers `template` as `id`, in place of an older one. `false` when there is no room for it.
     pub(super) fn define(&mut self, slot: usize, id: u16, template: Template) -> bool {
         self.undefine(slot, id);
-        let memory = self.template_bytes.saturating_add(template.memory());
-        let (count, bytes) = (self.limits.templates_per_session, self.limits.template_bytes);
-        let Some(session) = self.get_mut(slot) else { return false };
-        if session.templates.len() >= count || memory > bytes {
+        let Some(exporter_id) = self.get(slot).map(|session| session.key.exporter_id) else { return false };
+        let own = self.template_bytes_of.get(&exporter_id).copied().unwrap_or(0).saturating_add(template.memory());
+        let all = self.template_bytes.saturating_add(template.memory());
+        if own > self.limits.template_bytes_per_exporter || all > self.limits.template_bytes {
             return false;
         }
+        let count = self.limits.templates_per_session;
+        let Some(session) = self.get_mut(slot).filter(|session| session.templates.len() < count) else { return false };
         session.templates.insert(id, Arc::new(template));
-        self.template_bytes = memory;
+        self.template_bytes = all;
+        self.template_bytes_of.insert(exporter_id, own);
         true
+    }
+
+    /// Counts no longer what templates of an exporter took.
+    fn give_back(&mut self, exporter_id: u32, bytes: usize) {
+        self.template_bytes = self.template_bytes.saturating_sub(bytes);
+        if let Some(own) = self.template_bytes_of.get_mut(&exporter_id) {
+            *own = own.saturating_sub(bytes);
+            if *own == 0 {
+                self.template_bytes_of.remove(&exporter_id);
+            }
+        }
     }
 
     /// Forgets the template `id`.
     pub(super) fn undefine(&mut self, slot: usize, id: u16) {
-        if let Some(old) = self.get_mut(slot).and_then(|session| session.templates.remove(&id)) {
-            self.template_bytes = self.template_bytes.saturating_sub(old.memory());
+        let Some(session) = self.get_mut(slot) else { return };
+        let exporter_id = session.key.exporter_id;
+        if let Some(old) = session.templates.remove(&id) {
+            self.give_back(exporter_id, old.memory());
         }
     }
 
@@ -339,9 +358,8 @@ impl Sessions {
     /// Forgets all templates of a session.
     pub(super) fn undefine_all(&mut self, slot: usize) {
         let Some(session) = self.get_mut(slot) else { return };
-        let templates = std::mem::take(&mut session.templates);
-        let freed: usize = templates.values().map(|template| template.memory()).sum();
-        self.template_bytes = self.template_bytes.saturating_sub(freed);
+        let (exporter_id, templates) = (session.key.exporter_id, std::mem::take(&mut session.templates));
+        self.give_back(exporter_id, templates.values().map(|template| template.memory()).sum());
     }
 
     /// Hands each changed session to `save`, and the keys of those forgotten since the last call to `gone`.

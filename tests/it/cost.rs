@@ -204,6 +204,67 @@ fn no_datagram_costs_more_than_four_mebibytes_or_grows_with_its_square() {
     }
 }
 
+/// Datagrams that claim to hold far more than they do, each of a session that has sent a good one before.
+fn claims() -> Vec<(&'static str, Vec<u8>)> {
+    let mut claims = Vec::new();
+    for (version, plain) in [(9, 0), (10, 2)] {
+        for count in [65_532, u16::MAX] {
+            let fields = numbers(&[256, count, 8, 4, 12, 4, 1, 4, 2, 4]);
+            claims.push(("fields of a template", message(version, 2, 100_000, &set(plain, &fields))));
+            let fields = numbers(&[256, count, count, 8, 4, 12, 4, 1, 4]);
+            claims.push(("fields of options", message(version, 2, 100_000, &set(plain + 1, &fields))));
+        }
+        let mut long = set(256, &[0; 16]);
+        long[2..4].fill(255);
+        claims.push(("a set", message(version, 2, 100_000, &long)));
+    }
+    claims.push(("a text", message(10, 2, 100_000, &set(300, &[255, 255, 255, 1, 2, 3]))));
+    let mut fixed = vec![0; 24 + 48];
+    (fixed[1], fixed[2], fixed[3]) = (5, 255, 255);
+    claims.push(("records of v5", fixed));
+    let sflow = |samples: u32, sample: &[u32]| {
+        let head = words(&[5, 1, 0xc633_6407, 3, 2, 100_000, samples]);
+        [head, words(&[1, 4 * sample.len() as u32]), words(sample)].concat()
+    };
+    let all = u32::MAX;
+    claims.push(("samples", sflow(all, &[77, 5, 512, 51_200, 9, 5, 6, 0])));
+    claims.push(("records of a sample", sflow(1, &[77, 5, 512, 51_200, 9, 5, 6, all, 1, 4, 7])));
+    claims.push(("a record", sflow(1, &[77, 5, 512, 51_200, 9, 5, 6, 1, 1, all, 7])));
+    claims.push(("a packet", sflow(1, &[77, 5, 512, 51_200, 9, 5, 6, 1, 1, 20, 1, 1_500, 4, all, 7])));
+    let path = [77, 5, 512, 51_200, 9, 5, 6, 1, 1_003, 36, 0, 1, 2, 3, all, 2, all, 7, 7];
+    claims.push(("a path", sflow(1, &path)));
+    let mut counters = sflow(1, &[78, 5, all, 1, 4, 7]);
+    counters[31] = 2;
+    claims.push(("counters", counters));
+    claims
+}
+
+#[test]
+fn what_a_datagram_only_claims_to_hold_takes_no_memory() {
+    let mut decoder = Decoder::new(Limits::default());
+    let mut batch = FlowBatch::default();
+    let flow = words(&[1, 32, 77, 5, 512, 51_200, 9, 5, 6, 0]);
+    let good = [9, 10].map(|version| {
+        let plain = if version == 9 { 0 } else { 2 };
+        let text = if version == 9 { Vec::new() } else { template(2, 300, &[(371, 65_535), (4, 1)]) };
+        let sets = [template(plain, 256, &[(8, 4), (1, 4)]), set(256, &[1; 8]), text].concat();
+        message(version, 1, 100_000, &sets)
+    });
+    let sampled = sflow(std::iter::repeat_n(flow, 8));
+    for datagram in good.iter().chain([&sampled]) {
+        assert!(decoder.decode(&context(1, 9_999, 0), datagram, &mut batch).records > 0);
+    }
+    for (name, datagram) in claims() {
+        batch.clear();
+        let (outcome, memory) = memory::peak_of(|| decoder.decode(&context(1, 9_999, 0), &datagram, &mut batch));
+        let counts: Vec<_> = outcome.counts.iter().map(|(reason, count)| (reason.name(), count)).collect();
+        println!("{name}: {} bytes, {memory} taken, {counts:?}", datagram.len());
+        // Of a packet fewer bytes than announced are read all the same.
+        assert!(name == "a packet" || !counts.is_empty(), "{name}: nothing is told");
+        assert!(memory <= 4 * datagram.len(), "{name}: {memory} bytes for {}", datagram.len());
+    }
+}
+
 /// What a spoofed exporter sends: templates, data without template, sampling of many samplers, or nonsense.
 fn spoofed(kind: u32) -> Vec<u8> {
     let fields: Vec<_> = [8, 12, 7, 11, 4, 1, 2, 61].map(|element| (element, 4)).to_vec();

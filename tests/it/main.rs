@@ -20,6 +20,8 @@ mod exporters;
 mod first_answer;
 /// Datagrams above the MTU, and lost fragments of them.
 mod fragments;
+/// Exporters that lie and strangers that flood, against a whole server.
+mod hostile;
 /// `kill -9` of the server and of PostgreSQL: stored equals journalled, nothing twice.
 mod kills;
 /// The three founding questions against real exporters, `nfcapd` and `nfdump`.

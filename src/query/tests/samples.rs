@@ -50,6 +50,43 @@ fn the_largest_counter_times_the_largest_interval_saturates() {
     assert_eq!((scan.upload.bytes, scan.sampled_flows), (u64::MAX, 1));
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn sums_are_those_of_unbounded_integers_or_the_largest(
+        flows in proptest::collection::vec((counter(), counter(), counter(), interval()), 1..30),
+    ) {
+        let mut batch = sampled(&flows.iter().map(|flow| Some(flow.3)).collect::<Vec<_>>());
+        for (row, flow) in flows.iter().enumerate() {
+            for (field, counter) in [(Field::InBytes, flow.0), (Field::OutBytes, flow.1), (Field::InPackets, flow.2)] {
+                batch.column_mut(field).u64_run(row, 1)[0] = counter;
+            }
+        }
+        let largest = |sum: u128| u64::try_from(sum).unwrap_or(u64::MAX);
+        for counters in [Counters::Raw, Counters::Scaled] {
+            let (mut bytes, mut packets) = (0u128, 0u128);
+            for flow in &flows {
+                let times = if counters == Counters::Scaled { u128::from(flow.3.max(1)) } else { 1 };
+                bytes += (u128::from(flow.0) + u128::from(flow.1)) * times;
+                packets += u128::from(flow.2) * times;
+            }
+            let (_, totals, _) = scan_of(&asked(counters), &batch).finish();
+            prop_assert_eq!((totals.bytes, totals.packets), (largest(bytes), largest(packets)));
+        }
+    }
+}
+
+/// Counters of every size, often the largest.
+fn counter() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(0), Just(u64::MAX), 0..1_000u64, any::<u64>(), any::<u32>().prop_map(u64::from)]
+}
+
+/// Sampling intervals, often none or the largest.
+fn interval() -> impl Strategy<Value = u32> {
+    prop_oneof![Just(0), Just(1), Just(u32::MAX), any::<u32>()]
+}
+
 #[test]
 fn sums_in_a_header_are_raw_so_only_raw_or_unsampled_answers_take_them() {
     let segment = |batch: &FlowBatch| {

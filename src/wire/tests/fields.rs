@@ -38,7 +38,7 @@ sampling_interval 100";
 }
 
 /// Elements with their width, the bytes sent, and what they become.
-fn rows() -> Vec<(u16, usize, u64, Field, &'static str)> {
+pub(super) fn rows() -> Vec<(u16, usize, u64, Field, &'static str)> {
     use Field::{
         AggregatedFlows, BgpNextHop, Direction, DstAs, DstIp, DstMask, DstPort, DstTos, DstVlan, ForwardingStatus,
         IcmpCode, IcmpType, InBytes, InDstMac, InPackets, InSrcMac, InputInterface, MaxTtl, MinTtl, NextHop, OutBytes,
@@ -157,10 +157,12 @@ fn numbers_of_every_width_are_right_and_too_large_ones_stop_at_the_largest() {
 #[test]
 fn the_better_element_wins_whatever_the_order_and_the_first_of_equals() {
     type Case<'a> = (&'a [(u16, u16)], &'a [u64], Field, &'a str);
-    let cases: [Case<'_>; 6] = [
+    let cases: [Case<'_>; 8] = [
         (&[(85, 4), (1, 4)], &[1, 2], Field::InBytes, "2"),
         (&[(1, 4), (231, 4), (85, 4)], &[1, 2, 3], Field::InBytes, "1"),
         (&[(1, 4), (1, 4)], &[1, 2], Field::InBytes, "1"),
+        (&[(8, 4), (8, 4)], &[0x0a00_0001, 2], Field::SrcIp, "10.0.0.1"),
+        (&[(28, 16), (28, 16)], &[1, 2], Field::DstIp, "::1"),
         (&[(32, 2), (176, 1), (177, 1)], &[0x0102, 3, 4], Field::IcmpType, "3"),
         (&[(8, 4), (27, 16)], &[0x0a00_0001, 9], Field::SrcIp, "10.0.0.1"),
         (&[(27, 16), (8, 4)], &[9, 0], Field::SrcIp, "::9"),

@@ -34,6 +34,29 @@ fn template_memory_is_limited_and_given_back() {
 }
 
 #[test]
+fn an_exporter_fills_its_own_share_of_template_memory_and_leaves_the_rest_to_others() {
+    let limits = Limits { template_bytes_per_exporter: 2_000, template_bytes: 3_000, ..Limits::default() };
+    let mut bench = Bench::with(limits);
+    let templates = |count: u16| (0..count).fold(v9(0), |message, id| message.template(256 + id, &iana(&[(8, 4)])));
+    let mut decode = |exporter, port, count| {
+        let outcome = bench.decode_as(&context_of(exporter, port, NOW), &templates(count).bytes());
+        (outcome.templates, outcome.counts.get(Reason::TemplateLimit))
+    };
+    // A template of one field counts 536 bytes. Sessions of an exporter share what it may take.
+    assert_eq!((decode(1, 1, 2), decode(1, 2, 5)), ((2, 0), (1, 4)));
+    assert_eq!((decode(2, 1, 2), decode(2, 2, 1)), ((2, 0), (0, 1)), "then all memory is taken");
+    assert_eq!(decode(1, 2, 1), (1, 0), "the same template again");
+    // What a restart of the exporter sets free can be taken again.
+    let mut anew = v9(0);
+    anew.uptime = 5;
+    for exporter in [1, 2] {
+        assert!(bench.decode_as(&context_of(exporter, 1, NOW), &anew.bytes()).restarted);
+    }
+    let outcome = bench.decode_as(&context_of(2, 3, NOW), &templates(4).bytes());
+    assert_eq!((outcome.templates, outcome.counts.get(Reason::TemplateLimit)), (3, 1));
+}
+
+#[test]
 fn an_exporter_pushes_out_only_its_own_oldest_session() {
     let mut bench = Bench::with(Limits { sessions_per_exporter: 3, ..Limits::default() });
     let with_template = v9(0).template(256, &iana(&[(8, 4)])).bytes();

@@ -3,12 +3,16 @@
 #![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, reason = "a test may stop at the first surprise")]
 
 mod applications;
+mod bad_clocks;
+mod bad_exporters;
 mod bad_input;
+mod bad_lengths;
 mod build;
 mod build_sflow;
 mod captures;
 mod captures_sflow;
 mod describe;
+mod elements;
 mod events;
 mod exact_loss;
 mod fields;

@@ -12,6 +12,7 @@ pub mod postgres;
 pub mod server;
 pub mod traffic;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -27,13 +28,17 @@ pub fn wait_for<T>(what: &str, seconds: u64, mut probe: impl FnMut() -> Option<T
     }
 }
 
-/// The folder of captured exports beside the checkout, when it is there. Says so when it is not.
+/// The folder of captured exports beside the checkout, when it is there. Says so when it is not, past the harness, which
+/// keeps to itself what passing tests print.
 pub fn captures() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/captures");
     if folder.is_dir() {
         Some(folder)
     } else {
-        println!("skipped: no captures at {}", folder.display());
+        let thread = std::thread::current();
+        let test = thread.name().unwrap_or_default();
+        let told = format!("SKIPPED {test}: no captures at {}\n", folder.display());
+        std::io::stderr().write_all(told.as_bytes()).unwrap();
         None
     }
 }
