@@ -84,6 +84,8 @@ fn body(specs: &[Spec], least: usize, random: &mut impl FnMut() -> u8) -> Vec<u8
 
 /// Whether options or flows, and fields.
 type Definition = (bool, Vec<Spec>);
+/// What a message defines, and its sets: which definition, by its number, and how many records.
+type Contents = (Vec<Definition>, Vec<(usize, usize)>);
 
 /// Makes a template that the protocol can have; a `strict` one describes some byte with each of its fields.
 fn fit(is_ipfix: bool, strict: bool, specs: &mut [Spec]) {
@@ -108,7 +110,7 @@ pub(super) fn messages(elements: &'static [Spec], strict: bool) -> impl Strategy
             (state >> 56) as u8
         };
         let mut known: Vec<Definition> = Vec::new();
-        let mut build = |(sequence, (definitions, sets)): (usize, (Vec<Definition>, Vec<(usize, usize)>))| {
+        let mut build = |(sequence, (definitions, sets)): (usize, Contents)| {
             let mut message = if is_ipfix { ipfix(sequence as u32) } else { v9(sequence as u32) };
             for (index, (options, mut specs)) in definitions.into_iter().enumerate() {
                 fit(is_ipfix, strict, &mut specs);

@@ -198,10 +198,10 @@ fn said(field: F, rank: u8, value: &FieldValue, base: Base) -> Option<Said> {
 }
 
 /// What is held of several candidates: the first of the best. Of two addresses the IPv6 one only if the other is zero.
-fn best<'a>(candidates: impl Iterator<Item = &'a (F, u8, FieldValue)> + Clone, base: Base) -> Option<Said> {
-    let wide = |(.., value): &&(F, u8, FieldValue)| matches!(value, FieldValue::Ip6Addr(_));
+fn best(candidates: &[&(F, u8, FieldValue)], base: Base) -> Option<Said> {
+    let wide = |(.., value): &(F, u8, FieldValue)| matches!(value, FieldValue::Ip6Addr(_));
     let pick = |is_wide: bool| {
-        let of_kind = candidates.clone().filter(|candidate| wide(candidate) == is_wide);
+        let of_kind = candidates.iter().filter(|candidate| wide(candidate) == is_wide);
         let usable = of_kind.filter_map(|(field, rank, value)| Some((rank, said(*field, *rank, value, base)?)));
         usable.min_by_key(|(rank, _)| **rank).map(|(_, said)| said)
     };
@@ -221,12 +221,13 @@ pub(super) fn expected(reading: &Reading, base: Base) -> BTreeMap<F, Said> {
     for field in F::ALL {
         let inner = layers.into_iter().find(|(outer, _)| layered && *outer == field).map(|(_, inner)| inner);
         let Some(inner) = inner else {
-            out.extend(best(of(field), base).map(|said| (field, said)));
+            out.extend(best(&of(field).collect::<Vec<_>>(), base).map(|said| (field, said)));
             continue;
         };
-        let usable = of(field).filter(|(field, rank, value)| said(*field, *rank, value, base).is_some());
-        out.extend(best(usable.clone().take(1), base).map(|said| (field, said)));
-        out.extend(best(usable.skip(1), base).map(|said| (inner, said)));
+        let usable: Vec<_> = of(field).filter(|(_, rank, value)| said(field, *rank, value, base).is_some()).collect();
+        let (first, rest) = usable.split_at(usable.len().min(1));
+        out.extend(best(first, base).map(|said| (field, said)));
+        out.extend(best(rest, base).map(|said| (inner, said)));
     }
     out
 }
