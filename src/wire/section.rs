@@ -65,9 +65,11 @@ impl SectionStep {
         if !taken(Field::InPackets) {
             batch.column_mut(Field::InPackets).u64_run(first, records.count).fill(1);
         }
-        // Without a moment of observation it is that of reception, as for sFlow.
-        for field in [Field::FirstSeen, Field::LastSeen] {
-            if !batch.column(field).present().contains(first) {
+        // Without a moment of observation it is that of reception, as for sFlow. Beside one moment the other stays unknown:
+        // that of reception may lie on its wrong side.
+        let moments = [Field::FirstSeen, Field::LastSeen];
+        if moments.iter().all(|&field| !batch.column(field).present().contains(first)) {
+            for field in moments {
                 batch.column_mut(field).time_run(first, records.count).fill(received);
             }
         }

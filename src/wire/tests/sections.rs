@@ -145,6 +145,18 @@ fn what_elements_tell_is_not_taken_from_the_packet() {
 }
 
 #[test]
+fn a_packet_without_a_moment_has_that_of_reception_and_one_with_an_end_only_gets_no_later_start() {
+    let received = Timestamp::from_micros(NOW).to_string();
+    let (bench, _) = decoded(&iana(&[(315, VARIABLE)]), &variable(&packet()));
+    assert_eq!([Field::FirstSeen, Field::LastSeen].map(|field| bench.shown(field, 0)), [received.clone(), received]);
+    // It ended a minute before the export.
+    let record = [be(60_000_000, 4), variable(&packet())].concat();
+    let (bench, _) = decoded(&iana(&[(159, 4), (315, VARIABLE)]), &record);
+    let ended = Timestamp::from_micros(i64::from(SECONDS) * SECOND - 60 * SECOND).to_string();
+    assert_eq!([Field::FirstSeen, Field::LastSeen].map(|field| bench.shown(field, 0)), [String::new(), ended]);
+}
+
+#[test]
 fn a_packet_beside_a_flows_addresses_is_an_example_and_counted_as_not_read() {
     let mut bench = Bench::new();
     let specs = iana(&[(8, 4), (1, 4), (312, 2), (315, VARIABLE)]);
