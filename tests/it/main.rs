@@ -34,6 +34,8 @@ mod rows_equal_answers;
 mod sampled;
 /// The inputs of the fuzz targets.
 mod seeds;
+/// What an answer may be missing: from the datagram to the stamp.
+mod stamps;
 /// IPFIX over TCP and TLS, from our own exporter and from a real one, and who may send.
 mod streams;
 mod support;
