@@ -255,7 +255,7 @@ impl Database {
 }
 
 /// How many low bits of a segment id count the journal's segments; the journal's number stands above them.
-const SEGMENT_BITS: u32 = 40;
+pub(super) const SEGMENT_BITS: u32 = 40;
 
 const fn segment_id(number: i64, segment: i64) -> i64 {
     (number << SEGMENT_BITS) | segment

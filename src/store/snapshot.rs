@@ -11,7 +11,7 @@ use crate::flow::fields::Field;
 use crate::flow::segment::{Segment, Totals};
 use chrono::{DateTime, Utc};
 use sqlx::types::ipnetwork::IpNetwork;
-use sqlx::{AssertSqlSafe, Postgres, Row, Transaction};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row, Transaction};
 use std::net::IpAddr;
 
 /// A segment without its blocks.
@@ -95,6 +95,11 @@ impl Snapshot {
         let statement = AssertSqlSafe(format!("SET TRANSACTION SNAPSHOT '{name}'"));
         sqlx::query(statement).persistent(false).execute(&mut *snapshot.transaction).await?;
         Ok(snapshot)
+    }
+
+    /// The session, for what other files of the store read.
+    pub(super) fn connection(&mut self) -> &mut PgConnection {
+        &mut self.transaction
     }
 
     /// The database this is a moment of.

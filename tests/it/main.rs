@@ -14,6 +14,8 @@ mod agents;
 mod commits;
 /// What the worst datagrams cost.
 mod cost;
+/// The self-check sees every difference that is planted.
+mod doctor;
 /// What exporters tell about themselves and what the configuration says about them: kept, limited, shown.
 mod exporters;
 /// The main job from the first datagram to the answer, on an empty machine.
