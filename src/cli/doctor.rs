@@ -24,7 +24,7 @@ use crate::store::snapshot::{SegmentHeader, Snapshot};
 use chrono::NaiveDate;
 use clap::Args;
 use finding::{Finding, Verdict};
-use server::Figures;
+use server::{Figures, IDENTITIES, Identity};
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::io::Write;
@@ -221,21 +221,17 @@ async fn of_server(
             return Ok(vec![checks::freshness(false, until, SystemClock.now()), silent]);
         }
     };
-    let pairs: [(&str, &str, fn(&Figures) -> Option<(i128, i128)>); 3] = [
-        ("received", "received = not allowed + journalled + dropped", Figures::received),
-        ("decoded", "read from the journal = decoded + refused", Figures::decoded),
-        ("stored", "flows decoded = flows stored", Figures::stored),
-    ];
     let open = |readings: &[Figures]| {
-        pairs.iter().any(|(_, _, pair)| !readings.iter().filter_map(pair).any(|(left, right)| left == right))
+        let equal = |(left, right)| left == right;
+        IDENTITIES.iter().any(|identity| !readings.iter().filter_map(identity.sides).any(equal))
     };
     while readings.len() < READINGS.0 && open(&readings) {
         tokio::time::sleep(READINGS.1).await;
         readings.push(ask(address).await??);
     }
     let mut findings = vec![checks::freshness(true, until, SystemClock.now())];
-    findings.extend(pairs.iter().map(|(check, what, pair)| {
-        let samples: BTreeSet<_> = readings.iter().filter_map(pair).collect();
+    findings.extend(IDENTITIES.iter().map(|Identity { check, what, sides }| {
+        let samples: BTreeSet<_> = readings.iter().filter_map(sides).collect();
         checks::identity(check, what, &samples.into_iter().collect::<Vec<_>>())
     }));
     if let Some(last) = readings.last() {

@@ -179,7 +179,8 @@ impl Snapshot {
     /// # Errors
     /// When the database does not answer.
     pub async fn journals(&mut self) -> Result<Vec<StoredJournal>, StoreError> {
-        let rows: Vec<(String, i64, Option<DateTime<Utc>>, DateTime<Utc>)> = sqlx::query_as(
+        type Row = (String, i64, Option<DateTime<Utc>>, DateTime<Utc>);
+        let rows: Vec<Row> = sqlx::query_as(
             "SELECT journal_id::text, position, complete_until, updated_at FROM journal_positions ORDER BY 4 DESC, 1",
         )
         .fetch_all(self.connection())

@@ -15,6 +15,22 @@ const PREFIX: &str = "flowledger_";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Figures(Vec<(String, String, i128)>);
 
+/// Two figures that must be equal whenever nothing is under way.
+pub(super) struct Identity {
+    pub(super) check: &'static str,
+    /// What is equal to what.
+    pub(super) what: &'static str,
+    /// Both; `None` where they cannot be compared.
+    pub(super) sides: fn(&Figures) -> Option<(i128, i128)>,
+}
+
+/// What must hold on the way of a datagram.
+pub(super) const IDENTITIES: [Identity; 3] = [
+    Identity { check: "received", what: "received = not allowed + journalled + dropped", sides: Figures::received },
+    Identity { check: "decoded", what: "read from the journal = decoded + refused", sides: Figures::decoded },
+    Identity { check: "stored", what: "flows decoded = flows stored", sides: Figures::stored },
+];
+
 /// Where a server that listens on `address` is reached from this machine.
 pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
