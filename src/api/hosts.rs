@@ -224,7 +224,8 @@ fn respond(
                     "counters": "scaled", "filter": "dst ip 192.168.10.57",
                     "totals": {"bytes": 308281344, "packets": 240120, "flows": 911},
                     "groups": 38,
-                    "completeness": {"exact": true, "estimated": false, "sampled_flows": 0, "stale_since": null, "lost": []},
+                    "completeness": {"exact": true, "estimated": false, "sampled_flows": 0, "stale_since": null, "lost": [],
+                        "undercount": {"flows_at_most": 0, "percent_at_most": 0.0}, "exporters": [], "more_exporters": 0},
                     "rows": [{"rank": 1, "peer": "203.0.113.8", "bytes": 104857600, "packets": 80000, "flows": 12,
                         "first_seen": "2026-11-17T09:30:00+01:00", "last_seen": "2026-11-17T09:41:07+01:00", "share": 0.340136}]
                 })),
@@ -302,7 +303,8 @@ mod tests {
                 "upload": {"bytes": 8, "packets": 2, "flows": 1},
                 "internal": {"bytes": 0, "packets": 0, "flows": 0},
                 "completeness":
-                    {"exact": false, "estimated": false, "sampled_flows": 0, "stale_since": null, "lost": []},
+                    {"exact": false, "estimated": false, "sampled_flows": 0, "stale_since": null, "lost": [],
+                     "undercount": null, "exporters": [], "more_exporters": 0},
             })
         );
     }
@@ -340,7 +342,8 @@ mod tests {
                 "window": {"from": "2026-11-23T00:00:00Z", "to": "2026-11-23T01:00:00Z", "timezone": "UTC"},
                 "host": "10.0.0.7", "direction": "download", "by": ["src_ip"], "order": "bytes", "counters": "scaled",
                 "filter": "dst ip 10.0.0.7", "totals": {"bytes": 5, "packets": 2, "flows": 1}, "groups": 1,
-                "completeness": {"exact": false, "estimated": true, "sampled_flows": 1, "stale_since": null, "lost": []},
+                "completeness": {"exact": false, "estimated": true, "sampled_flows": 1, "stale_since": null, "lost": [],
+                                 "undercount": null, "exporters": [], "more_exporters": 0},
                 "rows": [row],
             })
         );

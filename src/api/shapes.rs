@@ -72,7 +72,7 @@ pub struct Loss {
     /// are no longer kept), or the reason why something was rejected.
     #[schema(example = "network")]
     pub cause: String,
-    /// What is counted: `flows`, `records`, `datagrams`, `packets`, `sets` or `seconds`.
+    /// What is counted: `flows`, `records`, `datagrams`, `sets`, `templates` or `seconds`.
     #[schema(example = "flows")]
     pub unit: String,
     /// How many.
@@ -80,7 +80,44 @@ pub struct Loss {
     pub count: u64,
 }
 
-/// What the answer may be missing. Loss is kept by the hour, so loss in an hour that the window touches is counted.
+impl From<&query::LossCount> for Loss {
+    fn from(lost: &query::LossCount) -> Self {
+        Self { cause: lost.cause.clone(), unit: lost.unit.clone(), count: lost.count }
+    }
+}
+
+/// How many flows are missing at most, as far as the exporters' sequence numbers tell. A flow is here what an exporter sent
+/// as one record. It is a bound for flows, not for bytes: a lost flow may have had any number of them.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Undercount {
+    /// How many flows were lost at most in the hours that the window touches, whatever the filter selects. A lost datagram
+    /// counts as the fullest that its exporter ever sent.
+    #[schema(example = 30)]
+    pub flows_at_most: u64,
+    /// What percentage of the flows of this answer that is at most, if all of the lost ones belonged to it: 0 to 100, rounded
+    /// up to four decimals.
+    #[schema(example = 0.7264, minimum = 0, maximum = 100)]
+    pub percent_at_most: f64,
+}
+
+/// What is missing of one exporter.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ExporterLoss {
+    /// Its number in flows and in `/api/v1/exporters`.
+    #[schema(example = 3)]
+    pub id: u32,
+    /// The address its datagrams come from; null when it is not on record any more.
+    #[schema(example = "192.0.2.1", required = true)]
+    pub address: Option<String>,
+    /// What people call it.
+    #[schema(example = "core-1", required = true)]
+    pub name: Option<String>,
+    /// What is missing, by cause and unit.
+    pub lost: Vec<Loss>,
+}
+
+/// What the answer may be missing. Loss is kept by the hour in which it was noticed, so loss in an hour that the window touches
+/// is counted.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Completeness {
     /// Whether nothing is known to be missing, everything received before the window's end is in the answer, and nothing
@@ -97,19 +134,39 @@ pub struct Completeness {
     pub stale_since: Option<String>,
     /// What is missing, by cause and unit.
     pub lost: Vec<Loss>,
+    /// How many flows are missing at most, those apart that `stale_since` speaks of. Null when there is no telling: when
+    /// datagrams of unknown exporters were dropped, something could not be decoded, part of the window was not recorded, or an
+    /// exporter sends NetFlow v1, which has no sequence numbers.
+    #[schema(required = true)]
+    pub undercount: Option<Undercount>,
+    /// The exporters that something is missing of, those with the highest counts first, 20 at most. What cannot be attributed
+    /// to an exporter is in `lost` only.
+    pub exporters: Vec<ExporterLoss>,
+    /// How many more exporters there are that something is missing of.
+    #[schema(example = 0)]
+    pub more_exporters: u64,
 }
 
 impl Completeness {
     /// The shape of `completeness` with its moments in `zone`.
     pub fn new(completeness: &query::Completeness, zone: Tz) -> Self {
-        let loss =
-            |lost: &query::LossCount| Loss { cause: lost.cause.clone(), unit: lost.unit.clone(), count: lost.count };
+        let exporter = |concerned: &query::ExporterLoss| ExporterLoss {
+            id: concerned.exporter_id,
+            address: concerned.address.map(|address| address.to_string()),
+            name: concerned.name.clone(),
+            lost: concerned.lost.iter().map(Loss::from).collect(),
+        };
         Self {
             exact: completeness.exact,
             estimated: completeness.estimated,
             sampled_flows: completeness.sampled_flows,
             stale_since: completeness.stale_since.map(|since| moment(since, zone)),
-            lost: completeness.lost.iter().map(loss).collect(),
+            lost: completeness.lost.iter().map(Loss::from).collect(),
+            undercount: completeness
+                .undercount
+                .map(|known| Undercount { flows_at_most: known.flows, percent_at_most: known.percent() }),
+            exporters: completeness.exporters.iter().map(exporter).collect(),
+            more_exporters: completeness.more_exporters,
         }
     }
 }
@@ -290,18 +347,31 @@ mod tests {
             serde_json::to_value(Window::from(window)).unwrap(),
             json!({"from": "2026-11-23T13:00:00+01:00", "to": "2026-11-23T13:00:01+01:00", "timezone": "Europe/Berlin"})
         );
-        let lost = query::LossCount { cause: "network".into(), unit: "flows".into(), count: 30 };
+        let lost = vec![query::LossCount { cause: "network".into(), unit: "flows".into(), count: 30 }];
+        let concerned = query::ExporterLoss {
+            exporter_id: 3,
+            address: Some("192.0.2.1".parse().unwrap()),
+            name: None,
+            lost: lost.clone(),
+        };
         let known = query::Completeness {
             exact: false,
             estimated: true,
             sampled_flows: 7,
             stale_since: Some(NOON),
-            lost: vec![lost],
+            lost,
+            undercount: Some(query::Undercount { flows: 30, counted: 4_070 }),
+            exporters: vec![concerned],
+            more_exporters: 2,
         };
         assert_eq!(
             serde_json::to_value(Completeness::new(&known, Tz::UTC)).unwrap(),
             json!({"exact": false, "estimated": true, "sampled_flows": 7, "stale_since": "2026-11-23T12:00:00Z",
-                   "lost": [{"cause": "network", "unit": "flows", "count": 30}]})
+                   "lost": [{"cause": "network", "unit": "flows", "count": 30}],
+                   "undercount": {"flows_at_most": 30, "percent_at_most": 0.7318},
+                   "exporters": [{"id": 3, "address": "192.0.2.1", "name": null,
+                                  "lost": [{"cause": "network", "unit": "flows", "count": 30}]}],
+                   "more_exporters": 2})
         );
     }
 }

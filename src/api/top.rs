@@ -114,7 +114,10 @@ fn respond(format: Format, request: &TopRequest, answer: &TopAnswer) -> Result<H
                     "by": ["dst_ip"], "order": "bytes", "counters": "scaled", "filter": "dst net 192.168.0.0/16",
                     "totals": {"bytes": 734003200, "packets": 612000, "flows": 4100},
                     "groups": 57,
-                    "completeness": {"exact": false, "estimated": false, "sampled_flows": 0, "stale_since": null, "lost": [{"cause": "network", "unit": "flows", "count": 30}]},
+                    "completeness": {"exact": false, "estimated": false, "sampled_flows": 0, "stale_since": null, "lost": [{"cause": "network", "unit": "flows", "count": 30}],
+                        "undercount": {"flows_at_most": 30, "percent_at_most": 0.7264},
+                        "exporters": [{"id": 3, "address": "192.0.2.1", "name": "core-1", "lost": [{"cause": "network", "unit": "flows", "count": 30}]}],
+                        "more_exporters": 0},
                     "rows": [{"rank": 1, "dst_ip": "192.168.10.57", "bytes": 308281344, "packets": 240120, "flows": 911,
                         "first_seen": "2026-11-16T07:58:12+01:00", "last_seen": "2026-11-20T18:02:40.250+01:00", "share": 0.42}]
                 })),
@@ -182,7 +185,8 @@ mod tests {
         r#"{"window":{"from":"2026-11-16T01:00:00+01:00","to":"2026-11-23T01:00:00+01:00","timezone":"Europe/Berlin"},"#,
         r#""by":["dst_ip"],"order":"bytes","counters":"raw","filter":"dst net 192.168.0.0/16","#,
         r#""totals":{"bytes":100,"packets":9,"flows":3},"groups":2,"#,
-        r#""completeness":{"exact":true,"estimated":false,"sampled_flows":2,"stale_since":null,"lost":[]}"#
+        r#""completeness":{"exact":true,"estimated":false,"sampled_flows":2,"stale_since":null,"lost":[],"#,
+        r#""undercount":null,"exporters":[],"more_exporters":0}"#
     );
     const ROW: &str = concat!(
         r#"{"rank":1,"dst_ip":"192.168.10.57","bytes":42,"packets":4,"flows":2,"#,

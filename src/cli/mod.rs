@@ -4,6 +4,7 @@
 //! did what it was asked, 1 when it could not, 2 when it was asked wrongly.
 
 pub mod check_config;
+pub mod doctor;
 pub mod openapi;
 pub mod report;
 pub mod serve;
@@ -31,6 +32,8 @@ enum Command {
     Serve,
     /// Check the configuration and print what is in effect, secrets masked.
     CheckConfig,
+    /// Compare counters, journal, segments, rows and settings with each other, and name every difference. Changes nothing.
+    Doctor(doctor::Arguments),
     /// Print the OpenAPI description of the HTTP interface.
     Openapi,
     /// Make reports.
@@ -56,6 +59,7 @@ fn execute(line: CommandLine) -> Result<(), Box<dyn Error>> {
     match line.command {
         Command::Serve => serve::run(config),
         Command::CheckConfig => check_config::run(config, environment(), &mut std::io::stdout().lock()),
+        Command::Doctor(arguments) => doctor::run(&arguments, config, &mut std::io::stdout().lock()),
         Command::Openapi => Ok(openapi::run()?),
         Command::Report(arguments) => report::run(&arguments, config),
         Command::Simulate(arguments) => Ok(simulate::run(&arguments, &mut std::io::stdout().lock()).map(drop)?),

@@ -95,7 +95,7 @@ async fn make(wanted: &Run, span: Option<Span>, config: &Config) -> Result<RunOu
 }
 
 /// The database that the server would use: of a running server's own PostgreSQL, its socket.
-async fn locate(config: &Config) -> Result<(Address, Option<PrivatePostgres>), Box<dyn Error>> {
+pub(super) async fn locate(config: &Config) -> Result<(Address, Option<PrivatePostgres>), Box<dyn Error>> {
     if config.database.address()?.is_none()
         && let Some(Connection { socket_directory, port, user, database }) =
             private_postgres::find_running(&config.private_postgres())

@@ -74,6 +74,10 @@ pub struct ReasonLabel {
 pub struct Metrics {
     datagrams: Counter,
     decoded: Counter,
+    /// Datagrams among those in `rejected`.
+    refused: Counter,
+    /// What `datagrams` has more than `decoded` and `refused` together, between two datagrams: 0.
+    accounting_error: Gauge,
     flows: Counter,
     rejected: Family<ReasonLabel, Counter>,
     noticed: Family<ReasonLabel, Counter>,
@@ -93,6 +97,12 @@ impl Metrics {
         registry.register("ingest_datagrams", "Datagrams read from the journal", self.datagrams.clone());
         registry.register("ingest_datagrams_decoded", "Datagrams that were decoded", self.decoded.clone());
         registry.register("ingest_flows_decoded", "Flows found in datagrams", self.flows.clone());
+        registry.register("ingest_datagrams_refused", "Datagrams that were refused whole", self.refused.clone());
+        registry.register(
+            "ingest_accounting_error",
+            "Datagrams read that were neither decoded nor refused; 0 unless the server is defective",
+            self.accounting_error.clone(),
+        );
         registry.register("ingest_rejected", "Datagrams, sets and records that were refused", self.rejected.clone());
         registry.register("ingest_noticed", "What was odd and was kept all the same", self.noticed.clone());
         registry.register("ingest_lost", "What is known to be missing, by cause", self.lost.clone());
@@ -232,6 +242,13 @@ impl Shared {
                 () = abandoned => Err(IngestError::Abandoned),
             }
         })
+    }
+
+    /// Compares the counters of datagrams, of which none is under way now.
+    fn account(&self) {
+        let Metrics { datagrams, decoded, refused, accounting_error, .. } = &self.metrics;
+        let accounted = decoded.get().saturating_add(refused.get());
+        accounting_error.set(datagrams.get().wrapping_sub(accounted).cast_signed());
     }
 
     fn completed(&self, until: Timestamp) {

@@ -14,7 +14,7 @@ use crate::flow::segment::MAX_SEGMENT_FLOWS;
 use crate::journal::{self, Chunk, Datagram, DropCause, Position, Reader, Record};
 use crate::store::commit::DecoderState;
 use crate::store::facts::{FACT_LIMIT, FACTS};
-use crate::wire::{Context, Decoder, Limits, Outcome, Reason, SessionState, Transport, Unparked};
+use crate::wire::{Context, Decoder, Limits, Outcome, Reason, SessionState, Transport, Unit, Unparked};
 use crate::wire::{exporter_address, recognise};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -309,6 +309,7 @@ impl Stage<'_> {
 
     /// Hands a piece to the next stage.
     fn cut(&mut self, mut piece: Piece, complete_until: Timestamp, full: bool) -> Result<(), IngestError> {
+        self.shared.account();
         let gone = |_| IngestError::StageEnded { stage: "pack" };
         for expired in self.decoder.take_expired(piece.last_received) {
             self.waits(&mut piece.ledger, expired.exporter_id, expired.received, -1);
@@ -447,6 +448,9 @@ impl Stage<'_> {
     ) {
         ledger.lost(exporter, at, reason, unit, count.into());
         self.shared.metrics.rejected.get_or_create(&ReasonLabel { reason, unit }).inc_by(count.into());
+        if unit == Unit::Datagrams.name() {
+            self.shared.metrics.refused.inc_by(count.into());
+        }
     }
 
     /// Notes how many facts found no room.

@@ -38,6 +38,8 @@ struct Sent {
     last_seen: Timestamp,
     datagrams: u64,
     flows: u64,
+    /// The most in one datagram.
+    most_flows: u64,
     clock_offset_ms: Option<i64>,
 }
 
@@ -46,6 +48,7 @@ impl Sent {
         self.last_seen = self.last_seen.max(later.last_seen);
         self.datagrams = self.datagrams.saturating_add(later.datagrams);
         self.flows = self.flows.saturating_add(later.flows);
+        self.most_flows = self.most_flows.max(later.most_flows);
         self.clock_offset_ms = later.clock_offset_ms.or(self.clock_offset_ms);
     }
 }
@@ -63,7 +66,7 @@ impl Ledger {
         flows: u64,
         clock_offset_ms: Option<i64>,
     ) {
-        let sent = Sent { last_seen: received, datagrams: 1, flows, clock_offset_ms };
+        let sent = Sent { last_seen: received, datagrams: 1, flows, most_flows: flows, clock_offset_ms };
         self.add_activity((exporter_id, version), sent);
     }
 
@@ -121,7 +124,7 @@ impl Ledger {
 
     /// Notes flows of a datagram that was noted before.
     pub(super) fn late(&mut self, exporter_id: u32, version: u16, flows: u64) {
-        let sent = Sent { last_seen: Timestamp::default(), datagrams: 0, flows, clock_offset_ms: None };
+        let sent = Sent { last_seen: Timestamp::default(), datagrams: 0, flows, most_flows: 0, clock_offset_ms: None };
         self.add_activity((exporter_id, version), sent);
     }
 
@@ -182,6 +185,7 @@ impl Ledger {
                 last_seen: sent.last_seen,
                 datagrams: sent.datagrams,
                 flows: sent.flows,
+                most_flows: sent.most_flows,
                 clock_offset_ms: sent.clock_offset_ms,
             })
             .collect()
@@ -255,6 +259,7 @@ mod tests {
         first.learned(vec![session(1)]);
         let mut second = Ledger::default();
         second.sent(1, 9, at.plus(5), 20, None);
+        second.late(1, 9, 5);
         second.lost(1, at, "network", "datagrams", -3);
         second.lost(0, at, "kernel", "datagrams", 2);
         second.learned(vec![session(2)]);
@@ -266,7 +271,8 @@ mod tests {
                 version: 9,
                 last_seen: at.plus(5),
                 datagrams: 2,
-                flows: 30,
+                flows: 35,
+                most_flows: 20,
                 clock_offset_ms: Some(-3)
             }]
         );

@@ -7,6 +7,8 @@ use crate::metrics::{Counter, Gauge, Registry};
 pub struct Metrics {
     /// Records appended.
     pub records: Counter<u64>,
+    /// Datagrams and messages of streams among them.
+    pub datagrams: Counter<u64>,
     /// Bytes of records appended.
     pub bytes: Counter<u64>,
     /// Datagrams dropped because the journal was full or could not be written.
@@ -32,6 +34,7 @@ impl Metrics {
     pub fn register(&self, registry: &mut Registry) {
         let mut counter = |name, help, metric: &Counter<u64>| registry.register(name, help, metric.clone());
         counter("journal_records", "Records appended to the journal", &self.records);
+        counter("journal_datagrams", "Datagrams and messages appended to the journal", &self.datagrams);
         counter("journal_bytes", "Bytes of records appended to the journal", &self.bytes);
         counter("journal_dropped_datagrams", "Datagrams dropped because the journal was full", &self.dropped);
         counter("journal_corrupt_records", "Journal records found damaged when read", &self.corrupt);

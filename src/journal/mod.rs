@@ -77,6 +77,7 @@ mod pending;
 mod reader;
 mod record;
 mod segment;
+pub mod survey;
 mod writer;
 
 #[cfg(test)]

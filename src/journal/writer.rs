@@ -209,7 +209,10 @@ impl State {
         for notice in notices.iter().skip(kept) {
             self.pending.add(&Record::Dropped(*notice), most);
         }
-        kept.saturating_sub(notices.len())
+        let kept = kept.saturating_sub(notices.len());
+        let datagrams = records.iter().take(kept).filter(|record| matches!(record, Record::Datagram(_))).count();
+        shared.metrics.datagrams.inc_by(datagrams as u64);
+        kept
     }
 
     /// How many bytes of records may be appended now.

@@ -128,10 +128,45 @@ pub struct LossCount {
     /// `network` (sequence gaps), `kernel` (socket drops), `journal_full`, `journal_corrupt`, `collector_down`,
     /// `not_recorded` (before recording began, or dropped by now), or a reason of rejection.
     pub cause: String,
-    /// What is counted: `flows`, `records`, `datagrams`, `packets`, `sets` or `seconds`.
+    /// What is counted: `flows`, `records`, `datagrams`, `sets`, `templates` or `seconds`.
     pub unit: String,
     /// How many.
     pub count: u64,
+}
+
+/// How many flows are missing from an answer at most, as far as sequence numbers tell. A flow is here what an exporter sent
+/// as one record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Undercount {
+    /// How many flows were lost at most, whichever flows the answer selects.
+    pub flows: u64,
+    /// How many flows the answer counts.
+    pub counted: u64,
+}
+
+impl Undercount {
+    /// The percentage of the answer's flows that is missing at most, 0 to 100, rounded up to four decimals. It holds for
+    /// flows, not for bytes: a lost flow may have had any number of them.
+    pub fn percent(&self) -> f64 {
+        let flows = self.flows as f64;
+        if self.flows == 0 {
+            return 0.0;
+        }
+        ((flows / (flows + self.counted as f64) * 1e6).ceil() / 1e4).min(100.0)
+    }
+}
+
+/// What is missing of one exporter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExporterLoss {
+    /// Its number in flows.
+    pub exporter_id: u32,
+    /// The address its datagrams come from; `None` when it is not on record any more.
+    pub address: Option<IpAddr>,
+    /// What people call it.
+    pub name: Option<String>,
+    /// What is missing, by cause and unit, ascending.
+    pub lost: Vec<LossCount>,
 }
 
 /// What an answer may be missing. Hours are counted whole: loss in an hour that the window touches is loss in the window.
@@ -149,14 +184,25 @@ pub struct Completeness {
     pub stale_since: Option<Timestamp>,
     /// What is missing, by cause and unit, ascending.
     pub lost: Vec<LossCount>,
+    /// How many flows are missing at most; `None` when something is missing of which nobody knows how many flows it was.
+    /// What is still to be stored (`stale_since`) is not missing.
+    pub undercount: Option<Undercount>,
+    /// The exporters that something is missing of, those that most is missing of first, at most [`EXPORTERS`]. What cannot
+    /// be attributed is in `lost` alone.
+    ///
+    /// [`EXPORTERS`]: super::stamp::EXPORTERS
+    pub exporters: Vec<ExporterLoss>,
+    /// How many more there are.
+    pub more_exporters: u64,
 }
 
 impl Completeness {
-    /// The same for an answer whose flows were sampled, `sampled_flows` of them.
+    /// The same for an answer of `counted` records, whose flows were sampled, `sampled_flows` of them.
     #[must_use]
-    pub(super) fn of_samples(self, counters: Counters, sampled_flows: u64) -> Self {
+    pub(super) fn of(self, counted: u64, counters: Counters, sampled_flows: u64) -> Self {
         let estimated = counters == Counters::Scaled && sampled_flows > 0;
-        Self { exact: self.exact && !estimated, estimated, sampled_flows, ..self }
+        let undercount = self.undercount.map(|known| Undercount { counted, ..known });
+        Self { exact: self.exact && !estimated, estimated, sampled_flows, undercount, ..self }
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) struct HostScan {
     pub(super) download: Totals,
     pub(super) upload: Totals,
     pub(super) internal: Totals,
+    pub(super) records: u64,
     pub(super) sampled_flows: u64,
 }
 
@@ -51,6 +52,7 @@ impl HostScan {
             download: Totals::default(),
             upload: Totals::default(),
             internal: Totals::default(),
+            records: 0,
             sampled_flows: 0,
         })
     }
@@ -82,6 +84,7 @@ impl Scan for HostScan {
             };
             let (totals, sampled_flows) = totals_of(read.batch, row, self.counters);
             kind.add(&totals);
+            self.records = self.records.saturating_add(1);
             self.sampled_flows = self.sampled_flows.saturating_add(sampled_flows);
         }
         Ok(())
@@ -95,6 +98,7 @@ impl Scan for HostScan {
         self.download.add(&other.download);
         self.upload.add(&other.upload);
         self.internal.add(&other.internal);
+        self.records = self.records.saturating_add(other.records);
         self.sampled_flows = self.sampled_flows.saturating_add(other.sampled_flows);
     }
 }

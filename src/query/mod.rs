@@ -2,7 +2,8 @@
 //!
 //! [`Engine`] is the only part that waits for anything: it lists the segments of the window, has workers load the columns
 //! that are needed and scan them, and adds the stamp of completeness, all from one moment of the database. [`plan`]
-//! (what to read), [`scan`] (segment by segment), [`group`] (sums by key), [`rank`] (the largest) and [`host`] are pure.
+//! (what to read), [`scan`] (segment by segment), [`group`] (sums by key), [`rank`] (the largest), [`host`] and [`stamp`]
+//! (what may be missing) are pure.
 
 pub mod answer;
 pub mod budget;
@@ -14,6 +15,7 @@ mod plan;
 mod rank;
 mod rows;
 pub mod scan;
+pub mod stamp;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -21,22 +23,22 @@ pub mod window;
 mod workers;
 
 pub use answer::{
-    Completeness, Counters, HostAnswer, HostRequest, LossCount, Order, TopAnswer, TopRequest, TopRow, Window,
+    Completeness, Counters, ExporterLoss, HostAnswer, HostRequest, LossCount, Order, TopAnswer, TopRequest, TopRow,
+    Undercount, Window,
 };
 pub use budget::Settings;
 pub use error::QueryError;
 pub use group::MAX_DIMENSIONS;
 pub use plan::MAX_LIMIT;
 
-use crate::clock::{SECOND, SharedClock, Timestamp};
+use crate::clock::SharedClock;
 use crate::store::Database;
-use crate::store::facts::FACTS;
-use crate::store::snapshot::{COLLECTOR_ALIVE, Snapshot, StoredLoss};
+use crate::store::snapshot::{COLLECTOR_ALIVE, Snapshot};
 use budget::Budget;
 use host::HostScan;
 use ipnetwork::IpNetwork;
 use scan::{Scan, TopScan};
-use std::collections::BTreeMap;
+use stamp::{Known, UNNUMBERED};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::Semaphore;
@@ -64,7 +66,7 @@ impl Engine {
     pub async fn top(&self, request: &TopRequest) -> Result<TopAnswer, QueryError> {
         let scans = self.scans(|| TopScan::new(request))?;
         let (found, completeness) = self.run(request.window, scans).await?;
-        let completeness = completeness.of_samples(request.counters, found.sampled_flows());
+        let completeness = completeness.of(found.records(), request.counters, found.sampled_flows());
         let ranking = tokio::task::spawn_blocking(move || found.finish());
         let (rows, totals, groups) = ranking.await.map_err(|error| QueryError::Worker(error.to_string()))?;
         Ok(TopAnswer { rows, totals, groups, completeness })
@@ -78,8 +80,8 @@ impl Engine {
     pub async fn host(&self, request: &HostRequest, local: &[IpNetwork]) -> Result<HostAnswer, QueryError> {
         let scans = self.scans(|| HostScan::new(request, local))?;
         let (found, completeness) = self.run(request.window, scans).await?;
-        let HostScan { download, upload, internal, sampled_flows, .. } = found;
-        let completeness = completeness.of_samples(request.counters, sampled_flows);
+        let HostScan { download, upload, internal, records, sampled_flows, .. } = found;
+        let completeness = completeness.of(records, request.counters, sampled_flows);
         Ok(HostAnswer { host: request.host.to_canonical(), download, upload, internal, completeness })
     }
 
@@ -106,45 +108,14 @@ impl Engine {
 
     async fn completeness(&self, snapshot: &mut Snapshot, window: &Window) -> Result<Completeness, QueryError> {
         let now = self.clock.now();
-        let stored_until = snapshot.complete_until(now, COLLECTOR_ALIVE).await?;
-        let recorded_from = snapshot.recorded_from().await?;
         let loss = snapshot.loss(window.from, window.to).await?;
-        Ok(stamp(window, &loss, recorded_from, stored_until, now))
+        let known = Known {
+            senders: snapshot.senders(&stamp::exporters_of(&loss)).await?,
+            unnumbered: snapshot.sent(UNNUMBERED.code(), window.from, window.to).await?,
+            recorded_from: snapshot.recorded_from().await?,
+            stored_until: snapshot.complete_until(now, COLLECTOR_ALIVE).await?,
+            loss,
+        };
+        Ok(stamp::stamp(window, &known, now))
     }
-}
-
-/// A cause of rejection by which nothing is missing: the same datagram was stored when it first came.
-const DUPLICATE: &str = "duplicate";
-
-/// The cause of loss that stands for a part of the window in which nothing was recorded, or whose days were dropped.
-const NOT_RECORDED: &str = "not_recorded";
-
-/// What an answer may be missing, given the window's loss, the moment since which flows are recorded and kept, and the
-/// moment before which everything received is stored. Refused facts about exporters are no loss of flows. Where no collector is alive nothing is on its way, and only the
-/// future is still to come.
-fn stamp(
-    window: &Window,
-    loss: &[StoredLoss],
-    recorded_from: Option<Timestamp>,
-    stored_until: Option<Timestamp>,
-    now: Timestamp,
-) -> Completeness {
-    let mut sums = BTreeMap::<(&str, &str), u64>::new();
-    for row in loss.iter().filter(|row| row.cause != DUPLICATE && row.unit != FACTS) {
-        let sum = sums.entry((&row.cause, &row.unit)).or_default();
-        *sum = sum.saturating_add(row.count);
-    }
-    let recorded_from = recorded_from.unwrap_or(window.to).min(window.to);
-    if window.from < recorded_from {
-        let before = recorded_from.micros().saturating_sub(window.from.micros());
-        // A part of a second is missing, too, and must not look like nothing.
-        sums.insert((NOT_RECORDED, "seconds"), before.cast_unsigned().div_ceil(SECOND.cast_unsigned()));
-    }
-    let lost: Vec<LossCount> = sums
-        .into_iter()
-        .map(|((cause, unit), count)| LossCount { cause: cause.into(), unit: unit.into(), count })
-        .collect();
-    let stored_until = stored_until.unwrap_or(now);
-    let stale_since = (stored_until < window.to).then_some(stored_until);
-    Completeness { exact: lost.is_empty() && stale_since.is_none(), stale_since, lost, ..Completeness::default() }
 }

@@ -135,6 +135,7 @@ pub struct TopScan {
 struct Found {
     counters: Counters,
     totals: Totals,
+    records: u64,
     sampled_flows: u64,
     groups: Groups,
     room: Room,
@@ -153,6 +154,7 @@ impl TopScan {
             found: Found {
                 counters: request.counters,
                 totals: Totals::default(),
+                records: 0,
                 sampled_flows: 0,
                 groups: Groups::new(&request.by),
                 room: Room::default(),
@@ -186,6 +188,7 @@ impl TopScan {
         }
         fewer.groups.merge(&more.groups);
         fewer.totals.add(&more.totals);
+        fewer.records = fewer.records.saturating_add(more.records);
         fewer.sampled_flows = fewer.sampled_flows.saturating_add(more.sampled_flows);
     }
 
@@ -193,6 +196,11 @@ impl TopScan {
     pub fn finish(&self) -> (Vec<TopRow>, Totals, u64) {
         let groups = &self.found.groups;
         (rank::top(groups, self.order, self.limit), self.found.totals, groups.len() as u64)
+    }
+
+    /// How many records were selected. One may stand for several flows, or for none.
+    pub fn records(&self) -> u64 {
+        self.found.records
     }
 
     /// How many of the selected flows were sampled; see [`Completeness::sampled_flows`](super::Completeness).
@@ -240,6 +248,7 @@ impl Found {
                 picked = (self.picked.len() < rows.len()).then_some(self.picked.as_slice());
             }
             let rows = Rows::new(&rows, picked);
+            self.records = self.records.saturating_add(rows.len() as u64);
             let weights = Weights::of(batch, rows, self.counters, &mut self.room);
             self.sampled_flows = self.sampled_flows.saturating_add(weights.sampled_flows());
             if known.is_none() {

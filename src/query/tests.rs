@@ -4,7 +4,7 @@ use super::budget::Budget;
 use super::host::HostScan;
 use super::scan::{Scan, TopScan};
 use super::*;
-use crate::clock::HOUR;
+use crate::clock::{HOUR, Timestamp};
 use crate::columns::Encoder;
 use crate::filter::{Expression, Selection, parse};
 use crate::flow::batch::{AddressRun, FlowBatch};
@@ -18,6 +18,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 mod samples;
+mod stamp;
 
 const START: i64 = 1_795_392_000_000_000;
 
@@ -396,46 +397,6 @@ fn loads_hold_some_segments_in_the_order_of_time_and_receive_times_only_where_th
     let with_times: Vec<usize> =
         loads.iter().enumerate().filter(|(_, load)| load.fields.contains(&Field::Received)).map(|(at, _)| at).collect();
     assert_eq!(with_times, [0]);
-}
-
-#[test]
-fn the_stamp_sums_loss_over_exporters_and_says_what_is_still_to_come() {
-    let loss =
-        |exporter_id, cause: &str, count| StoredLoss { exporter_id, cause: cause.into(), unit: "flows".into(), count };
-    let at = |second| window(second, second + 1).from;
-    let rows = [loss(2, "network", 3), loss(1, "network", 4), loss(1, "kernel", u64::MAX), loss(2, "kernel", 1)];
-    let stamped = stamp(&window(0, 10), &rows, Some(at(0)), Some(at(11)), at(12));
-    let lost: Vec<(&str, u64)> = stamped.lost.iter().map(|row| (row.cause.as_str(), row.count)).collect();
-    assert_eq!(lost, [("kernel", u64::MAX), ("network", 7)]);
-    assert_eq!((stamped.exact, stamped.stale_since), (false, None));
-    assert!(stamp(&window(0, 10), &[], Some(at(0)), Some(at(10)), at(12)).exact);
-    let behind = stamp(&window(0, 10), &[], Some(at(0)), Some(at(9)), at(12));
-    assert_eq!((behind.exact, behind.stale_since), (false, Some(at(9))));
-    let future = stamp(&window(0, 10), &[], Some(at(0)), None, at(5));
-    assert_eq!((future.exact, future.stale_since), (false, Some(at(5))));
-    assert!(stamp(&window(0, 10), &[], Some(at(0)), None, at(10)).exact);
-}
-
-#[test]
-fn a_refused_fact_about_an_exporter_is_no_loss_of_flows() {
-    let loss = StoredLoss { exporter_id: 1, cause: "fact_limit".into(), unit: "facts".into(), count: 5 };
-    let at = |second| window(second, second + 1).from;
-    let stamped = stamp(&window(0, 10), &[loss], Some(at(0)), Some(at(10)), at(12));
-    assert!(stamped.exact && stamped.lost.is_empty(), "{stamped:?}");
-}
-
-#[test]
-fn a_window_before_anything_was_recorded_is_not_exact_and_says_for_how_long() {
-    let at = |micros| Timestamp::from_micros(START + micros);
-    let seconds = |recorded_from| {
-        let stamped = stamp(&window(0, 10), &[], recorded_from, Some(at(11 * SECOND)), at(12 * SECOND));
-        assert_eq!((stamped.exact, stamped.stale_since), (stamped.lost.is_empty(), None));
-        let told = |row: &LossCount| (row.cause == NOT_RECORDED && row.unit == "seconds").then_some(row.count);
-        stamped.lost.iter().map(|row| told(row).unwrap()).collect::<Vec<_>>()
-    };
-    assert!(seconds(Some(at(0))).is_empty() && seconds(Some(at(-SECOND))).is_empty());
-    assert_eq!((seconds(Some(at(1))), seconds(Some(at(4 * SECOND)))), (vec![1], vec![4]));
-    assert_eq!((seconds(Some(at(99 * SECOND))), seconds(None)), (vec![10], vec![10]));
 }
 
 #[test]

@@ -7,7 +7,8 @@ use super::csv;
 use super::definition::Definition;
 use super::error::ReportError;
 use crate::clock::Timestamp;
-use crate::query::{Completeness, Counters, TopAnswer, Window};
+use crate::query::{Completeness, Counters, ExporterLoss, LossCount, TopAnswer, Window};
+use chrono_tz::Tz;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
@@ -69,6 +70,23 @@ struct Stamp {
     sampled_flows: u64,
     stale_since: Option<String>,
     lost: Vec<Lost>,
+    undercount: Option<AtMost>,
+    exporters: Vec<Concerned>,
+    more_exporters: u64,
+}
+
+#[derive(Serialize)]
+struct AtMost {
+    flows_at_most: u64,
+    percent_at_most: f64,
+}
+
+#[derive(Serialize)]
+struct Concerned {
+    id: u32,
+    address: Option<String>,
+    name: Option<String>,
+    lost: Vec<Lost>,
 }
 
 #[derive(Serialize)]
@@ -76,6 +94,35 @@ struct Lost {
     cause: String,
     unit: String,
     count: u64,
+}
+
+impl Stamp {
+    /// The same members as in answers of the API.
+    fn new(completeness: &Completeness, zone: Tz) -> Self {
+        let lost = |lost: &[LossCount]| -> Vec<Lost> {
+            lost.iter()
+                .map(|lost| Lost { cause: lost.cause.clone(), unit: lost.unit.clone(), count: lost.count })
+                .collect()
+        };
+        let concerned = |concerned: &ExporterLoss| Concerned {
+            id: concerned.exporter_id,
+            address: concerned.address.map(|address| address.to_string()),
+            name: concerned.name.clone(),
+            lost: lost(&concerned.lost),
+        };
+        Self {
+            exact: completeness.exact,
+            estimated: completeness.estimated,
+            sampled_flows: completeness.sampled_flows,
+            stale_since: completeness.stale_since.map(|moment| csv::time(moment, zone)),
+            lost: lost(&completeness.lost),
+            undercount: completeness
+                .undercount
+                .map(|known| AtMost { flows_at_most: known.flows, percent_at_most: known.percent() }),
+            exporters: completeness.exporters.iter().map(concerned).collect(),
+            more_exporters: completeness.more_exporters,
+        }
+    }
 }
 
 impl Document {
@@ -111,18 +158,7 @@ impl Document {
             rows: answer.rows.len(),
             groups: answer.groups,
             totals: Sums { bytes: answer.totals.bytes, packets: answer.totals.packets, flows: answer.totals.flows },
-            completeness: Stamp {
-                exact: answer.completeness.exact,
-                estimated: answer.completeness.estimated,
-                sampled_flows: answer.completeness.sampled_flows,
-                stale_since: answer.completeness.stale_since.map(|moment| csv::time(moment, zone)),
-                lost: answer
-                    .completeness
-                    .lost
-                    .iter()
-                    .map(|lost| Lost { cause: lost.cause.clone(), unit: lost.unit.clone(), count: lost.count })
-                    .collect(),
-            },
+            completeness: Stamp::new(&answer.completeness, zone),
             generated_at: csv::time(generated_at, zone),
             sha256: Sha256::digest(csv.as_bytes()).iter().fold(String::new(), |mut text, byte| {
                 let _ = write!(text, "{byte:02x}");
@@ -181,8 +217,36 @@ fn stamp(completeness: &Completeness, manifest: &Manifest<'_>) -> Vec<String> {
         lines.push(format!("  Flows received after {stale} are not all in it."));
     }
     let lost = completeness.lost.iter();
-    lines.extend(lost.map(|lost| format!("  Lost: {} {} ({})", lost.count, lost.unit, lost.cause)));
+    lines.extend(lost.map(|lost| format!("  Lost: {}", named(lost))));
+    lines.push(match completeness.undercount {
+        Some(known) if known.flows > 0 => format!(
+            "  At most {} flows of the report are missing, {} % of those there were; how many bytes they had is unknown.",
+            known.flows,
+            known.percent()
+        ),
+        Some(_) => "  No flow is known to be lost.".to_owned(),
+        None => "  How many flows are missing at most cannot be told.".to_owned(),
+    });
+    for concerned in &completeness.exporters {
+        let address =
+            concerned.address.map_or_else(|| format!("number {}", concerned.exporter_id), |at| at.to_string());
+        let name = concerned.name.as_ref().map_or_else(String::new, |name| format!(" ({})", one_line(name)));
+        let lost: Vec<_> = concerned.lost.iter().map(named).collect();
+        lines.push(format!("  Exporter {address}{name}: {}", lost.join(", ")));
+    }
+    if completeness.more_exporters > 0 {
+        lines.push(format!("  And {} more exporters.", completeness.more_exporters));
+    }
     lines
+}
+
+fn named(lost: &LossCount) -> String {
+    format!("{} {} ({})", lost.count, lost.unit, lost.cause)
+}
+
+/// A name on one line, whatever people called it.
+fn one_line(name: &str) -> String {
+    name.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
 /// What the reader must know about numbers that come from samples.
@@ -203,7 +267,7 @@ mod tests {
     use super::*;
     use crate::flow::segment::Totals;
     use crate::flow::value::Value;
-    use crate::query::{LossCount, TopRow};
+    use crate::query::{TopRow, Undercount};
     use crate::reports::definition::{Settings, Surroundings};
     use crate::reports::schedule::{Period, Span};
     use std::path::Path;
@@ -233,7 +297,8 @@ mod tests {
 
     #[test]
     fn the_manifest_says_what_the_rows_are() {
-        let document = made(Completeness { exact: true, ..Completeness::default() });
+        let undercount = Some(Undercount::default());
+        let document = made(Completeness { exact: true, undercount, ..Completeness::default() });
         assert_eq!((document.name.as_str(), document.rows), ("weekly-top-downloaders_2026-W47", 12));
         let told: serde_json::Value = serde_json::from_str(&document.manifest).unwrap();
         let expected = serde_json::json!({
@@ -250,7 +315,8 @@ mod tests {
             "rows": 12,
             "groups": 12,
             "totals": {"bytes": 1_200, "packets": 24, "flows": 12},
-            "completeness": {"exact": true, "estimated": false, "sampled_flows": 0, "stale_since": null, "lost": []},
+            "completeness": {"exact": true, "estimated": false, "sampled_flows": 0, "stale_since": null, "lost": [],
+                             "undercount": {"flows_at_most": 0, "percent_at_most": 0.0}, "exporters": [], "more_exporters": 0},
             "generated_at": "2026-11-23T02:00:00+01:00",
             "sha256": told["sha256"],
         });
@@ -271,7 +337,39 @@ mod tests {
         let text = made(Completeness { stale_since: stale, lost: vec![lost], ..Completeness::default() }).summary;
         assert!(text.contains("NOT exact") && text.contains("Lost: 17 flows (network)"), "{text}");
         assert!(text.contains("received after 2026-11-23T00:00:00+01:00"), "{text}");
-        assert!(!text.contains("Sampling"), "{text}");
+        assert!(text.contains("at most cannot be told") && !text.contains("Sampling"), "{text}");
+    }
+
+    #[test]
+    fn mail_and_manifest_tell_how_much_is_missing_at_most_and_of_which_exporters() {
+        let lost = vec![LossCount { cause: "network".to_owned(), unit: "flows".to_owned(), count: 17 }];
+        let named = ExporterLoss {
+            exporter_id: 3,
+            address: Some("192.0.2.1".parse().unwrap()),
+            name: Some("core\r\nBcc: x".to_owned()),
+            lost: lost.clone(),
+        };
+        let gone = ExporterLoss { exporter_id: 4, address: None, name: None, lost: lost.clone() };
+        let document = made(Completeness {
+            undercount: Some(Undercount { flows: 17, counted: 1_000 }),
+            exporters: vec![named, gone],
+            more_exporters: 5,
+            lost,
+            ..Completeness::default()
+        });
+        let text = document.summary;
+        for line in [
+            "  At most 17 flows of the report are missing, 1.6716 % of those there were; how many bytes they had is unknown.\n",
+            "  Exporter 192.0.2.1 (core  Bcc: x): 17 flows (network)\n",
+            "  Exporter number 4: 17 flows (network)\n",
+            "  And 5 more exporters.\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        let told: serde_json::Value = serde_json::from_str(&document.manifest).unwrap();
+        let stamp = &told["completeness"];
+        assert_eq!(stamp["undercount"], serde_json::json!({"flows_at_most": 17, "percent_at_most": 1.6716}));
+        assert_eq!((&stamp["exporters"][0]["address"], &stamp["more_exporters"]), (&"192.0.2.1".into(), &5.into()));
     }
 
     #[test]

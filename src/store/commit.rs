@@ -81,6 +81,8 @@ pub struct Activity {
     pub datagrams: u64,
     /// Flows in the batch.
     pub flows: u64,
+    /// The most flows that one datagram of the batch held.
+    pub most_flows: u64,
     /// How many milliseconds the exporter's clock was ahead in the last datagram that told; `None` when none did.
     pub clock_offset_ms: Option<i64>,
 }
@@ -253,7 +255,7 @@ impl Database {
 }
 
 /// How many low bits of a segment id count the journal's segments; the journal's number stands above them.
-const SEGMENT_BITS: u32 = 40;
+pub(super) const SEGMENT_BITS: u32 = 40;
 
 const fn segment_id(number: i64, segment: i64) -> i64 {
     (number << SEGMENT_BITS) | segment
@@ -362,11 +364,13 @@ async fn write_activity(connection: &mut PgConnection, activity: &[Activity]) ->
         return Ok(());
     }
     sqlx::query(
-        "INSERT INTO exporter_activity AS known (exporter_id, version, last_seen, datagrams, flows, clock_offset_ms) \
-         SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::timestamptz[], $4::bigint[], $5::bigint[], $6::bigint[]) \
+        "INSERT INTO exporter_activity AS known \
+         (exporter_id, version, last_seen, datagrams, flows, clock_offset_ms, most_flows) SELECT * FROM \
+         unnest($1::bigint[], $2::smallint[], $3::timestamptz[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[]) \
          ON CONFLICT (exporter_id, version) DO UPDATE SET last_seen = greatest(known.last_seen, EXCLUDED.last_seen), \
          datagrams = known.datagrams + EXCLUDED.datagrams, flows = known.flows + EXCLUDED.flows, \
-         clock_offset_ms = coalesce(EXCLUDED.clock_offset_ms, known.clock_offset_ms)",
+         clock_offset_ms = coalesce(EXCLUDED.clock_offset_ms, known.clock_offset_ms), \
+         most_flows = greatest(known.most_flows, EXCLUDED.most_flows)",
     )
     .bind(activity.iter().map(|row| i64::from(row.exporter_id)).collect::<Vec<_>>())
     .bind(activity.iter().map(|row| i16::try_from(row.version).unwrap_or(0)).collect::<Vec<_>>())
@@ -374,6 +378,7 @@ async fn write_activity(connection: &mut PgConnection, activity: &[Activity]) ->
     .bind(activity.iter().map(|row| bigint(row.datagrams)).collect::<Vec<_>>())
     .bind(activity.iter().map(|row| bigint(row.flows)).collect::<Vec<_>>())
     .bind(activity.iter().map(|row| row.clock_offset_ms).collect::<Vec<_>>())
+    .bind(activity.iter().map(|row| bigint(row.most_flows)).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())

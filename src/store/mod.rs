@@ -3,15 +3,17 @@
 //! A file a table family: [`commit`] stores a batch of the journal in one transaction, [`segments`] and [`flows`] write
 //! flows in both shapes, [`snapshot`] reads them back, [`catalogue`] knows exporters and their decoders, [`facts`] writes what
 //! they tell about themselves, [`exporter`] reads all that is known of one, [`partitions`] makes and drops days, [`reports`]
-//! keeps what was reported. The store knows no wire format, no filter and no HTTP; it
+//! keeps what was reported, [`audit`] reads what can be compared, [`durability`] tells what a crash could take. The store knows no wire format, no filter and no HTTP; it
 //! keeps blocks of compressed values without looking into them.
 //!
 //! Two pools: writers (ingest, reports, upkeep), whose sessions are never cut short, and readers (queries), whose sessions
 //! are read-only and plan every statement with its values, so that partitions are left out by time.
 
+pub mod audit;
 pub mod catalogue;
 pub mod commit;
 mod copy;
+mod durability;
 mod error;
 pub mod exporter;
 pub mod facts;
@@ -125,16 +127,19 @@ impl Database {
         if version < OLDEST_SERVER {
             return Err(StoreError::ServerTooOld { major: version / 10_000 });
         }
-        for setting in ["fsync", "full_page_writes"] {
-            let value: String =
-                sqlx::query_scalar("SELECT current_setting($1)").bind(setting).fetch_one(&self.writers).await?;
-            if value != "on" {
-                tracing::warn!(
-                    "PostgreSQL runs with {setting} = {value}: a power cut can destroy stored flows; set it to on"
-                );
-            }
+        migrate::run(&self.writers).await?;
+        for risk in self.risks().await? {
+            tracing::warn!("{risk}");
         }
-        migrate::run(&self.writers).await
+        Ok(())
+    }
+
+    /// What can make the database lose flows that it confirmed, each in a sentence that says what to do.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn risks(&self) -> Result<Vec<String>, StoreError> {
+        durability::risks(&self.writers).await
     }
 
     /// Ends all sessions.

@@ -10,7 +10,9 @@ use crate::clock::{HOUR, Timestamp};
 use crate::flow::fields::Field;
 use crate::flow::segment::{Segment, Totals};
 use chrono::{DateTime, Utc};
-use sqlx::{AssertSqlSafe, Postgres, Row, Transaction};
+use sqlx::types::ipnetwork::IpNetwork;
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row, Transaction};
+use std::net::IpAddr;
 
 /// A segment without its blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,19 @@ pub struct StoredLoss {
     pub unit: String,
     /// How many; never negative.
     pub count: u64,
+}
+
+/// Who an exporter is, and what its datagrams held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// Its number in flows.
+    pub exporter_id: u32,
+    /// The address its datagrams come from.
+    pub address: IpAddr,
+    /// What people call it.
+    pub name: Option<String>,
+    /// The most flows that one of its datagrams ever held; 0 when none is known to have held any.
+    pub most_flows: u64,
 }
 
 /// One moment of the database. Dropping it ends its transaction.
@@ -80,6 +95,11 @@ impl Snapshot {
         let statement = AssertSqlSafe(format!("SET TRANSACTION SNAPSHOT '{name}'"));
         sqlx::query(statement).persistent(false).execute(&mut *snapshot.transaction).await?;
         Ok(snapshot)
+    }
+
+    /// The session, for what other files of the store read.
+    pub(super) fn connection(&mut self) -> &mut PgConnection {
+        &mut self.transaction
     }
 
     /// The database this is a moment of.
@@ -198,6 +218,51 @@ impl Snapshot {
                 count: count(lost),
             })
             .collect())
+    }
+
+    /// The exporters with these numbers, as far as they are known, by number.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn senders(&mut self, exporter_ids: &[u32]) -> Result<Vec<Sender>, StoreError> {
+        if exporter_ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<(i64, IpNetwork, Option<String>, i64)> = sqlx::query_as(
+            "SELECT e.exporter_id, e.address, e.name, coalesce(max(a.most_flows), 0) FROM exporters e \
+             LEFT JOIN exporter_activity a USING (exporter_id) WHERE e.exporter_id = ANY($1) \
+             GROUP BY e.exporter_id ORDER BY e.exporter_id",
+        )
+        .bind(exporter_ids.iter().copied().map(i64::from).collect::<Vec<_>>())
+        .fetch_all(&mut *self.transaction)
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|(id, address, name, most_flows)| Sender {
+                exporter_id: u32::try_from(id).unwrap_or(0),
+                address: address.ip(),
+                name,
+                most_flows: count(most_flows),
+            })
+            .collect())
+    }
+
+    /// Whether an exporter may have sent `version`, as `wire` codes it, from `from` up to but not including `to`: one that was
+    /// known before the end and sent it after the beginning.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn sent(&mut self, version: u16, from: Timestamp, to: Timestamp) -> Result<bool, StoreError> {
+        let found = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM exporter_activity JOIN exporters USING (exporter_id) \
+             WHERE version = $1 AND last_seen >= $2 AND created_at < $3)",
+        )
+        .bind(i16::try_from(version).unwrap_or(i16::MAX))
+        .bind(from.to_utc())
+        .bind(to.to_utc())
+        .fetch_one(&mut *self.transaction)
+        .await?;
+        Ok(found)
     }
 
     /// The moment before which everything received is stored, by all collectors that were alive within `alive` microseconds

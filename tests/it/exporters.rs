@@ -250,6 +250,7 @@ fn hostile_text_comes_back_as_it_came_but_for_nul_also_after_a_kill() {
             last_seen: now,
             datagrams: 1,
             flows: 0,
+            most_flows: 0,
             clock_offset_ms,
         };
         let told = vec![activity(10, Some(-86_400_000)), activity(105, None)];

@@ -14,6 +14,8 @@ mod agents;
 mod commits;
 /// What the worst datagrams cost.
 mod cost;
+/// The self-check sees every difference that is planted.
+mod doctor;
 /// What exporters tell about themselves and what the configuration says about them: kept, limited, shown.
 mod exporters;
 /// The main job from the first datagram to the answer, on an empty machine.
@@ -36,6 +38,8 @@ mod rows_equal_answers;
 mod sampled;
 /// The inputs of the fuzz targets.
 mod seeds;
+/// What an answer may be missing: from the datagram to the stamp.
+mod stamps;
 /// IPFIX over TCP and TLS, from our own exporter and from a real one, and who may send.
 mod streams;
 mod support;

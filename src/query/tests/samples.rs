@@ -128,18 +128,18 @@ fn a_record_counts_among_the_sampled_flows_for_all_that_it_stands_for() {
     let mut batch = sampled(&[Some(10), Some(10), None]);
     batch.column_mut(Field::AggregatedFlows).u64_run(0, 3).copy_from_slice(&[5, 0, 7]);
     let scan = scan_of(&asked(Counters::Scaled), &batch);
-    assert_eq!((scan.finish().1.flows, scan.sampled_flows()), (12, 6));
+    assert_eq!((scan.finish().1.flows, scan.sampled_flows(), scan.records()), (12, 6, 3));
 }
 
 #[test]
 fn the_stamp_says_what_is_estimated_and_then_is_not_exact() {
     let exact = Completeness { exact: true, ..Completeness::default() };
     let told = |counters, sampled_flows| {
-        let told = exact.clone().of_samples(counters, sampled_flows);
+        let told = exact.clone().of(5, counters, sampled_flows);
         (told.exact, told.estimated, told.sampled_flows)
     };
     assert_eq!(told(Counters::Scaled, 0), (true, false, 0));
     assert_eq!(told(Counters::Scaled, 3), (false, true, 3));
     assert_eq!(told(Counters::Raw, 3), (true, false, 3));
-    assert!(!Completeness::default().of_samples(Counters::Raw, 0).exact);
+    assert!(!Completeness::default().of(5, Counters::Raw, 0).exact);
 }

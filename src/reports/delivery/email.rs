@@ -1,4 +1,4 @@
-//! Mails a report: a short text with the first rows, the whole CSV attached.
+//! Mails a report: a short text with the first rows and what may be missing; the whole CSV and its manifest attached.
 //!
 //! One connection a mail, one mail a recipient, all of it within a time limit. Bodies are base64, so no byte of a report
 //! can end the mail early or speak SMTP (RUSTSEC-2026-0561 concerns bodies sent as they are, which never happens here), and
@@ -227,15 +227,22 @@ impl Mailer {
         };
         // Text in mail has CRLF ends (RFC 2046, 4.1.1); the attachment keeps the file's bytes.
         let (text, summary) = part("text/plain; charset=utf-8", &document.summary.replace('\n', "\r\n"))?;
-        let (attachment, csv) = part("text/csv; charset=utf-8", &document.csv)?;
-        let attachment = attachment.header(ContentDisposition::attachment(&format!("{}.csv", document.name)));
+        let (table, csv) = part("text/csv; charset=utf-8", &document.csv)?;
+        let table = table.header(ContentDisposition::attachment(&format!("{}.csv", document.name)));
+        let (stamp, manifest) = part("application/json", &document.manifest)?;
+        let stamp = stamp.header(ContentDisposition::attachment(&format!("{}.json", document.name)));
         Message::builder()
             .message_id(Some(format!("<{message_id}@{}>", self.from.email.domain())))
             .date(now.to_utc().into())
             .from(self.from.clone())
             .to(recipient.0.clone())
             .subject(format!("Flowledger report {}", document.name))
-            .multipart(MultiPart::mixed().singlepart(text.body(summary)).singlepart(attachment.body(csv)))
+            .multipart(
+                MultiPart::mixed()
+                    .singlepart(text.body(summary))
+                    .singlepart(table.body(csv))
+                    .singlepart(stamp.body(manifest)),
+            )
             .map_err(|error| problem(&error))
     }
 }

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// A server, and what is needed to start it again.
 pub struct TestServer {
@@ -207,6 +208,33 @@ impl TestServer {
         self.json("/api/v1/top?by=dst_ip&limit=1&last=24h")["totals"]["flows"].as_u64().unwrap()
     }
 
+    /// Checks what must hold in every server that still answers: each datagram that was read from the journal was decoded or
+    /// refused.
+    fn account(&self) {
+        let agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build().new_agent();
+        let figures = || {
+            let text = agent.get(self.url("/metrics")).call().ok()?.body_mut().read_to_string().ok()?;
+            let sum = |name: &str, label: &str| {
+                let named = |line: &&str| line.starts_with(&format!("flowledger_{name}")) && line.contains(label);
+                text.lines().filter(named).map(|line| line.rsplit(' ').next().unwrap().parse::<i64>().unwrap()).sum()
+            };
+            let refused: i64 = sum("ingest_rejected_total{", "unit=\"datagrams\"");
+            let error: i64 = sum("ingest_accounting_error ", "");
+            assert_eq!(error, 0, "datagrams were neither decoded nor refused\n{}", self.log());
+            Some((sum("ingest_datagrams_total ", ""), sum("ingest_datagrams_decoded_total ", "") + refused))
+        };
+        // They are not read in one moment, so a server at work may need several readings.
+        let mut last = None;
+        for _ in 0..200 {
+            last = figures();
+            match last {
+                Some((read, accounted)) if read != accounted => std::thread::sleep(Duration::from_millis(20)),
+                _ => return,
+            }
+        }
+        panic!("datagrams read, and decoded or refused: {last:?}\n{}", self.log());
+    }
+
     /// Kills the process as `kill -9` does.
     pub fn kill(&mut self) {
         let mut child = self.process.take().unwrap();
@@ -216,6 +244,7 @@ impl TestServer {
 
     /// Ends the process as an administrator does, and checks that it ended well.
     pub fn terminate(&mut self) {
+        self.account();
         let mut child = self.process.take().unwrap();
         let killed = Command::new("kill").arg(child.id().to_string()).status().unwrap();
         assert!(killed.success());
@@ -237,6 +266,9 @@ impl TestServer {
 
 impl Drop for TestServer {
     fn drop(&mut self) {
+        if self.process.is_some() && !std::thread::panicking() {
+            self.account();
+        }
         if let Some(mut child) = self.process.take() {
             if self.database.is_none() {
                 // Its PostgreSQL is its child: let it end in order.
@@ -245,7 +277,7 @@ impl Drop for TestServer {
                     if matches!(child.try_wait(), Ok(Some(_))) {
                         return;
                     }
-                    std::thread::sleep(std::time::Duration::from_millis(10));
+                    std::thread::sleep(Duration::from_millis(10));
                 }
             }
             let _ = child.kill();

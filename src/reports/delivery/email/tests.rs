@@ -83,9 +83,11 @@ async fn the_mail_has_text_and_attachment_in_base64_and_nothing_ends_it_early() 
     assert!(said.contains("Message-ID: <00000000-0000-0000-0000-000000000007@example.org>\r\n"), "{said}");
     assert!(said.contains("Subject: Flowledger report weekly_2026-W47\r\n"), "{said}");
     assert!(said.contains("Date: Mon, 23 Nov 2026 00:00:00 +0000\r\n"), "{said}");
-    assert_eq!(said.matches("Content-Transfer-Encoding: base64\r\n").count(), 2, "{said}");
+    assert_eq!(said.matches("Content-Transfer-Encoding: base64\r\n").count(), 3, "{said}");
     assert!(said.contains("Content-Type: text/csv; charset=utf-8\r\n"), "{said}");
     assert!(said.contains("filename=\"weekly_2026-W47.csv\""), "{said}");
+    assert!(said.contains("Content-Type: application/json\r\n"), "{said}");
+    assert!(said.contains("filename=\"weekly_2026-W47.json\""), "{said}");
     // printf 'rank,dst_ip\n.\n1,10.0.0.7\n' | base64
     assert!(said.contains("cmFuayxkc3RfaXAKLgoxLDEwLjAuMC43Cg=="), "{said}");
 }

@@ -1,0 +1,108 @@
+//! The counters of a running server, read from its `/metrics`. Knows HTTP just as far as that takes.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// How long connecting, and each read, may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest answer that is read, in bytes.
+const LONGEST: u64 = 64 << 20;
+/// What all names begin with.
+const PREFIX: &str = "flowledger_";
+
+/// Counters and gauges as they stood at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Figures(Vec<(String, String, i128)>);
+
+/// Two figures that must be equal whenever nothing is under way.
+pub(super) struct Identity {
+    pub(super) check: &'static str,
+    /// What is equal to what.
+    pub(super) what: &'static str,
+    /// Both; `None` where they cannot be compared.
+    pub(super) sides: fn(&Figures) -> Option<(i128, i128)>,
+}
+
+/// What must hold on the way of a datagram.
+pub(super) const IDENTITIES: [Identity; 3] = [
+    Identity { check: "received", what: "received = not allowed + journalled + dropped", sides: Figures::received },
+    Identity { check: "decoded", what: "read from the journal = decoded + refused", sides: Figures::decoded },
+    Identity { check: "stored", what: "flows decoded = flows stored", sides: Figures::stored },
+];
+
+/// Where a server that listens on `address` is reached from this machine.
+pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// Asks the server at `address` for its figures.
+pub(super) fn ask(address: SocketAddr) -> io::Result<Figures> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let request = format!("GET /metrics HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.take(LONGEST).read_to_string(&mut answer)?;
+    let figures = answer.split_once("\r\n\r\n").map(|(_, body)| Figures::read(body)).unwrap_or_default();
+    if figures.0.is_empty() {
+        let first = answer.lines().next().unwrap_or_default();
+        return Err(io::Error::other(format!("what answers is no Flowledger: {first:?}")));
+    }
+    Ok(figures)
+}
+
+impl Figures {
+    fn read(text: &str) -> Self {
+        let figure = |line: &str| {
+            let (series, value) = line.strip_prefix(PREFIX)?.rsplit_once(' ')?;
+            let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+            Some((name.to_owned(), labels.to_owned(), value.parse().ok()?))
+        };
+        Self(text.lines().filter_map(figure).collect())
+    }
+
+    /// The sum of `name` over its labels, of those that hold `label`; `None` when there is no such figure at all.
+    pub(super) fn sum(&self, name: &str, label: &str) -> Option<i128> {
+        let values = self.0.iter().filter(|(known, labels, _)| known == name && labels.contains(label));
+        values.map(|(_, _, value)| *value).reduce(i128::saturating_add)
+    }
+
+    /// The values of `name` by listener.
+    pub(super) fn by_listener(&self, name: &str) -> Vec<(String, i128)> {
+        let listener = |labels: &str| Some(labels.split_once("listener=\"")?.1.split_once('"')?.0.to_owned());
+        let named = self.0.iter().filter(|(known, ..)| known == name);
+        named.filter_map(|(_, labels, value)| Some((listener(labels)?, *value))).collect()
+    }
+
+    /// Datagrams and messages that were received, and those that were refused, journalled or dropped.
+    pub(super) fn received(&self) -> Option<(i128, i128)> {
+        // Over TCP connections are refused, not messages.
+        let refused = self.sum("collector_not_allowed_total", "udp://").unwrap_or(0);
+        let journalled = self.sum("journal_datagrams_total", "")?;
+        let dropped = self.sum("journal_dropped_datagrams_total", "")?;
+        let accounted = refused.saturating_add(journalled).saturating_add(dropped);
+        Some((self.sum("collector_datagrams_total", "").unwrap_or(0), accounted))
+    }
+
+    /// Datagrams read from the journal, and those that were decoded or refused.
+    pub(super) fn decoded(&self) -> Option<(i128, i128)> {
+        let refused = self.sum("ingest_rejected_total", "unit=\"datagrams\"").unwrap_or(0);
+        let decoded = self.sum("ingest_datagrams_decoded_total", "")?;
+        Some((self.sum("ingest_datagrams_total", "")?, decoded.saturating_add(refused)))
+    }
+
+    /// Flows decoded and flows stored; `None` also while some wait to be stored, and when the pipeline began anew, since what
+    /// it had not stored is decoded twice.
+    pub(super) fn stored(&self) -> Option<(i128, i128)> {
+        let at_rest = self.sum("ingest_restarts_total", "")? == 0 && self.sum("ingest_backlog_bytes", "")? == 0;
+        let flows = (self.sum("ingest_flows_decoded_total", "")?, self.sum("ingest_flows_stored_total", "")?);
+        at_rest.then_some(flows)
+    }
+}

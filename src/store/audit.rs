@@ -1,0 +1,198 @@
+//! What the database holds, as far as it can be compared with itself and with the journal: days, ids, positions, sums.
+//!
+//! It only reads, from one snapshot. What the figures ought to be is others' business.
+
+use super::commit::SEGMENT_BITS;
+use super::partitions::DailyTable;
+use super::snapshot::Snapshot;
+use super::{Database, StoreError, count};
+use crate::clock::Timestamp;
+use chrono::{DateTime, Utc};
+use sqlx::AssertSqlSafe;
+
+/// How many odd ids are listed at most.
+const LISTED: i64 = 20;
+
+/// Sums that do not saturate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// Records: rows of `flows`, or as segments count them.
+    pub rows: u128,
+    /// Bytes in both counters.
+    pub bytes: u128,
+    /// Packets in both counters.
+    pub packets: u128,
+    /// Flows, counting what the exporter aggregated.
+    pub flows: u128,
+}
+
+/// A journal as the database knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredJournal {
+    /// Its id.
+    pub id: String,
+    /// Everything before this position is stored.
+    pub position: u64,
+    /// Everything received before this moment is stored.
+    pub complete_until: Option<Timestamp>,
+    /// When the collector last reported, by the database's clock.
+    pub updated_at: Timestamp,
+}
+
+impl Database {
+    /// Whether the schema is that of this program: the number of the newest migration that was run, and of the newest there
+    /// is; `None` when the database is empty.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn schema(&self) -> Result<(Option<i64>, i64), StoreError> {
+        let table: Option<String> =
+            sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations')::text").fetch_one(&self.readers).await?;
+        let run = match table {
+            None => None,
+            Some(_) => {
+                sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success")
+                    .fetch_one(&self.readers)
+                    .await?
+            }
+        };
+        Ok((run, super::migrate::newest()))
+    }
+}
+
+impl Snapshot {
+    /// Lets each statement take as long as it needs.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn take_time(&mut self) -> Result<(), StoreError> {
+        for statement in ["SET LOCAL statement_timeout = 0", "SET LOCAL idle_in_transaction_session_timeout = 0"] {
+            sqlx::query(statement).execute(self.connection()).await?;
+        }
+        Ok(())
+    }
+
+    /// The database's clock.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn clock(&mut self) -> Result<Timestamp, StoreError> {
+        let now: DateTime<Utc> = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(self.connection()).await?;
+        Ok(now.into())
+    }
+
+    /// The days that have a partition, ascending.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn days(&mut self, table: DailyTable) -> Result<Vec<Timestamp>, StoreError> {
+        let names: Vec<String> = sqlx::query_scalar(
+            "SELECT child.relname::text FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid \
+             WHERE inhparent = $1::regclass",
+        )
+        .bind(table.name())
+        .fetch_all(self.connection())
+        .await?;
+        let mut days: Vec<_> = names.iter().filter_map(|name| table.day(name)).collect();
+        days.sort_unstable();
+        Ok(days)
+    }
+
+    /// What the partition of `table` for the UTC day that begins at `day` holds; it must be there.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn sums_of_day(&mut self, table: DailyTable, day: Timestamp) -> Result<Sums, StoreError> {
+        let (rows, bytes, packets, flows) = match table {
+            DailyTable::FlowSegments => ("sum(flow_rows)", "total_bytes", "total_packets", "total_flows"),
+            DailyTable::Flows => (
+                "count(*)",
+                "coalesce(in_bytes, 0)::numeric + coalesce(out_bytes, 0)",
+                "coalesce(in_packets, 0)::numeric + coalesce(out_packets, 0)",
+                "coalesce(aggregated_flows, 1)",
+            ),
+        };
+        // Only names of this module, and a partition named by its day.
+        let statement = AssertSqlSafe(format!(
+            "SELECT coalesce({rows}, 0)::text, coalesce(sum({bytes}), 0)::text, coalesce(sum({packets}), 0)::text, \
+             coalesce(sum({flows}), 0)::text FROM {}",
+            table.partition(day)
+        ));
+        let sums: (String, String, String, String) = sqlx::query_as(statement).fetch_one(self.connection()).await?;
+        let number = |text: &str| {
+            text.parse().map_err(|_| StoreError::Unexpected { place: "sums of a day", detail: text.to_owned() })
+        };
+        Ok(Sums { rows: number(&sums.0)?, bytes: number(&sums.1)?, packets: number(&sums.2)?, flows: number(&sums.3)? })
+    }
+
+    /// Ids that more than one segment has, some of them.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn repeated_segments(&mut self) -> Result<Vec<i64>, StoreError> {
+        let statement = "SELECT segment_id FROM flow_segments GROUP BY 1 HAVING count(*) > 1 ORDER BY 1 LIMIT $1";
+        Ok(sqlx::query_scalar(statement).bind(LISTED).fetch_all(self.connection()).await?)
+    }
+
+    /// Ids of segments that no journal has given out, some of them: one of them may be given out again.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn segments_of_nobody(&mut self) -> Result<Vec<i64>, StoreError> {
+        let ids = sqlx::query_scalar(
+            "SELECT segment_id FROM flow_segments WHERE NOT EXISTS (SELECT FROM journal_positions \
+             WHERE number = segment_id >> $1 AND next_segment > segment_id - (number << $1)) ORDER BY 1 LIMIT $2",
+        )
+        .bind(i32::try_from(SEGMENT_BITS).unwrap_or(0))
+        .bind(LISTED)
+        .fetch_all(self.connection())
+        .await?;
+        Ok(ids)
+    }
+
+    /// How many records exporters are known to have sent, ever, and how many the segments hold.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn records(&mut self) -> Result<(u64, u64), StoreError> {
+        let (sent, stored): (i64, i64) = sqlx::query_as(
+            "SELECT (SELECT coalesce(sum(flows), 0)::bigint FROM exporter_activity), \
+             (SELECT coalesce(sum(flow_rows), 0)::bigint FROM flow_segments)",
+        )
+        .fetch_one(self.connection())
+        .await?;
+        Ok((count(sent), count(stored)))
+    }
+
+    /// Since when the first collector records; `None` when there was none.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn began(&mut self) -> Result<Option<Timestamp>, StoreError> {
+        let began: Option<DateTime<Utc>> =
+            sqlx::query_scalar("SELECT min(created_at) FROM journal_positions").fetch_one(self.connection()).await?;
+        Ok(began.map(Timestamp::from))
+    }
+
+    /// The journals, the one that reported last first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn journals(&mut self) -> Result<Vec<StoredJournal>, StoreError> {
+        type Row = (String, i64, Option<DateTime<Utc>>, DateTime<Utc>);
+        let rows: Vec<Row> = sqlx::query_as(
+            "SELECT journal_id::text, position, complete_until, updated_at FROM journal_positions ORDER BY 4 DESC, 1",
+        )
+        .fetch_all(self.connection())
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|(id, position, complete_until, updated_at)| StoredJournal {
+                id,
+                position: count(position),
+                complete_until: complete_until.map(Timestamp::from),
+                updated_at: updated_at.into(),
+            })
+            .collect())
+    }
+}
