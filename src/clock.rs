@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A moment: microseconds since 1970-01-01 00:00:00 UTC, negative before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +73,16 @@ impl fmt::Display for Timestamp {
 pub trait Clock: Send + Sync {
     /// The present, by the wall clock. It may jump in both directions.
     fn now(&self) -> Timestamp;
+
+    /// A moment that never goes back, for measuring how long something takes. Only differences mean something.
+    fn instant(&self) -> Instant {
+        Instant::now()
+    }
+
+    /// Lets the calling thread wait.
+    fn sleep(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
 }
 
 /// A clock that many parts hold.

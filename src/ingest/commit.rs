@@ -5,13 +5,14 @@
 //! is the limit, and each COMMIT waits for the disk. They are finished in order, one after the other. When one fails, what
 //! was copied of the next is given up, so that a session that waits never holds a lock that the failed batch needs.
 
+use super::storage::Loading;
 use super::work::Ledger;
 use super::{IngestError, ReasonLabel, Shared, give_back};
 use crate::clock::Timestamp;
 use crate::flow::batch::FlowBatch;
 use crate::flow::segment::Segment;
 use crate::store::StoreError;
-use crate::store::commit::{Batch, Loaded};
+use crate::store::commit::Batch;
 use crate::store::facts::{FACT_LIMIT, FACTS};
 use crate::store::partitions::DailyTable;
 use std::collections::{HashSet, VecDeque};
@@ -19,7 +20,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
-use tokio::task::JoinHandle;
 
 /// The most segments that one transaction stores: enough to make its fixed costs small, few enough to end it soon.
 const SEGMENTS_AT_ONCE: usize = 16;
@@ -29,6 +29,8 @@ const AT_ONCE: usize = 2;
 const NOT_READY: Duration = Duration::from_secs(5);
 /// How long to wait after a failed transaction, at first and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// How long after a failure was told further ones are not.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
 
 /// A piece of work, compressed.
 pub(super) struct Packed {
@@ -41,27 +43,123 @@ pub(super) struct Packed {
     pub(super) complete_until: Timestamp,
 }
 
-/// Stores until the second stage ends. Segments are numbered from `next_segment` on.
-pub(super) fn run(
-    shared: &Shared,
-    journal: &str,
-    mut next_segment: i64,
-    pieces: &Receiver<Packed>,
-    empty: &SyncSender<FlowBatch>,
-) -> Result<(), IngestError> {
-    let mut days = HashSet::new();
-    let mut under_way: VecDeque<UnderWay> = VecDeque::with_capacity(AT_ONCE);
-    loop {
-        while under_way.len() < AT_ONCE {
-            let piece = if under_way.is_empty() { pieces.recv().ok() } else { pieces.try_recv().ok() };
-            let Some(piece) = piece else { break };
-            let batch = Arc::new(together(piece, pieces));
-            let segments = i64::try_from(batch.segments.len()).unwrap_or(i64::MAX);
-            under_way.push_back(UnderWay::begin(shared, batch, next_segment, &mut days));
-            next_segment = next_segment.saturating_add(segments);
+/// What became of a try to store the oldest batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tried {
+    /// Nothing is left to be stored.
+    Nothing,
+    /// It is stored.
+    Stored,
+    /// It shall be tried again after this time.
+    Failed(Duration),
+}
+
+/// What the third stage holds.
+pub(super) struct Stage<'a> {
+    shared: &'a Shared,
+    journal: &'a str,
+    /// The id of the next batch's first segment.
+    next_segment: i64,
+    pieces: &'a Receiver<Packed>,
+    empty: &'a SyncSender<FlowBatch>,
+    /// Days that have their partitions.
+    days: HashSet<(DailyTable, Timestamp)>,
+    /// Batches on their way, in the order of the journal.
+    under_way: VecDeque<UnderWay>,
+    /// While storing fails.
+    trouble: Option<Trouble>,
+}
+
+/// A batch on its way. Its flows are being copied, unless that was given up.
+struct UnderWay {
+    batch: Arc<Batch>,
+    loading: Option<Box<dyn Loading>>,
+}
+
+/// How storing fails.
+struct Trouble {
+    since: Instant,
+    pause: Duration,
+    told: Option<Instant>,
+    ready: bool,
+}
+
+impl<'a> Stage<'a> {
+    /// A stage that numbers segments from `next_segment` on.
+    pub(super) fn new(
+        shared: &'a Shared,
+        journal: &'a str,
+        next_segment: i64,
+        pieces: &'a Receiver<Packed>,
+        empty: &'a SyncSender<FlowBatch>,
+    ) -> Self {
+        let under_way = VecDeque::with_capacity(AT_ONCE);
+        Self { shared, journal, next_segment, pieces, empty, days: HashSet::new(), under_way, trouble: None }
+    }
+
+    /// Stores until the second stage ends.
+    pub(super) fn run(mut self) -> Result<(), IngestError> {
+        loop {
+            if self.under_way.is_empty() {
+                let Ok(piece) = self.pieces.recv() else { return Ok(()) };
+                self.begin(piece);
+            }
+            if let Tried::Failed(pause) = self.step()? {
+                self.shared.clock.sleep(pause);
+            }
         }
-        let Some(UnderWay { batch, loading }) = under_way.pop_front() else { return Ok(()) };
-        let refused = store(shared, journal, &batch, loading, &mut under_way, &mut days)?;
+    }
+
+    /// Begins to copy what has come, then tries to store the oldest batch. When it fails, what was copied of later ones is
+    /// given up, and nothing further is copied until it is stored.
+    pub(super) fn step(&mut self) -> Result<Tried, IngestError> {
+        while self.trouble.is_none() && self.under_way.len() < AT_ONCE {
+            let Ok(piece) = self.pieces.try_recv() else { break };
+            self.begin(piece);
+        }
+        let Some(UnderWay { batch, loading }) = self.under_way.pop_front() else { return Ok(Tried::Nothing) };
+        match self.store(&batch, loading) {
+            Ok(refused) => {
+                self.stored(batch, refused);
+                Ok(Tried::Stored)
+            }
+            Err(IngestError::Store(error)) if !matches!(error, StoreError::PositionMoved { .. }) => {
+                self.under_way.push_front(UnderWay { batch, loading: None });
+                Ok(Tried::Failed(self.failed(&error)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn begin(&mut self, piece: Packed) {
+        let batch = Arc::new(together(piece, self.pieces));
+        // Without its days it cannot be loaded; storing it in its turn tries again and tells why.
+        let ready = self.prepare_days(&batch).is_ok();
+        let loading = ready.then(|| self.shared.database.load(self.next_segment, &batch));
+        let segments = i64::try_from(batch.segments.len()).unwrap_or(i64::MAX);
+        self.next_segment = self.next_segment.saturating_add(segments);
+        self.under_way.push_back(UnderWay { batch, loading });
+    }
+
+    /// Tries to store a batch. Returns how many facts were refused.
+    fn store(&mut self, batch: &Batch, loading: Option<Box<dyn Loading>>) -> Result<u64, IngestError> {
+        if let Some(loading) = loading
+            && let Some(refused) = loading.finish(self.journal, batch)?
+        {
+            return Ok(refused);
+        }
+        self.prepare_days(batch)?;
+        self.shared.database.commit(self.journal, batch)
+    }
+
+    fn stored(&mut self, batch: Arc<Batch>, refused: u64) {
+        let shared = self.shared;
+        if let Some(trouble) = self.trouble.take() {
+            tracing::info!("the database stores flows again");
+            if !trouble.ready {
+                (shared.tell)(true);
+            }
+        }
         if refused > 0 {
             shared.metrics.rejected.get_or_create(&ReasonLabel { reason: FACT_LIMIT, unit: FACTS }).inc_by(refused);
         }
@@ -74,8 +172,50 @@ pub(super) fn run(
         let rows = Arc::try_unwrap(batch).map(|batch| batch.rows);
         for mut flows in rows.unwrap_or_else(|batch| vec![FlowBatch::default(); batch.rows.len()]) {
             flows.clear();
-            give_back(empty, flows);
+            give_back(self.empty, flows);
         }
+    }
+
+    /// Takes note of a failure. Returns how long to wait.
+    fn failed(&mut self, error: &StoreError) -> Duration {
+        for later in &mut self.under_way {
+            later.loading = None;
+        }
+        self.shared.metrics.failed_commits.inc();
+        // A partition may have been dropped by hand; the next try makes it again.
+        self.days.clear();
+        let now = self.shared.clock.instant();
+        let trouble = self.trouble.get_or_insert(Trouble { since: now, pause: BACKOFF.0, told: None, ready: true });
+        if trouble.ready && now.saturating_duration_since(trouble.since) > NOT_READY {
+            trouble.ready = false;
+            (self.shared.tell)(false);
+        }
+        if trouble.told.is_none_or(|last| now.saturating_duration_since(last) > TELL_AGAIN) {
+            trouble.told = Some(now);
+            if error.is_outage() {
+                tracing::warn!("flows wait in the journal until the database stores them: {error}");
+            } else {
+                tracing::error!("the database refuses flows, which wait in the journal: {error}");
+            }
+        }
+        let pause = trouble.pause;
+        trouble.pause = pause.saturating_mul(2).min(BACKOFF.1);
+        pause
+    }
+
+    /// Makes sure that the days of the batch have partitions. They were made ahead, so this asks the database once a day.
+    fn prepare_days(&mut self, batch: &Batch) -> Result<(), IngestError> {
+        for segment in &batch.segments {
+            let day = segment.received_first.day();
+            for table in DailyTable::ALL {
+                let needed = table == DailyTable::FlowSegments || self.shared.rows;
+                if needed && !self.days.contains(&(table, day)) {
+                    self.shared.database.ensure_day(table, day)?;
+                    self.days.insert((table, day));
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -103,123 +243,4 @@ fn together(mut piece: Packed, pieces: &Receiver<Packed>) -> Batch {
         unparked: std::mem::take(&mut piece.ledger.unparked),
         decoder_state: piece.ledger.decoder_state(),
     }
-}
-
-/// A batch whose flows are being copied.
-struct UnderWay {
-    batch: Arc<Batch>,
-    loading: Loading,
-}
-
-impl UnderWay {
-    fn begin(
-        shared: &Shared,
-        batch: Arc<Batch>,
-        first_segment: i64,
-        days: &mut HashSet<(DailyTable, Timestamp)>,
-    ) -> Self {
-        // Without its days it cannot be loaded; storing it in its turn tries again and tells why.
-        let ready = shared.wait(prepare_days(shared, &batch, days)).is_ok();
-        let task = ready.then(|| {
-            let (database, batch) = (shared.database.clone(), Arc::clone(&batch));
-            shared.runtime.spawn(async move { database.load(first_segment, &batch).await })
-        });
-        Self { batch, loading: Loading(task) }
-    }
-}
-
-/// Flows on their way into a transaction that is given up when this is dropped; `None` when it was.
-struct Loading(Option<JoinHandle<Result<Loaded, StoreError>>>);
-
-impl Drop for Loading {
-    fn drop(&mut self) {
-        if let Some(task) = self.0.take() {
-            task.abort();
-        }
-    }
-}
-
-impl Loading {
-    /// What was loaded; `None` when it was given up or ended by a defect, which storing it in its turn then meets.
-    async fn loaded(&mut self) -> Result<Option<Loaded>, StoreError> {
-        let Some(task) = &mut self.0 else { return Ok(None) };
-        let loaded = task.await;
-        self.0 = None;
-        loaded.ok().transpose()
-    }
-}
-
-/// Stores one batch, waiting as long as the database is away. Returns how many facts were refused.
-fn store(
-    shared: &Shared,
-    journal: &str,
-    batch: &Batch,
-    mut loading: Loading,
-    later: &mut VecDeque<UnderWay>,
-    days: &mut HashSet<(DailyTable, Timestamp)>,
-) -> Result<u64, IngestError> {
-    let mut pause = BACKOFF.0;
-    let (mut told, mut failing, mut ready) = (None::<Instant>, None::<Instant>, true);
-    loop {
-        let result = shared.wait(async {
-            if let Some(loaded) = loading.loaded().await? {
-                return shared.database.finish(journal, batch, loaded).await;
-            }
-            prepare_days(shared, batch, days).await?;
-            shared.database.commit(journal, batch).await
-        });
-        match result {
-            Ok(refused) => {
-                if told.is_some() {
-                    tracing::info!("the database stores flows again");
-                }
-                if !ready {
-                    (shared.tell)(true);
-                }
-                return Ok(refused);
-            }
-            Err(IngestError::Store(error)) if !matches!(error, StoreError::PositionMoved { .. }) => {
-                for next in &mut *later {
-                    next.loading = Loading(None);
-                }
-                if ready && failing.get_or_insert_with(Instant::now).elapsed() > NOT_READY {
-                    ready = false;
-                    (shared.tell)(false);
-                }
-                shared.metrics.failed_commits.inc();
-                // A partition may have been dropped by hand; the next try makes it again.
-                days.clear();
-                if told.is_none_or(|last| last.elapsed() > Duration::from_secs(10)) {
-                    told = Some(Instant::now());
-                    if error.is_outage() {
-                        tracing::warn!("flows wait in the journal until the database stores them: {error}");
-                    } else {
-                        tracing::error!("the database refuses flows, which wait in the journal: {error}");
-                    }
-                }
-            }
-            Err(error) => return Err(error),
-        }
-        std::thread::sleep(pause);
-        pause = pause.saturating_mul(2).min(BACKOFF.1);
-    }
-}
-
-/// Makes sure that the days of the batch have partitions. They were made ahead, so this asks the database once a day.
-async fn prepare_days(
-    shared: &Shared,
-    batch: &Batch,
-    days: &mut HashSet<(DailyTable, Timestamp)>,
-) -> Result<(), StoreError> {
-    for segment in &batch.segments {
-        let day = segment.received_first.day();
-        for table in DailyTable::ALL {
-            let needed = table == DailyTable::FlowSegments || shared.rows;
-            if needed && !days.contains(&(table, day)) {
-                shared.database.ensure_day(table, day).await?;
-                days.insert((table, day));
-            }
-        }
-    }
-    Ok(())
 }

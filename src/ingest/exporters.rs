@@ -6,7 +6,6 @@
 
 use super::configured::Configured;
 use super::{IngestError, Shared};
-use crate::store::StoreError;
 use crate::wire::ConfiguredSampling;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -30,9 +29,9 @@ impl Exporters {
     /// All exporters that the database knows.
     pub(super) fn load(shared: &Shared) -> Result<Self, IngestError> {
         let configured = &shared.settings.exporters;
-        let ids = shared.wait(shared.database.exporter_ids())?;
+        let ids = shared.database.exporter_ids()?;
         let names = ids.iter().filter_map(|(address, id)| Some((*id, configured.name(*address)?)));
-        shared.wait(shared.database.name_exporters(&names.collect::<Vec<_>>()))?;
+        shared.database.name_exporters(&names.collect::<Vec<_>>())?;
         let known = ids.into_iter().map(|(address, id)| (address, exporter(id, address, configured)));
         Ok(Self { known: known.collect() })
     }
@@ -54,7 +53,7 @@ impl Exporters {
             return Ok(None);
         }
         loop {
-            match shared.wait(number_and_name(shared, address)) {
+            match number_and_name(shared, address) {
                 Ok(id) => {
                     tracing::info!("new exporter {address}, number {id}");
                     let exporter = exporter(id, address, &shared.settings.exporters);
@@ -66,7 +65,7 @@ impl Exporters {
                 }
                 Err(error) => return Err(error),
             }
-            std::thread::sleep(Duration::from_millis(500));
+            shared.clock.sleep(Duration::from_millis(500));
         }
     }
 }
@@ -76,9 +75,9 @@ fn exporter(id: u32, address: IpAddr, configured: &Configured) -> Exporter {
 }
 
 /// The number of the exporter at `address`, which then has its name.
-async fn number_and_name(shared: &Shared, address: IpAddr) -> Result<u32, StoreError> {
-    let id = shared.database.exporter_id(address).await?;
+fn number_and_name(shared: &Shared, address: IpAddr) -> Result<u32, IngestError> {
+    let id = shared.database.exporter_id(address)?;
     let name = shared.settings.exporters.name(address).map(|name| (id, name));
-    shared.database.name_exporters(name.as_slice()).await?;
+    shared.database.name_exporters(name.as_slice())?;
     Ok(id)
 }

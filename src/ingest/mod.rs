@@ -1,9 +1,11 @@
 //! From the journal to the database: decoded in order, stored once.
 //!
-//! Three threads pass work along. [`pipeline`] reads the journal, decodes into columns and cuts a piece of [`work`] about
-//! once a second, when a segment is full, or when the hour changes; [`pack`] compresses it; [`commit`] stores what has come
-//! together since in one transaction and is the only one that waits for the database. When the database is away the pieces
-//! stop moving and the journal grows instead; nothing is dropped here. What was stored is released from the journal.
+//! Three threads, joined by [`pipeline`], pass work along. [`decode`] reads the journal, decodes into columns and cuts a
+//! piece of [`work`] about once a second, when a segment is full, or when the hour changes; [`pack`] compresses it;
+//! [`commit`] stores what has come together since in one transaction. Only these three and [`exporters`] wait for the
+//! database, behind the seam [`storage`]. When it is away the pieces stop moving and the journal grows instead; nothing is
+//! dropped here. What was stored is released from the journal. Each stage is a thing with one step, which its thread
+//! repeats, so that a test can drive all of them without threads.
 //!
 //! Promises: pieces are stored in the order of the journal, each exactly once; the decoder's state that is stored belongs
 //! to the position that is stored with it. After any surprise (another server moved the position) the pipeline starts
@@ -11,11 +13,15 @@
 
 mod commit;
 mod configured;
+mod decode;
 mod error;
 mod exporters;
 mod layouts;
 mod pack;
 mod pipeline;
+#[cfg(test)]
+mod simulation;
+mod storage;
 mod work;
 
 pub use configured::{Configured, ExporterProblem, ExporterSettings, NO_INTERVAL};
@@ -25,13 +31,14 @@ use crate::clock::{SharedClock, Timestamp};
 use crate::flow::batch::FlowBatch;
 use crate::journal::Reader;
 use crate::metrics::{Counter, EncodeLabelSet, Family, Gauge, Registry};
-use crate::store::{Database, StoreError};
+use crate::store::Database;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use storage::{Postgres, Storage};
 
 /// How flows are brought into the database.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,8 +138,7 @@ impl Metrics {
 /// What the threads of one server share.
 struct Shared {
     settings: Settings,
-    database: Database,
-    runtime: tokio::runtime::Handle,
+    database: Box<dyn Storage>,
     clock: SharedClock,
     metrics: Metrics,
     /// Whether flows are also stored as rows.
@@ -140,7 +146,7 @@ struct Shared {
     /// Set once: read what is there, store it, end.
     stopping: AtomicBool,
     /// Set to end without storing what is left, because that takes too long.
-    abandon: AtomicBool,
+    abandon: Arc<AtomicBool>,
     /// When this process began to receive.
     started: Timestamp,
     /// The position up to which everything is stored.
@@ -170,17 +176,17 @@ impl Ingest {
         metrics: Metrics,
         tell: impl Fn(bool) + Send + Sync + 'static,
     ) -> Result<Self, IngestError> {
-        let started = clock.now();
+        let abandon = Arc::new(AtomicBool::new(false));
+        let runtime = tokio::runtime::Handle::current();
         let shared = Arc::new(Shared {
             settings,
-            started,
-            database,
-            runtime: tokio::runtime::Handle::current(),
+            started: clock.now(),
+            database: Box::new(Postgres { database, runtime, abandon: Arc::clone(&abandon) }),
             clock,
             metrics,
             rows,
             stopping: AtomicBool::new(false),
-            abandon: AtomicBool::new(false),
+            abandon,
             stored: AtomicU64::new(0),
             tell: Box::new(tell),
         });
@@ -227,21 +233,6 @@ impl Shared {
 
     fn abandoned(&self) -> bool {
         self.abandon.load(Ordering::Acquire)
-    }
-
-    /// Waits for the database, or until what is left is to be abandoned.
-    fn wait<T>(&self, answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, IngestError> {
-        let abandoned = async {
-            while !self.abandoned() {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        self.runtime.block_on(async {
-            tokio::select! {
-                answer = answer => Ok(answer?),
-                () = abandoned => Err(IngestError::Abandoned),
-            }
-        })
     }
 
     /// Compares the counters of datagrams, of which none is under way now.

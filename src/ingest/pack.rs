@@ -16,16 +16,31 @@ const FAST: usize = 0;
 /// The level for segments that were cut by time: there is time to spare.
 const SMALL: usize = 4;
 
-/// Compresses until the first stage ends.
-pub(super) fn run(
-    shared: &Shared,
-    works: &Receiver<Work>,
-    packed: &SyncSender<Packed>,
-    empty: &SyncSender<FlowBatch>,
-) -> Result<(), IngestError> {
-    let (mut fast, mut small) = (Encoder::new(FAST), Encoder::new(SMALL));
-    while let Ok(mut work) = works.recv() {
-        let encoder = if work.full { &mut fast } else { &mut small };
+/// What the second stage holds.
+pub(super) struct Stage<'a> {
+    shared: &'a Shared,
+    empty: &'a SyncSender<FlowBatch>,
+    fast: Encoder,
+    small: Encoder,
+}
+
+impl<'a> Stage<'a> {
+    pub(super) fn new(shared: &'a Shared, empty: &'a SyncSender<FlowBatch>) -> Self {
+        Self { shared, empty, fast: Encoder::new(FAST), small: Encoder::new(SMALL) }
+    }
+
+    /// Compresses until the first stage ends.
+    pub(super) fn run(mut self, works: &Receiver<Work>, packed: &SyncSender<Packed>) -> Result<(), IngestError> {
+        while let Ok(work) = works.recv() {
+            let piece = self.step(work)?;
+            packed.send(piece).map_err(|_| IngestError::StageEnded { stage: "commit" })?;
+        }
+        Ok(())
+    }
+
+    /// Compresses one piece.
+    pub(super) fn step(&mut self, mut work: Work) -> Result<Packed, IngestError> {
+        let encoder = if work.full { &mut self.fast } else { &mut self.small };
         let rows = work.flows.rows();
         let mut segments = Vec::with_capacity(rows.div_ceil(MAX_SEGMENT_FLOWS));
         for range in by_hour(&work.flows) {
@@ -37,26 +52,22 @@ pub(super) fn run(
         // A piece without flows holds no batch of the pool, see the first stage.
         let flows = match rows {
             0 => Vec::new(),
-            _ if shared.rows => vec![work.flows],
+            _ if self.shared.rows => vec![work.flows],
             _ => {
                 work.flows.clear();
-                give_back(empty, work.flows);
+                give_back(self.empty, work.flows);
                 Vec::new()
             }
         };
-        let piece = Packed {
+        Ok(Packed {
             start: work.start,
             end: work.end,
             segments,
             flows,
             ledger: work.ledger,
             complete_until: work.complete_until,
-        };
-        if packed.send(piece).is_err() {
-            return Err(IngestError::StageEnded { stage: "commit" });
-        }
+        })
     }
-    Ok(())
 }
 
 /// The rows of a batch, cut where the UTC hour of reception changes. All are of one hour but for those that waited for their

@@ -1,48 +1,18 @@
-//! The first stage: reads the journal in order, decodes into columns and cuts pieces of work.
+//! The stages joined: three threads pass work along, beginning anew from the database after every failure.
 //!
-//! A piece ends about once a second, when a segment is full, or when the UTC hour of reception changes, so that all flows
-//! of a segment lie in one hour. This stage also releases from the journal what is stored, and tells the database now and
-//! then, when nothing comes, that nothing is missing.
+//! What each stage does with a piece stands in its own file; here is how they begin, wait for each other and end.
 
-use super::exporters::Exporters;
-use super::layouts::Layouts;
-use super::work::{Ledger, Work};
-use super::{IngestError, ReasonLabel, Shared, commit, give_back, pack};
-use crate::clock::{HOUR, SECOND, Timestamp};
+use super::decode::{self, Standing};
+use super::{IngestError, Shared, commit, give_back, pack};
 use crate::flow::batch::FlowBatch;
-use crate::flow::segment::MAX_SEGMENT_FLOWS;
-use crate::journal::{self, Chunk, Datagram, DropCause, Position, Reader, Record};
-use crate::store::commit::DecoderState;
-use crate::store::facts::{FACT_LIMIT, FACTS};
-use crate::wire::{Context, Decoder, Limits, Outcome, Reason, SessionState, Transport, Unit, Unparked};
-use crate::wire::{exporter_address, recognise};
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::{Duration, Instant};
+use crate::journal::Reader;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
 
-/// A segment counts as full when another ordinary datagram might not fit.
-const FULL: usize = MAX_SEGMENT_FLOWS - 256;
 /// Batches in memory: one being decoded, one being compressed, the others being stored as rows.
 const BATCHES: usize = 4;
 /// Compressed pieces that wait for the database while it is busy.
 const WAITING: usize = 16;
-/// The longest wait for datagrams, so that stopping and the clock are looked at.
-const TICK: Duration = Duration::from_millis(100);
-/// How often the database is told that nothing came.
-const HEARTBEAT: Duration = Duration::from_secs(2);
-/// How long a datagram may be on its way from the socket into the journal, in microseconds: what was received that shortly
-/// before a moment may not be in the journal at that moment.
-const ON_THE_WAY: i64 = 200_000;
-
-/// The cause of loss that sequence numbers tell.
-const NETWORK: &str = "network";
-/// The cause of loss while no collector ran.
-const COLLECTOR_DOWN: &str = "collector_down";
-/// How long a restart may take without being noted, in microseconds: what is stored tells up to some two seconds less than
-/// what was received.
-const SHORT_DOWNTIME: i64 = 5 * SECOND;
-/// The reason for refusing an exporter that is one too many.
-const EXPORTER_LIMIT: &str = "exporter_limit";
 
 /// Works until told to stop, beginning anew from the database after every failure.
 pub(super) fn run(shared: &Shared, mut reader: Reader) {
@@ -68,7 +38,7 @@ pub(super) fn run(shared: &Shared, mut reader: Reader) {
         if shared.abandoned() {
             return;
         }
-        std::thread::sleep(Duration::from_secs(1));
+        shared.clock.sleep(Duration::from_secs(1));
     }
 }
 
@@ -94,19 +64,8 @@ impl Drop for LastBatch<'_> {
 /// One life of the pipeline: from what the database holds until told to stop, or until something fails.
 fn live(shared: &Shared, reader: &mut Reader) -> Result<(), IngestError> {
     let journal = reader.id().to_string();
-    let stored = shared.wait(shared.database.journal_position(&journal))?;
-    let start = stored.position;
-    let opened_at = reader.opened_at();
-    reader.seek(Position::new(start))?;
-    let mut decoder = Decoder::new(Limits::default());
-    let saved = shared.wait(shared.database.decoder_state(&journal))?;
-    let refused = decoder.restore(saved.into_iter().map(session).collect());
-    if refused > 0 {
-        tracing::warn!("{refused} saved decoder states cannot be read; their exporters send templates again in time");
-    }
-    decoder.restore_parked(shared.wait(shared.database.parked_sets(&journal))?);
-    let exporters = Exporters::load(shared)?;
-    shared.stored.store(start, Ordering::Release);
+    let standing = Standing::take_up(shared, &journal, reader)?;
+    let next_segment = standing.next_segment();
     (shared.tell)(true);
 
     let (empty_in, empty_out) = sync_channel(BATCHES);
@@ -119,7 +78,10 @@ fn live(shared: &Shared, reader: &mut Reader) -> Result<(), IngestError> {
         let empty_after_commit = empty_in.clone();
         let pack = std::thread::Builder::new()
             .name("ingest-pack".to_owned())
-            .spawn_scoped(scope, move || pack::run(shared, &work_out, &packed_in, &empty_in))
+            .spawn_scoped(scope, move || {
+                let packed_in = packed_in;
+                pack::Stage::new(shared, &empty_in).run(&work_out, &packed_in)
+            })
             .map_err(IngestError::Thread)?;
         let commit = std::thread::Builder::new()
             .name("ingest-commit".to_owned())
@@ -127,363 +89,14 @@ fn live(shared: &Shared, reader: &mut Reader) -> Result<(), IngestError> {
                 let packed_out = packed_out;
                 let empty_after_commit = empty_after_commit;
                 let _last = LastBatch(&empty_after_commit);
-                commit::run(shared, &journal, stored.next_segment, &packed_out, &empty_after_commit)
+                commit::Stage::new(shared, &journal, next_segment, &packed_out, &empty_after_commit).run()
             })
             .map_err(IngestError::Thread)?;
-        let flows = empty_out.recv().map_err(|_| IngestError::StageEnded { stage: "decode" })?;
-        let decode = Stage {
-            shared,
-            journal: &journal,
-            reader,
-            decoder,
-            exporters,
-            layouts: Layouts::default(),
-            empty: empty_out,
-            works: work_in,
-            start,
-            flows,
-            recorded_until: stored.complete_until,
-            dead_streams: start < opened_at.get(),
-            opened_at,
-        }
-        .run();
+        let decode = decode::Stage::new(shared, &journal, reader, standing, empty_out, work_in)?.run();
         // The decode stage has dropped its sender: the others finish what is on its way and end. The last one's error is
         // the cause, the others only noticed it.
         let commit = commit.join().unwrap_or(Err(IngestError::StageEnded { stage: "commit" }));
         let pack = pack.join().unwrap_or(Err(IngestError::StageEnded { stage: "pack" }));
         commit.and(pack).and(decode)
     })
-}
-
-/// A decoder's state as it was stored.
-fn session(stored: DecoderState) -> SessionState {
-    let DecoderState { exporter_id, transport, source_port, version, observation_domain, templates, state } = stored;
-    SessionState { exporter_id, transport, source_port, version, observation_domain, templates, state }
-}
-
-/// What the first stage holds.
-struct Stage<'a> {
-    shared: &'a Shared,
-    journal: &'a str,
-    reader: &'a mut Reader,
-    decoder: Decoder,
-    exporters: Exporters,
-    layouts: Layouts,
-    empty: Receiver<FlowBatch>,
-    works: SyncSender<Work>,
-    /// Where the piece that is being made begins.
-    start: u64,
-    flows: FlowBatch,
-    /// Until when an earlier process recorded, while the journal is being caught up with.
-    recorded_until: Option<Timestamp>,
-    /// Where the records of this process begin in the journal.
-    opened_at: Position,
-    /// Whether streams of earlier processes are still remembered, for what they left in the journal.
-    dead_streams: bool,
-}
-
-/// The piece that is being made.
-struct Piece {
-    end: u64,
-    hour: Timestamp,
-    begun: Instant,
-    last_received: Timestamp,
-    ledger: Ledger,
-}
-
-impl Piece {
-    /// A piece of nothing yet, at position `start`, in the hour of `received`.
-    fn begin(start: u64, received: Timestamp) -> Self {
-        let (hour, ledger) = (received.hour(), Ledger::default());
-        Self { end: start, hour, begun: Instant::now(), last_received: received, ledger }
-    }
-}
-
-impl Stage<'_> {
-    fn run(mut self) -> Result<(), IngestError> {
-        let mut chunk = Chunk::default();
-        let mut piece: Option<Piece> = None;
-        let mut heartbeat = Instant::now();
-        let mut released = self.start;
-        let interval = self.shared.settings.commit_interval();
-        loop {
-            let due = piece.as_ref().map_or(TICK, |piece| interval.saturating_sub(piece.begun.elapsed()).min(TICK));
-            let before = self.shared.clock.now();
-            if self.shared.abandoned() {
-                return Err(IngestError::Abandoned);
-            }
-            let stopping = self.shared.stopping();
-            let read = self.reader.read(&mut chunk, if stopping { Duration::ZERO } else { due })?;
-            for (position, record) in chunk.iter() {
-                let received = record.received();
-                let another_hour = piece.as_ref().is_some_and(|piece| piece.hour != received.hour());
-                if (another_hour || self.flows.rows() >= FULL)
-                    && let Some(piece) = piece.take()
-                {
-                    let until = piece.last_received.plus(-ON_THE_WAY);
-                    self.cut(piece, until, !another_hour)?;
-                }
-                let current = piece.get_or_insert_with(|| Piece::begin(self.start, received));
-                current.last_received = received;
-                current.end = position.get();
-                if self.dead_streams && position > self.opened_at {
-                    self.dead_streams = false;
-                    self.missed(&mut current.ledger, received);
-                    self.decoder.forget_all_streams();
-                }
-                match record {
-                    Record::Datagram(datagram) => {
-                        self.datagram(&datagram, &mut current.ledger)?;
-                        self.unpark(&mut current.ledger);
-                    }
-                    Record::Stream(stream) => {
-                        // A stream of an unknown exporter makes none: nothing has been recognised yet.
-                        if let Some(exporter) = self.exporters.get(stream.source.ip()) {
-                            self.missed(&mut current.ledger, received);
-                            self.decoder.forget_stream(exporter.id, stream.source);
-                        }
-                    }
-                    Record::Dropped(dropped) => {
-                        let exporter = dropped
-                            .exporter
-                            .and_then(|address| self.exporters.get(address))
-                            .map_or(0, |known| known.id);
-                        let cause = match dropped.cause {
-                            DropCause::Kernel => "kernel",
-                            DropCause::JournalFull => "journal_full",
-                            DropCause::Corrupt => "journal_corrupt",
-                        };
-                        let count = i64::try_from(dropped.count).unwrap_or(i64::MAX);
-                        self.lost(&mut current.ledger, exporter, received, cause, "datagrams", count);
-                    }
-                }
-            }
-            let caught_up = read == 0;
-            if let Some(until) = self.recorded_until {
-                let until = piece.as_ref().map_or(until, |piece| until.max(piece.last_received));
-                self.recorded_until = Some(until);
-                if caught_up {
-                    self.recorded_until = None;
-                    self.note_downtime(&mut piece, until);
-                }
-            }
-            if let Some(piece) = piece.take_if(|piece| piece.begun.elapsed() >= interval || (caught_up && stopping)) {
-                let until = if caught_up { before } else { piece.last_received };
-                self.cut(piece, until.plus(-ON_THE_WAY), false)?;
-            }
-            let stored = self.shared.stored.load(Ordering::Acquire);
-            if stored != released {
-                self.reader.release(Position::new(stored))?;
-                released = stored;
-            }
-            let backlog = self.reader.backlog(Position::new(stored));
-            self.shared.metrics.backlog.set(i64::try_from(backlog).unwrap_or(i64::MAX));
-            if caught_up && piece.is_none() {
-                if stopping {
-                    return Ok(());
-                }
-                if stored == self.start && heartbeat.elapsed() >= HEARTBEAT {
-                    heartbeat = Instant::now();
-                    self.still_complete(before.plus(-ON_THE_WAY));
-                }
-            }
-        }
-    }
-
-    /// Notes for how long nobody received, between the last that an earlier process recorded and the start of this one.
-    fn note_downtime(&self, piece: &mut Option<Piece>, recorded_until: Timestamp) {
-        let started = self.shared.started;
-        if started.micros().saturating_sub(recorded_until.micros()) < SHORT_DOWNTIME {
-            return;
-        }
-        let current = piece.get_or_insert_with(|| Piece::begin(self.start, started));
-        let mut from = recorded_until;
-        while from < started {
-            let to = from.hour().plus(HOUR).min(started);
-            let seconds = to.micros().saturating_sub(from.micros()).saturating_add(SECOND - 1) / SECOND;
-            current.ledger.lost(0, from, COLLECTOR_DOWN, "seconds", seconds);
-            from = to;
-        }
-        tracing::warn!("nothing was received from {recorded_until} to {started}: answers for that time say so");
-    }
-
-    /// Hands a piece to the next stage.
-    fn cut(&mut self, mut piece: Piece, complete_until: Timestamp, full: bool) -> Result<(), IngestError> {
-        self.shared.account();
-        let gone = |_| IngestError::StageEnded { stage: "pack" };
-        for expired in self.decoder.take_expired(piece.last_received) {
-            self.waits(&mut piece.ledger, expired.exporter_id, expired.received, -1);
-            let (reason, unit) = (Reason::NoTemplate.name(), Reason::NoTemplate.unit().name());
-            self.rejected(&mut piece.ledger, expired.exporter_id, expired.received, reason, unit, 1);
-        }
-        piece.ledger.waited(self.decoder.take_parked());
-        self.shared.metrics.parked_bytes.set(i64::try_from(self.decoder.parked_bytes()).unwrap_or(i64::MAX));
-        self.missed(&mut piece.ledger, piece.last_received);
-        piece.ledger.learned(self.decoder.take_changes());
-        // A piece without flows takes an empty stand-in along, so that the pool's batch stays here.
-        let flows = if self.flows.rows() > 0 {
-            let next = self.empty.recv().map_err(|_| IngestError::StageEnded { stage: "pack" })?;
-            std::mem::replace(&mut self.flows, next)
-        } else {
-            FlowBatch::default()
-        };
-        let work = Work { start: self.start, end: piece.end, flows, ledger: piece.ledger, complete_until, full };
-        self.start = work.end;
-        self.works.send(work).map_err(gone)
-    }
-
-    /// Notes the elements that no field takes.
-    fn missed(&mut self, ledger: &mut Ledger, at: Timestamp) {
-        for element in self.decoder.take_unknown() {
-            let room = ledger.missed(at, element);
-            self.untold(ledger, element.exporter_id, at, usize::from(!room));
-        }
-    }
-
-    fn datagram(&mut self, datagram: &Datagram<'_>, ledger: &mut Ledger) -> Result<(), IngestError> {
-        let metrics = &self.shared.metrics;
-        metrics.datagrams.inc();
-        let address = exporter_address(datagram.payload, datagram.source.ip());
-        let exporter = match (recognise(datagram.payload), self.exporters.get(address)) {
-            (_, Some(exporter)) => exporter,
-            (Err(reason), None) => {
-                self.rejected(ledger, 0, datagram.received, reason.name(), reason.unit().name(), 1);
-                return Ok(());
-            }
-            (Ok(_), None) => match self.exporters.enter(self.shared, address)? {
-                Some(exporter) => exporter,
-                None => {
-                    self.rejected(ledger, 0, datagram.received, EXPORTER_LIMIT, "datagrams", 1);
-                    return Ok(());
-                }
-            },
-        };
-        let context = Context {
-            received: datagram.received,
-            exporter_id: exporter.id,
-            source: datagram.source,
-            transport: match datagram.transport {
-                journal::Transport::Datagram => Transport::Datagrams,
-                journal::Transport::Stream => Transport::Stream,
-            },
-            sampling: exporter.sampling,
-        };
-        let outcome = self.decoder.decode(&context, datagram.payload, &mut self.flows);
-        if outcome.rejected.is_none() {
-            metrics.decoded.inc();
-            metrics.flows.inc_by(outcome.records.into());
-        }
-        if let Some(version) = outcome.version {
-            ledger.sent(
-                exporter.id,
-                version.code(),
-                datagram.received,
-                outcome.records.into(),
-                outcome.clock_offset_ms,
-            );
-        }
-        self.counted(ledger, exporter.id, datagram.received, &outcome);
-        if outcome.lost.count != 0 {
-            self.lost(ledger, exporter.id, datagram.received, NETWORK, outcome.lost.unit.name(), outcome.lost.count);
-        }
-        let facts = self.decoder.take_facts().into_iter();
-        let untold = facts.map(|(of, fact)| ledger.told(of, datagram.received, fact)).filter(|room| !room).count();
-        self.untold(ledger, exporter.id, datagram.received, untold);
-        if outcome.restarted {
-            tracing::info!("exporter {address} has restarted");
-        }
-        let changes = outcome.counts.get(Reason::TemplateChanged);
-        if let Some(count) = self.layouts.changed(exporter.id, datagram.received, changes) {
-            tracing::warn!(
-                "exporter {address} changed the layout of templates {count} times within an hour, so that flows may be read \
-                 wrongly: give each device that sends from this address an observation domain (source id) of its own"
-            );
-        }
-        Ok(())
-    }
-
-    /// Decodes the data sets whose template has come, as many as fit the piece; the others follow the next datagram.
-    fn unpark(&mut self, ledger: &mut Ledger) {
-        while self.flows.rows() < FULL
-            && let Some(unparked) = self.decoder.unpark(|id| self.exporters.sampling(id), &mut self.flows)
-        {
-            let Unparked { exporter_id, received, outcome } = unparked;
-            self.waits(ledger, exporter_id, received, -1);
-            if let Some(version) = outcome.version {
-                ledger.late(exporter_id, version.code(), outcome.records.into());
-            }
-            self.shared.metrics.flows.inc_by(outcome.records.into());
-            self.counted(ledger, exporter_id, received, &outcome);
-        }
-    }
-
-    /// Notes that so many more data sets wait for their template: until then their flows are in no answer.
-    fn waits(&self, ledger: &mut Ledger, exporter: u32, received: Timestamp, count: i64) {
-        self.lost(ledger, exporter, received, Reason::Parked.name(), Reason::Parked.unit().name(), count);
-    }
-
-    /// Notes the reasons that decoding met.
-    fn counted(&self, ledger: &mut Ledger, exporter: u32, received: Timestamp, outcome: &Outcome) {
-        for (reason, count) in outcome.counts.iter() {
-            let (kept, name, unit) = (reason.kept(), reason.name(), reason.unit().name());
-            if kept {
-                self.shared.metrics.noticed.get_or_create(&ReasonLabel { reason: name, unit }).inc_by(count.into());
-            } else if reason == Reason::Parked {
-                self.waits(ledger, exporter, received, count.into());
-            } else {
-                self.rejected(ledger, exporter, received, name, unit, count);
-            }
-        }
-    }
-
-    /// Notes what was refused, in the ledger and in the counters.
-    fn rejected(
-        &self,
-        ledger: &mut Ledger,
-        exporter: u32,
-        at: Timestamp,
-        reason: &'static str,
-        unit: &'static str,
-        count: u32,
-    ) {
-        ledger.lost(exporter, at, reason, unit, count.into());
-        self.shared.metrics.rejected.get_or_create(&ReasonLabel { reason, unit }).inc_by(count.into());
-        if unit == Unit::Datagrams.name() {
-            self.shared.metrics.refused.inc_by(count.into());
-        }
-    }
-
-    /// Notes how many facts found no room.
-    fn untold(&self, ledger: &mut Ledger, exporter: u32, at: Timestamp, count: usize) {
-        if count > 0 {
-            let count = u32::try_from(count).unwrap_or(u32::MAX);
-            self.rejected(ledger, exporter, at, FACT_LIMIT, FACTS, count);
-        }
-    }
-
-    /// Notes what is missing, in the ledger and in the counters.
-    fn lost(
-        &self,
-        ledger: &mut Ledger,
-        exporter: u32,
-        at: Timestamp,
-        cause: &'static str,
-        unit: &'static str,
-        count: i64,
-    ) {
-        ledger.lost(exporter, at, cause, unit, count);
-        // A gauge, because what turns out to be only late is taken back.
-        self.shared.metrics.lost.get_or_create(&ReasonLabel { reason: cause, unit }).inc_by(count);
-    }
-
-    /// Tells the database that everything received before `until` is stored, although nothing came.
-    fn still_complete(&self, until: Timestamp) {
-        let told = self.shared.runtime.block_on(async {
-            let tell = self.shared.database.still_complete(self.journal, until);
-            tokio::time::timeout(Duration::from_secs(5), tell).await
-        });
-        if matches!(told, Ok(Ok(()))) {
-            self.shared.completed(until);
-        }
-    }
 }

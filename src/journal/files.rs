@@ -3,7 +3,7 @@
 use super::JournalId;
 use super::error::JournalError;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
@@ -40,6 +40,11 @@ pub(super) trait Disk: Send + Sync {
     /// Returns when the directory's names are on disk.
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
         File::open(directory)?.sync_all()
+    }
+
+    /// Gives the file another name.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
     }
 
     /// Deletes the file.
@@ -107,10 +112,10 @@ pub(super) fn make_id(directory: &Path, disk: &dyn Disk) -> Result<JournalId, Jo
     let path = directory.join("id");
     let temporary = directory.join("id.new");
     let write = || {
-        let mut file = File::create(&temporary)?;
-        file.write_all(format!("{id}\n").as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, &path)?;
+        let file = disk.create(&temporary)?;
+        write_all(disk, &file, format!("{id}\n").as_bytes(), 0).1?;
+        disk.sync(&file)?;
+        disk.rename(&temporary, &path)?;
         disk.sync_directory(directory)
     };
     write().map_err(JournalError::file("write", &path))?;

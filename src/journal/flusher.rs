@@ -48,7 +48,7 @@ fn wait(shared: &Shared, time: Duration, until_dirty: bool) -> bool {
 }
 
 /// Appends the counts of dropped datagrams, into the room that is set aside for them if need be.
-fn tell(shared: &Shared) {
+pub(super) fn tell(shared: &Shared) {
     let mut state = lock(&shared.writer);
     let closing = lock(&shared.index).closing;
     if state.has_pending() {
@@ -64,7 +64,7 @@ fn tell(shared: &Shared) {
 }
 
 /// Flushes everything written so far: whether all of it is on disk.
-fn flush(shared: &Shared) -> bool {
+pub(super) fn flush(shared: &Shared) -> bool {
     let started = Instant::now();
     let todo: Vec<(Arc<Segment>, u64)> = {
         let index = lock(&shared.index);

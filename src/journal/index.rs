@@ -9,7 +9,7 @@ use super::record;
 use super::segment::{HEADER_BYTES, Header, HeaderFault, Segment};
 use super::writer::State;
 use super::{JournalId, Settings};
-use crate::clock::{Clock as _, SystemClock};
+use crate::clock::{SharedClock, Timestamp};
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::sync::atomic::Ordering;
@@ -23,6 +23,7 @@ const LAST_START: u64 = (i64::MAX / 2) as u64;
 pub(super) struct Shared {
     pub settings: Settings,
     pub disk: Arc<dyn Disk>,
+    pub clock: SharedClock,
     pub id: JournalId,
     /// Begins the checksums of the records.
     pub seed: u32,
@@ -99,7 +100,7 @@ impl Index {
 
 impl Shared {
     /// Locks and reads the directory, or begins a journal in it.
-    pub(super) fn open(settings: Settings, disk: Arc<dyn Disk>) -> Result<Self, JournalError> {
+    pub(super) fn open(settings: Settings, disk: Arc<dyn Disk>, clock: SharedClock) -> Result<Self, JournalError> {
         let directory = settings.directory.clone();
         let directory_lock = files::lock(&directory)?;
         let starts = files::segment_starts(&directory)?;
@@ -109,7 +110,7 @@ impl Shared {
         let mut gap = settings.gap();
         let mut ends = starts.iter().skip(1).map(Some).chain([None]);
         for start in &starts {
-            let (segment, its_gap) = open_segment(&settings, id, *start, ends.next().flatten().copied())?;
+            let (segment, its_gap) = open_segment(&settings, id, *start, ends.next().flatten().copied(), clock.now())?;
             gap = its_gap.unwrap_or(gap).max(settings.gap());
             index.file_bytes = index.file_bytes.saturating_add(segment.file_bytes.load(Ordering::Acquire));
             index.end = segment.written();
@@ -129,6 +130,7 @@ impl Shared {
             seed: record::seed_of(id.uuid()),
             settings,
             disk,
+            clock,
             id,
             metrics: Metrics::default(),
             writer: Mutex::new(state),
@@ -160,7 +162,7 @@ impl Shared {
     }
 }
 
-/// Opens one segment file of a former process. Also tells what gap the next opening must leave, if the header does.
+/// Opens one segment file of a former process, `now`. Also tells what gap the next opening must leave, if the header does.
 ///
 /// Its records end where the file does, or where the next file starts: what lies behind is left of an abandoned write.
 fn open_segment(
@@ -168,6 +170,7 @@ fn open_segment(
     id: JournalId,
     start: u64,
     next: Option<u64>,
+    now: Timestamp,
 ) -> Result<(Segment, Option<u64>), JournalError> {
     let path = files::segment_path(&settings.directory, start);
     let file =
@@ -185,7 +188,7 @@ fn open_segment(
         Ok(header) if header.id != id.uuid() => return Err(JournalError::Foreign { path }),
         Ok(header) if header.start == start => Ok(header),
         Err(HeaderFault::Version(version)) => return Err(JournalError::Version { path, version }),
-        Ok(_) | Err(HeaderFault::Damaged) => Err(SystemClock.now()),
+        Ok(_) | Err(HeaderFault::Damaged) => Err(now),
     };
     let file_bytes = file.metadata().map_err(JournalError::file("look at", path.as_path()))?.len();
     let end = start.saturating_add(file_bytes.saturating_sub(HEADER_BYTES)).min(next.unwrap_or(u64::MAX));

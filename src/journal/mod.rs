@@ -77,6 +77,8 @@ mod pending;
 mod reader;
 mod record;
 mod segment;
+#[cfg(test)]
+pub(crate) mod simulated;
 pub mod survey;
 mod writer;
 
@@ -89,6 +91,7 @@ pub use reader::{Chunk, Reader};
 pub use record::{Datagram, DropCause, Dropped, MAX_PAYLOAD_BYTES, Record, Stream, Transport};
 pub use writer::Writer;
 
+use crate::clock::SystemClock;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
@@ -202,7 +205,7 @@ pub fn open(settings: Settings) -> Result<(Writer, Reader), JournalError> {
 
 fn open_on(settings: Settings, disk: Arc<dyn files::Disk>) -> Result<(Writer, Reader), JournalError> {
     settings.check()?;
-    let shared = Arc::new(index::Shared::open(settings, disk)?);
+    let shared = Arc::new(index::Shared::open(settings, disk, Arc::new(SystemClock))?);
     let writer = Writer::start(Arc::clone(&shared))?;
     Ok((writer, Reader::new(shared)))
 }

@@ -8,7 +8,6 @@ use super::metrics::Metrics;
 use super::pending::Pending;
 use super::record::{MAX_PAYLOAD_BYTES, Record};
 use super::segment::{HEADER_BYTES, Header, Segment};
-use crate::clock::{Clock as _, SystemClock};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -58,6 +57,12 @@ impl Writer {
         let flusher = flusher::start(Arc::clone(&shared))
             .map_err(JournalError::file("start the flushing thread for", shared.settings.directory.as_path()))?;
         Ok(Self { handle: Arc::new(Handle { shared, flusher: Some(flusher) }) })
+    }
+
+    /// A writer that nothing is flushed for but by hand.
+    #[cfg(test)]
+    pub(super) fn unflushed(shared: Arc<Shared>) -> Self {
+        Self { handle: Arc::new(Handle { shared, flusher: None }) }
     }
 
     /// Appends `records` in order, in one write call, and returns when the kernel has them: from then on `kill -9` of this
@@ -217,7 +222,7 @@ impl State {
 
     /// How many bytes of records may be appended now.
     fn room(&self, shared: &Shared, room: Room) -> u64 {
-        if self.retry_at.is_some_and(|at| Instant::now() < at) {
+        if self.retry_at.is_some_and(|at| shared.clock.instant() < at) {
             return 0;
         }
         let settings = &shared.settings;
@@ -308,7 +313,7 @@ impl State {
             start: self.next,
             run: self.run,
             gap: shared.settings.gap(),
-            begun: SystemClock.now(),
+            begun: shared.clock.now(),
             first_number: self.number,
         };
         let file = disk.create(&path)?;
@@ -345,6 +350,6 @@ impl State {
         shared.metrics.write_errors.inc();
         let directory = shared.settings.directory.display();
         tracing::warn!("the journal in {directory} cannot {action}: {error}; datagrams are dropped and counted");
-        self.retry_at = Instant::now().checked_add(RETRY_AFTER);
+        self.retry_at = shared.clock.instant().checked_add(RETRY_AFTER);
     }
 }

@@ -160,13 +160,7 @@ impl Database {
             .bind(journal)
             .execute(&self.writers)
             .await?;
-        let (position, number, next_segment, complete_until): (i64, i64, i64, Option<DateTime<Utc>>) =
-            sqlx::query_as(POSITION).bind(journal).fetch_one(&self.writers).await?;
-        Ok(StoredPosition {
-            position: super::count(position),
-            complete_until: complete_until.map(Timestamp::from),
-            next_segment: segment_id(number, next_segment),
-        })
+        Ok(standing(sqlx::query_as(POSITION).bind(journal).fetch_one(&self.writers).await?))
     }
 
     /// Copies the flows of a batch, as segments with ids from `first_segment` on and as rows, into a transaction that stays
@@ -261,6 +255,47 @@ const fn segment_id(number: i64, segment: i64) -> i64 {
     (number << SEGMENT_BITS) | segment
 }
 
+/// Position, number, next segment, complete until.
+type PositionRow = (i64, i64, i64, Option<DateTime<Utc>>);
+
+fn standing((position, number, next_segment, complete_until): PositionRow) -> StoredPosition {
+    StoredPosition {
+        position: super::count(position),
+        complete_until: complete_until.map(Timestamp::from),
+        next_segment: segment_id(number, next_segment),
+    }
+}
+
+/// What a batch finds when it has the position to itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It goes on from what is stored.
+    Now,
+    /// An earlier try of it was stored.
+    Past,
+    /// Somebody else moved the position.
+    Moved,
+}
+
+/// Whose turn it is where the journal stands at `stored` and the batch's flows were copied from `first_segment` on.
+pub(crate) fn turn(stored: &StoredPosition, batch: &Batch, first_segment: Option<i64>) -> Turn {
+    // A batch that holds only counts does not move the position; it is told by the moment that it does move.
+    let moves = batch.start != batch.end || stored.complete_until.is_some_and(|until| until >= batch.complete_until);
+    if stored.position == batch.end && moves {
+        Turn::Past
+    } else if stored.position != batch.start || first_segment != Some(stored.next_segment) {
+        Turn::Moved
+    } else {
+        Turn::Now
+    }
+}
+
+/// Why a batch whose turn has not come cannot be stored.
+pub(crate) fn position_moved(journal: &str, batch: &Batch, stored: &StoredPosition) -> StoreError {
+    let (expected, found) = (bigint(batch.start), bigint(stored.position));
+    StoreError::PositionMoved { journal: journal.to_owned(), expected, found }
+}
+
 /// One step of a commit, unless it takes too long.
 async fn in_time<T>(step: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     let done = tokio::time::timeout(COMMIT_TIMEOUT, step).await;
@@ -273,17 +308,15 @@ async fn finish(
     batch: &Batch,
     first_segment: Option<i64>,
 ) -> Result<u64, StoreError> {
-    let (start, end) = (bigint(batch.start), bigint(batch.end));
-    let (position, number, next_segment, complete_until): (i64, i64, i64, Option<DateTime<Utc>>) =
-        sqlx::query_as(POSITION_LOCKED).bind(journal).fetch_one(&mut *connection).await?;
-    // A batch that holds only counts does not move the position; it is told by the moment that it does move.
-    let stored_before = start != end || complete_until.is_some_and(|until| until >= batch.complete_until.to_utc());
-    if position == end && stored_before {
-        sqlx::query("ROLLBACK").execute(connection).await?;
-        return Ok(0);
-    }
-    if position != start || first_segment != Some(segment_id(number, next_segment)) {
-        return Err(StoreError::PositionMoved { journal: journal.to_owned(), expected: start, found: position });
+    let row: PositionRow = sqlx::query_as(POSITION_LOCKED).bind(journal).fetch_one(&mut *connection).await?;
+    let stored = standing(row);
+    match turn(&stored, batch, first_segment) {
+        Turn::Now => {}
+        Turn::Past => {
+            sqlx::query("ROLLBACK").execute(connection).await?;
+            return Ok(0);
+        }
+        Turn::Moved => return Err(position_moved(journal, batch, &stored)),
     }
     write_decoder_state(connection, journal, &batch.decoder_state).await?;
     parked::write(connection, journal, &batch.parked, &batch.unparked).await?;
@@ -302,7 +335,7 @@ async fn finish(
          updated_at = now() WHERE journal_id = $1::uuid",
     )
     .bind(journal)
-    .bind(end)
+    .bind(bigint(batch.end))
     .bind(bigint(batch.segments.len() as u64))
     .bind(batch.complete_until.to_utc())
     .execute(&mut *connection)
