@@ -5,7 +5,7 @@
 
 use crate::api;
 use crate::clock::SharedClock;
-use crate::collect::{self, CollectError, Collector, Endpoint};
+use crate::collect::{self, CollectError, Collector, Endpoint, Inherited};
 use crate::config::{Config, ConfigError};
 use crate::ingest::{self, Ingest, IngestError};
 use crate::journal::{self, JournalError};
@@ -90,11 +90,11 @@ pub struct Running {
 }
 
 impl Server {
-    /// Opens the journal and the sockets for flows. Nothing runs yet.
+    /// Opens the journal and the sockets for flows, but for those that were `inherited`. Nothing runs yet.
     ///
     /// # Errors
     /// What the machine does not give: a directory, a lock, a port.
-    pub fn bind(config: Config, clock: SharedClock) -> Result<Self, ServerError> {
+    pub fn bind(config: Config, inherited: Inherited, clock: SharedClock) -> Result<Self, ServerError> {
         let data_dir = &config.storage.data_dir;
         private_postgres::make_directory(data_dir)
             .map_err(|source| ServerError::DataDirectory { path: data_dir.display().to_string(), source })?;
@@ -103,7 +103,7 @@ impl Server {
         writer.metrics().register(&mut registry);
         let metrics = collect::Metrics::default();
         metrics.register(&mut registry);
-        let collector = Collector::bind(&config.collector, &writer, &clock, &metrics)?;
+        let collector = Collector::bind(&config.collector, inherited, &writer, &clock, &metrics)?;
         Ok(Self { config, clock, reader, collector, registry })
     }
 

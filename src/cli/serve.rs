@@ -2,7 +2,7 @@
 
 use super::environment;
 use crate::clock::SystemClock;
-use crate::collect::{Endpoint, Scheme};
+use crate::collect::{Endpoint, Inherited, Scheme};
 use crate::config::Config;
 use crate::server::{Running, Server};
 use std::path::Path;
@@ -15,7 +15,10 @@ use tokio::signal::unix::{SignalKind, signal};
 /// What is wrong with the configuration or the machine.
 pub fn run(config: Option<&Path>) -> Result<(), Box<dyn std::error::Error>> {
     crate::telemetry::start()?;
-    let config = Config::load(config, environment())?.config;
+    let environment = environment();
+    // First of all, since the descriptors that are ours must not be taken for others.
+    let inherited = Inherited::take(&environment, std::process::id())?;
+    let config = Config::load(config, environment)?.config;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
@@ -27,7 +30,7 @@ pub fn run(config: Option<&Path>) -> Result<(), Box<dyn std::error::Error>> {
             }
         };
         tokio::pin!(stop);
-        let server = Server::bind(config, Arc::new(SystemClock))?;
+        let server = Server::bind(config, inherited, Arc::new(SystemClock))?;
         let mut running = tokio::select! {
             started = server.start() => started?,
             name = &mut stop => {

@@ -60,6 +60,40 @@ pub enum CollectError {
         /// What to do about it.
         hint: &'static str,
     },
+    /// `LISTEN_FDS` makes no sense.
+    #[error(
+        "LISTEN_FDS is \"{value}\", but must be the number of sockets handed over, 0 to 1024; the service manager sets it"
+    )]
+    ListenFds {
+        /// Its value.
+        value: String,
+    },
+    /// A descriptor that was handed over cannot be used.
+    #[error("the socket handed over as descriptor {descriptor} cannot be used: {source}; check the .socket unit")]
+    Inherited {
+        /// The descriptor.
+        descriptor: i32,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// A descriptor that was handed over is of a kind that no listener has.
+    #[error(
+        "the socket handed over as descriptor {descriptor} is none that listens on UDP or TCP; \
+         let the .socket unit have ListenDatagram= or ListenStream= with an address and port, and Accept=no"
+    )]
+    InheritedKind {
+        /// The descriptor.
+        descriptor: i32,
+    },
+    /// A socket was handed over that nobody listens to.
+    #[error(
+        "the socket {socket} was handed over, but no entry of [collector] listen is the same; \
+         add it there, written exactly so (or tls:// for tcp://), or take it out of the .socket unit"
+    )]
+    Unclaimed {
+        /// Its kind and address.
+        socket: String,
+    },
     /// A thread cannot be started.
     #[error("[collector] cannot start a receiving thread: {source}; check the limits on processes and memory")]
     Thread {

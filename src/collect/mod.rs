@@ -8,6 +8,7 @@
 //! an IPv6 socket. Of a stream, every message that came to its end is appended whole and in order; only IPFIX tells where
 //! its messages end, so anything else closes its connection. A full journal drops datagrams, and lets streams wait.
 
+mod activation;
 mod address;
 mod allow;
 mod connection;
@@ -25,6 +26,7 @@ mod udp;
 #[cfg(test)]
 mod tests;
 
+pub use activation::Inherited;
 pub use address::{Endpoint, Scheme};
 pub use error::CollectError;
 pub use metrics::{ClosedLabel, ListenerLabel, Metrics};
@@ -140,13 +142,14 @@ enum Listener {
 }
 
 impl Collector {
-    /// Binds a socket for each listener of `settings`. What they receive goes to `journal`, stamped by `clock`; the number
+    /// Binds a socket for each listener of `settings`, but for those whose sockets were `inherited`. What they receive goes to `journal`, stamped by `clock`; the number
     /// of a listener in the journal is its place in `settings.listen`.
     ///
     /// # Errors
-    /// When a setting is wrong or an address cannot be bound.
+    /// When a setting is wrong, an address cannot be bound, or an inherited socket belongs to no listener.
     pub fn bind(
         settings: &Settings,
+        mut inherited: Inherited,
         journal: &Writer,
         clock: &SharedClock,
         metrics: &Metrics,
@@ -158,15 +161,17 @@ impl Collector {
         let idle = Duration::from_secs(settings.idle_seconds);
         let allow = AllowList::new(&settings.allow);
         let around = Surroundings { journal, clock, metrics, allow: &allow, places: &places, stop: &stop, idle };
-        let bind = |(number, endpoint): (u16, Endpoint)| match endpoint.scheme {
-            Scheme::Udp => {
-                let socket = socket::bind(endpoint, settings.receive_buffer_bytes)?;
-                Ok(Listener::Udp(udp::Listener::new(number, socket, &around)))
+        let bind = |(number, endpoint): (u16, Endpoint)| {
+            let inherited = inherited.claim(endpoint);
+            let tls = tls.clone().filter(|_| endpoint.scheme == Scheme::Tls);
+            if endpoint.scheme == Scheme::Udp {
+                let socket = socket::bind(endpoint, settings.receive_buffer_bytes, inherited)?;
+                return Ok(Listener::Udp(udp::Listener::new(number, socket, &around)));
             }
-            Scheme::Tcp => tcp::Listener::bind(number, endpoint, None, &around).map(Listener::Tcp),
-            Scheme::Tls => tcp::Listener::bind(number, endpoint, tls.clone(), &around).map(Listener::Tcp),
+            tcp::Listener::bind(number, endpoint, inherited, tls, &around).map(Listener::Tcp)
         };
         let listeners = (0..).zip(endpoints).map(bind).collect::<Result<_, _>>()?;
+        inherited.all_claimed()?;
         Ok(Self { listeners, stop })
     }
 

@@ -4,7 +4,7 @@
 //! no journal and counts nothing itself.
 #![expect(
     unsafe_code,
-    reason = "recvmmsg with its drop counter, two socket options and setpriority have no safe wrapper"
+    reason = "recvmmsg with its drop counter, two socket options, inherited descriptors and setpriority have no safe wrapper"
 )]
 
 use super::address::Endpoint;
@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, RawFd};
 use std::ptr;
 use std::time::Duration;
 
@@ -43,24 +43,41 @@ pub(super) struct Bound {
     pub endpoint: Endpoint,
     /// What the kernel granted, in bytes.
     pub receive_buffer_bytes: usize,
+    /// The drop counter when it became ours. What an inherited socket dropped before, an earlier process told, or sequence
+    /// numbers tell.
+    pub drops_before: u32,
 }
 
-/// Binds a socket. An IPv6 socket takes IPv4 too. Warns when the receive buffer stays small.
-pub(super) fn bind(endpoint: Endpoint, receive_buffer_bytes: usize) -> Result<Bound, CollectError> {
+/// Binds a socket, or sets up the one that was `inherited` bound. An IPv6 socket that we bind takes IPv4 too. Warns when the
+/// receive buffer stays small.
+pub(super) fn bind(
+    endpoint: Endpoint,
+    receive_buffer_bytes: usize,
+    inherited: Option<Socket>,
+) -> Result<Bound, CollectError> {
     let address = endpoint.address;
     let make = || {
-        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-        if address.is_ipv6() {
+        let (socket, drops_before) = match inherited {
+            Some(socket) => {
+                socket.set_nonblocking(false)?;
+                let drops = drops(&socket)?;
+                (socket, Some(drops))
+            }
+            None => (Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?, None),
+        };
+        if address.is_ipv6() && drops_before.is_none() {
             socket.set_only_v6(false)?;
         }
         // Before it is bound, so that every datagram carries the counter and finds the buffer.
         set_option(&socket, libc::SO_RXQ_OVFL, 1)?;
         let granted = set_receive_buffer(&socket, receive_buffer_bytes)?;
         socket.set_read_timeout(Some(PATIENCE))?;
-        socket.bind(&address.into())?;
+        if drops_before.is_none() {
+            socket.bind(&address.into())?;
+        }
         let address = socket.local_addr()?.as_socket().unwrap_or(address);
         let endpoint = Endpoint { address, ..endpoint };
-        Ok(Bound { socket, endpoint, receive_buffer_bytes: granted })
+        Ok(Bound { socket, endpoint, receive_buffer_bytes: granted, drops_before: drops_before.unwrap_or(0) })
     };
     let bound = make().map_err(CollectError::bind(endpoint))?;
     if bound.receive_buffer_bytes < receive_buffer_bytes {
@@ -71,6 +88,19 @@ pub(super) fn bind(endpoint: Endpoint, receive_buffer_bytes: usize) -> Result<Bo
         );
     }
     Ok(bound)
+}
+
+/// The socket that was handed over as an open descriptor. It is not passed on to programs that we start.
+pub(super) fn inherited(descriptor: RawFd) -> io::Result<Socket> {
+    // SAFETY: only numbers are passed.
+    if unsafe { libc::fcntl(descriptor, libc::F_GETFD) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is open. The service manager opened it for this process and says so in the environment, so
+    // nothing else in the process owns it; the caller asks once for each.
+    let socket = unsafe { Socket::from_raw_fd(descriptor) };
+    socket.set_cloexec(true)?;
+    Ok(socket)
 }
 
 /// Sets the receive buffer, beyond the system's limit where we may: what was granted.

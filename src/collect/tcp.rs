@@ -50,14 +50,20 @@ impl fmt::Debug for Listener {
 }
 
 impl Listener {
-    /// Binds the listener of this number in the journal; `tls` is how it speaks TLS, if it does.
+    /// Binds the listener of this number in the journal, unless its socket was `inherited`; `tls` is how it speaks TLS, if it
+    /// does.
     pub(super) fn bind(
         number: u16,
         endpoint: Endpoint,
+        inherited: Option<Socket>,
         tls: Option<Arc<ServerConfig>>,
         around: &Surroundings<'_>,
     ) -> Result<Self, CollectError> {
-        let socket = bind(endpoint.address).map_err(CollectError::bind(endpoint))?;
+        let socket = match inherited {
+            Some(socket) => take_over(socket),
+            None => bind(endpoint.address),
+        };
+        let socket = socket.map_err(CollectError::bind(endpoint))?;
         let endpoint = Endpoint { address: socket.local_addr().unwrap_or(endpoint.address), ..endpoint };
         let label = ListenerLabel { listener: endpoint.to_string() };
         let not_allowed = around.metrics.not_allowed.get_or_create(&label).clone();
@@ -160,6 +166,13 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Sets up a socket that listens already as [`bind`] does one.
+fn take_over(socket: Socket) -> io::Result<TcpListener> {
+    socket.set_nonblocking(false)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
     Ok(socket.into())
 }
 

@@ -42,7 +42,7 @@ impl Rig {
         let (writer, reader) = journal::open(journal).unwrap();
         let metrics = Metrics::default();
         let clock: SharedClock = Arc::new(SystemClock);
-        let collector = Collector::bind(settings, &writer, &clock, &metrics).unwrap();
+        let collector = Collector::bind(settings, Inherited::default(), &writer, &clock, &metrics).unwrap();
         let (endpoints, journal) = (collector.endpoints(), writer.metrics());
         let addresses = endpoints.iter().map(|endpoint| endpoint.address).collect();
         let running = Some(collector.start().unwrap());
@@ -165,7 +165,7 @@ fn a_port_in_use_and_an_empty_list_are_refused_with_advice() {
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let bind = |listen: Vec<String>| {
         let settings = Settings { listen, ..Settings::default() };
-        Collector::bind(&settings, &writer, &clock, &Metrics::default()).unwrap_err().to_string()
+        Collector::bind(&settings, Inherited::default(), &writer, &clock, &Metrics::default()).unwrap_err().to_string()
     };
     let message = bind(vec![format!("udp://{}", taken.local_addr().unwrap())]);
     assert!(message.contains("another program"), "{message}");

@@ -50,7 +50,7 @@ impl fmt::Debug for Listener {
 
 impl Listener {
     pub(super) fn new(number: u16, bound: Bound, around: &Surroundings<'_>) -> Self {
-        let (name, metrics) = (bound.endpoint.to_string(), around.metrics);
+        let (name, metrics, drops_before) = (bound.endpoint.to_string(), around.metrics, bound.drops_before);
         let label = ListenerLabel { listener: name.clone() };
         let granted = i64::try_from(bound.receive_buffer_bytes).unwrap_or(i64::MAX);
         metrics.receive_buffer_bytes.get_or_create(&label).set(granted);
@@ -60,7 +60,7 @@ impl Listener {
             journal: around.journal.clone(),
             clock: Arc::clone(around.clock),
             gate: Gate::new(around.allow, name, metrics.not_allowed.get_or_create(&label).clone()),
-            drop_counter: DropCounter::default(),
+            drop_counter: DropCounter(drops_before),
             datagrams: metrics.datagrams.get_or_create(&label).clone(),
             bytes: metrics.bytes.get_or_create(&label).clone(),
             kernel_drops: metrics.kernel_drops.get_or_create(&label).clone(),

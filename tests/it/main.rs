@@ -8,6 +8,8 @@
     reason = "a test may stop at the first surprise"
 )]
 
+/// Sockets that a service manager holds while the server is down.
+mod activation;
 /// sFlow agents behind a relay are exporters each.
 mod agents;
 /// Batches are loaded beside each other and stored in their turn, each once.

@@ -5,11 +5,16 @@ use super::wait_for;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+/// Hands the standard input on as a service manager hands on sockets.
+const INHERIT: &str =
+    r#"exec 3<&0 </dev/null; LISTEN_PID=$$; LISTEN_FDS=1; export LISTEN_PID LISTEN_FDS; exec "$0" "$@""#;
 
 /// A server, and what is needed to start it again.
 pub struct TestServer {
@@ -17,6 +22,8 @@ pub struct TestServer {
     environment: BTreeMap<String, String>,
     /// The network namespace it runs in, if not in that of the test.
     namespace: Option<String>,
+    /// A socket that outlives it, if it is to inherit one.
+    inherited: Option<UdpSocket>,
     process: Option<Child>,
     log: Arc<Mutex<Vec<String>>>,
     api: Option<SocketAddr>,
@@ -56,6 +63,18 @@ impl TestServer {
         server
     }
 
+    /// The same with a socket that is open before it and after it, as a service manager holds one.
+    pub fn with_inherited(socket: UdpSocket, settings: &[(&str, &str)]) -> Self {
+        let database = TestDatabase::create();
+        let mut server = Self::prepare(settings);
+        server.set("DATABASE__URL", &database.url());
+        server.set("COLLECTOR__LISTEN", &format!("udp://{}", socket.local_addr().unwrap()));
+        server.inherited = Some(socket);
+        server.database = Some(database);
+        server.launch();
+        server
+    }
+
     /// A server that runs its own PostgreSQL.
     pub fn with_private_postgres(settings: &[(&str, &str)]) -> Self {
         let mut server = Self::prepare(settings);
@@ -80,6 +99,7 @@ impl TestServer {
             folder,
             environment,
             namespace: None,
+            inherited: None,
             process: None,
             log: Arc::default(),
             api: None,
@@ -110,15 +130,21 @@ impl TestServer {
         }
         self.log.lock().unwrap().clear();
         let program = env!("CARGO_BIN_EXE_flowledger");
-        let mut command = match &self.namespace {
-            None => Command::new(program),
-            Some(namespace) => super::namespaces::command(namespace, program),
+        let mut command = match (&self.namespace, &self.inherited) {
+            (Some(namespace), _) => super::namespaces::command(namespace, program),
+            (None, None) => Command::new(program),
+            (None, Some(_)) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", INHERIT, program]);
+                shell
+            }
         };
+        let stdin = self.inherited.as_ref().map(|socket| OwnedFd::from(socket.try_clone().unwrap()).into());
         let mut child = command
             .arg("serve")
             .current_dir(self.folder.path())
             .envs(&self.environment)
-            .stdin(Stdio::null())
+            .stdin(stdin.unwrap_or_else(Stdio::null))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
