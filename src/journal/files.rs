@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 const SUFFIX: &str = ".journal";
@@ -72,6 +73,12 @@ pub(super) fn write_all(disk: &dyn Disk, file: &File, bytes: &[u8], offset: u64)
     (written, Ok(()))
 }
 
+/// How long a lock is waited for: a process that ends, or a child that it has forked and that has not become its own program
+/// yet, holds it a moment longer than its journal.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+/// How often it is tried meanwhile.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
 /// Makes the directory if it is missing and takes its lock, which is held as long as the file is.
 pub(super) fn lock(directory: &Path) -> Result<File, JournalError> {
     // What is in it tells who talked to whom.
@@ -88,10 +95,16 @@ pub(super) fn lock(directory: &Path) -> Result<File, JournalError> {
         .mode(0o600)
         .open(&path)
         .map_err(JournalError::file("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(JournalError::InUse { directory: directory.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(JournalError::File { action: "lock", path, source }),
+    let patience = Instant::now().checked_add(LOCK_PATIENCE);
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if patience.is_some_and(|end| Instant::now() < end) => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            Err(TryLockError::WouldBlock) => return Err(JournalError::InUse { directory: directory.to_owned() }),
+            Err(TryLockError::Error(source)) => return Err(JournalError::File { action: "lock", path, source }),
+        }
     }
 }
 
