@@ -334,21 +334,6 @@ fn a_journal_whose_segments_were_removed_is_a_new_one() {
 }
 
 #[test]
-fn a_journal_that_is_let_go_of_in_a_moment_is_waited_for() {
-    let directory = TempDir::new().unwrap();
-    drop(open(settings(directory.path())).unwrap());
-    // As a child holds it that another thread has forked.
-    let held = fs::File::open(directory.path().join("lock")).unwrap();
-    held.try_lock().unwrap();
-    let child = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(100));
-        drop(held);
-    });
-    open(settings(directory.path())).unwrap();
-    child.join().unwrap();
-}
-
-#[test]
 fn what_is_not_this_journal_is_refused_with_the_reason() {
     let directory = TempDir::new().unwrap();
     let settings = settings(directory.path());

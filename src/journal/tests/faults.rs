@@ -413,3 +413,18 @@ fn a_page_that_cannot_be_read_costs_the_records_on_it() {
     assert_eq!(numbers_of(&all).len() as u64 + corrupt(&all), 300);
     assert!((20..80).contains(&corrupt(&all)), "{}", corrupt(&all));
 }
+
+#[test]
+fn a_journal_that_is_let_go_of_in_a_moment_is_waited_for() {
+    let directory = TempDir::new().unwrap();
+    drop(open(settings(directory.path())).unwrap());
+    // As a child holds it that another thread has forked.
+    let held = File::open(directory.path().join("lock")).unwrap();
+    held.try_lock().unwrap();
+    let child = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(100));
+        drop(held);
+    });
+    open(settings(directory.path())).unwrap();
+    child.join().unwrap();
+}
