@@ -1,6 +1,7 @@
 //! Sockets that outlive the server: what is sent while it is down waits in the kernel and is stored when it is back.
 
 use crate::support::server::TestServer;
+use crate::support::wait_for;
 use flowledger::cli::simulate::{Plan, Protocol, Stream};
 use flowledger::clock::{Clock, SystemClock};
 use std::net::UdpSocket;
@@ -25,17 +26,18 @@ fn what_is_sent_while_the_server_is_down_waits_in_an_inherited_socket_and_nothin
         datagrams.push(datagram.bytes.to_vec());
     }
     let address = server.collector();
-    for (round, part) in datagrams.chunks(datagrams.len().div_ceil(6)).enumerate() {
-        // Every other part comes while nobody is there.
-        if round % 2 == 1 {
-            server.kill();
-        }
-        for datagram in part {
-            socket.send_to(datagram, address).unwrap();
-        }
-        if round % 2 == 1 {
-            server.launch();
-        }
+    let send = |part: &[Vec<u8>]| part.iter().for_each(|each| assert!(socket.send_to(each, address).is_ok()));
+    let mut waited = 0;
+    for part in datagrams.chunks(datagrams.len().div_ceil(3)) {
+        let (before, meanwhile) = part.split_at(part.len() / 2);
+        send(before);
+        // What a process has read and not yet written down dies with it: here it has written down all.
+        let sent = (waited + before.len()) as u64;
+        wait_for("the journal to hold all", 20, || (server.metric("journal_records_total") == sent).then_some(()));
+        server.kill();
+        send(meanwhile);
+        waited = meanwhile.len();
+        server.launch();
     }
     server.wait_for_flows(12_000);
     let answer = server.json("/api/v1/top?last=1h");

@@ -45,6 +45,8 @@ mod stamps;
 /// IPFIX over TCP and TLS, from our own exporter and from a real one, and who may send.
 mod streams;
 mod support;
+/// `kill -9` at the first calls of each kind that touch the journal or the database.
+mod sweep;
 /// Days made and dropped beside readers.
 mod upkeep;
 /// Data before its template.

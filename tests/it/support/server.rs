@@ -125,6 +125,13 @@ impl TestServer {
 
     /// Starts the process and waits until it says that it is ready. Keeps the collector's ports of an earlier start.
     pub fn launch(&mut self) {
+        let ready = self.launch_under(&[]);
+        assert!(ready, "the server ended before it was ready:\n{}", self.log());
+    }
+
+    /// The same below another program that becomes the server, such as a tracer, with its arguments. Returns whether the
+    /// server said that it is ready; otherwise it ended before.
+    pub fn launch_under(&mut self, tracer: &[String]) -> bool {
         if !self.listeners.is_empty() {
             self.set("COLLECTOR__LISTEN", &self.listeners.join(","));
         }
@@ -132,7 +139,14 @@ impl TestServer {
         let program = env!("CARGO_BIN_EXE_flowledger");
         let mut command = match (&self.namespace, &self.inherited) {
             (Some(namespace), _) => super::namespaces::command(namespace, program),
-            (None, None) => Command::new(program),
+            (None, None) => match tracer {
+                [] => Command::new(program),
+                [name, arguments @ ..] => {
+                    let mut command = Command::new(name);
+                    command.args(arguments).arg(program);
+                    command
+                }
+            },
             (None, Some(_)) => {
                 let mut shell = Command::new("sh");
                 shell.args(["-c", INHERIT, program]);
@@ -159,15 +173,24 @@ impl TestServer {
         self.process = Some(child);
         let ready = wait_for("the server to be ready", 90, || {
             let log = self.log.lock().unwrap();
-            if let Some(status) = self.process.as_mut().unwrap().try_wait().unwrap() {
-                panic!("the server ended with {status}:\n{}", log.join("\n"));
+            if self.process.as_mut().unwrap().try_wait().unwrap().is_some() {
+                return Some(Vec::new());
             }
             log.iter().any(|line| line.contains("ready: API")).then(|| log.clone())
         });
+        if ready.is_empty() {
+            return false;
+        }
         let api = ready.iter().find_map(|line| line.split_once("API http://")).unwrap().1;
         self.api = Some(api.split('/').next().unwrap().parse().unwrap());
         let listeners = ready.iter().filter(|line| line.contains("collecting "));
         self.listeners = listeners.map(|line| line.rsplit(' ').next().unwrap().to_owned()).collect();
+        true
+    }
+
+    /// Whether the process has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.as_mut().unwrap().try_wait().unwrap().is_some()
     }
 
     /// Where to send datagrams.
