@@ -132,7 +132,7 @@ impl<'a> Stage<'a> {
     }
 
     fn begin(&mut self, piece: Packed) {
-        let batch = Arc::new(together(piece, self.pieces));
+        let batch = Arc::new(together(piece, self.pieces, self.shared.author));
         // Without its days it cannot be loaded; storing it in its turn tries again and tells why.
         let ready = self.prepare_days(&batch).is_ok();
         let loading = ready.then(|| self.shared.database.load(self.next_segment, &batch));
@@ -220,7 +220,7 @@ impl<'a> Stage<'a> {
 }
 
 /// A piece with those that have come after it, as far as one transaction takes them.
-fn together(mut piece: Packed, pieces: &Receiver<Packed>) -> Batch {
+fn together(mut piece: Packed, pieces: &Receiver<Packed>, author: i64) -> Batch {
     while piece.segments.len() < SEGMENTS_AT_ONCE && piece.flows.is_empty() && !piece.ledger.is_full() {
         let Ok(next) = pieces.try_recv() else { break };
         piece.end = next.end;
@@ -232,6 +232,7 @@ fn together(mut piece: Packed, pieces: &Receiver<Packed>) -> Batch {
     Batch {
         start: piece.start,
         end: piece.end,
+        author,
         complete_until: piece.complete_until,
         segments: piece.segments,
         rows: piece.flows,

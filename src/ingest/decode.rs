@@ -36,7 +36,7 @@ const NETWORK: &str = "network";
 const COLLECTOR_DOWN: &str = "collector_down";
 /// How long a restart may take without being noted, in microseconds: what is stored tells up to some two seconds less than
 /// what was received.
-const SHORT_DOWNTIME: i64 = 5 * SECOND;
+pub(super) const SHORT_DOWNTIME: i64 = 5 * SECOND;
 /// The reason for refusing an exporter that is one too many.
 const EXPORTER_LIMIT: &str = "exporter_limit";
 
@@ -101,7 +101,9 @@ pub(super) struct Stage<'a> {
     /// Where the piece that is being made begins.
     start: u64,
     flows: FlowBatch,
-    /// Until when an earlier process recorded, while the journal is being caught up with.
+    /// Whether records of earlier processes may still come.
+    catching_up: bool,
+    /// Until when earlier processes are known to have recorded.
     recorded_until: Option<Timestamp>,
     /// Where the records of this process begin in the journal.
     opened_at: Position,
@@ -160,6 +162,7 @@ impl<'a> Stage<'a> {
             works,
             start,
             flows,
+            catching_up: true,
             recorded_until: stored.complete_until,
             last_received: stored.complete_until.unwrap_or_default(),
             opened_at,
@@ -188,6 +191,8 @@ impl<'a> Stage<'a> {
         }
         let stopping = self.shared.stopping();
         let read = self.reader.read(chunk, if stopping { Duration::ZERO } else { due })?;
+        let started = self.shared.started;
+        let mut opening = chunk.opening();
         for (position, record) in chunk.iter() {
             let received = record.received();
             let another_hour = piece.as_ref().is_some_and(|piece| piece.hour != received.hour());
@@ -199,27 +204,34 @@ impl<'a> Stage<'a> {
             }
             let begin = || Piece::begin(self.start, received, self.shared.clock.instant(), self.last_received);
             let current = piece.get_or_insert_with(begin);
+            let ours = position > self.opened_at;
+            if ours && std::mem::take(&mut self.catching_up) {
+                self.note_downtime(&mut current.ledger, started);
+            } else if let Some(opening) = opening.take_if(|opening| position > opening.at && !ours) {
+                self.note_downtime(&mut current.ledger, opening.begun.unwrap_or(received));
+            }
+            if ours && std::mem::take(&mut self.dead_streams) {
+                self.missed(&mut current.ledger, received);
+                self.decoder.forget_all_streams();
+            }
             // Nobody knows when what was damaged had come; what lies behind it may be older.
             if !matches!(record, Record::Dropped(Dropped { cause: DropCause::Corrupt, .. })) {
                 current.last_received = received;
                 self.last_received = received;
+                self.recorded_until = self.recorded_until.max(Some(received));
             }
             current.end = position.get();
-            if self.dead_streams && position > self.opened_at {
-                self.dead_streams = false;
-                self.missed(&mut current.ledger, received);
-                self.decoder.forget_all_streams();
-            }
             self.record(&record, &mut current.ledger)?;
         }
         let caught_up = read == 0;
-        if let Some(until) = self.recorded_until {
-            let until = piece.as_ref().map_or(until, |piece| until.max(piece.last_received));
-            self.recorded_until = Some(until);
-            if caught_up {
-                self.recorded_until = None;
-                self.note_downtime(&mut piece, until);
-            }
+        let earlier = self.start < self.opened_at.get();
+        if caught_up && earlier && std::mem::take(&mut self.catching_up) && self.down_since(started).is_some() {
+            let begin = || Piece::begin(self.start, started, self.shared.clock.instant(), started);
+            let current = piece.get_or_insert_with(begin);
+            // The end moves, into the gap before this process' records: a batch that moves nothing could not be told from one
+            // that was stored before.
+            current.end = current.end.max(self.start.saturating_add(1));
+            self.note_downtime(&mut current.ledger, started);
         }
         if let Some(piece) = piece.take_if(|piece| self.age(piece) >= interval || (caught_up && stopping)) {
             let until = if caught_up { before } else { piece.last_received };
@@ -278,19 +290,20 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// Notes for how long nobody received, between the last that an earlier process recorded and the start of this one.
-    fn note_downtime(&self, piece: &mut Option<Piece>, recorded_until: Timestamp) {
-        let started = self.shared.started;
-        if started.micros().saturating_sub(recorded_until.micros()) < SHORT_DOWNTIME {
-            return;
-        }
-        let current =
-            piece.get_or_insert_with(|| Piece::begin(self.start, started, self.shared.clock.instant(), started));
+    /// Since when nobody received, if that is worth a note, where a process started to receive at `started`.
+    fn down_since(&self, started: Timestamp) -> Option<Timestamp> {
+        let down = |until: &Timestamp| started.micros().saturating_sub(until.micros()) >= SHORT_DOWNTIME;
+        self.recorded_until.filter(down)
+    }
+
+    /// Notes for how long nobody received, between the last that earlier processes recorded and the start of the next one.
+    fn note_downtime(&self, ledger: &mut Ledger, started: Timestamp) {
+        let Some(recorded_until) = self.down_since(started) else { return };
         let mut from = recorded_until;
         while from < started {
             let to = from.hour().plus(HOUR).min(started);
             let seconds = to.micros().saturating_sub(from.micros()).saturating_add(SECOND - 1) / SECOND;
-            current.ledger.lost(0, from, COLLECTOR_DOWN, "seconds", seconds);
+            ledger.lost(0, from, COLLECTOR_DOWN, "seconds", seconds);
             from = to;
         }
         tracing::warn!("nothing was received from {recorded_until} to {started}: answers for that time say so");

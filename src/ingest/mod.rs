@@ -149,6 +149,8 @@ struct Shared {
     abandon: Arc<AtomicBool>,
     /// When this process began to receive.
     started: Timestamp,
+    /// A number by which it knows its batches, drawn by chance.
+    author: i64,
     /// The position up to which everything is stored.
     stored: AtomicU64,
     /// Told whenever the pipeline begins or ceases to work.
@@ -181,6 +183,7 @@ impl Ingest {
         let shared = Arc::new(Shared {
             settings,
             started: clock.now(),
+            author: fastrand::i64(..),
             database: Box::new(Postgres { database, runtime, abandon: Arc::clone(&abandon) }),
             clock,
             metrics,

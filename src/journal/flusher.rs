@@ -103,6 +103,13 @@ pub(super) fn flush(shared: &Shared) -> bool {
     all
 }
 
+/// The disk may have lost the names of segments that were not flushed with their directory before.
+pub(super) fn distrust_unnamed(shared: &Shared, error: &io::Error) {
+    for segment in lock(&shared.index).segments.iter().filter(|each| !each.named_on_disk.load(Ordering::Acquire)) {
+        distrust(shared, segment, error);
+    }
+}
+
 /// The disk may have lost bytes of this segment, and will not say so again.
 fn distrust(shared: &Shared, segment: &Segment, error: &io::Error) -> bool {
     segment.distrusted.store(true, Ordering::Release);

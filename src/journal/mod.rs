@@ -87,7 +87,7 @@ mod tests;
 
 pub use error::JournalError;
 pub use metrics::Metrics;
-pub use reader::{Chunk, Reader};
+pub use reader::{Chunk, Opening, Reader};
 pub use record::{Datagram, DropCause, Dropped, MAX_PAYLOAD_BYTES, Record, Stream, Transport};
 pub use writer::Writer;
 

@@ -27,6 +27,17 @@ const UNREADABLE_BYTES: u64 = 4096;
 pub struct Chunk {
     bytes: Vec<u8>,
     entries: Vec<(Position, Entry)>,
+    opening: Option<Opening>,
+}
+
+/// Where the records of a process begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// The position of the first record that is left of it.
+    pub at: Position,
+    /// When the file with that record was begun: with a record, so not before the process started. `None` when its header is
+    /// damaged.
+    pub begun: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +50,7 @@ enum Entry {
 
 impl Default for Chunk {
     fn default() -> Self {
-        Self { bytes: vec![0; CHUNK_BYTES.max(MAX_RECORD_BYTES)], entries: Vec::new() }
+        Self { bytes: vec![0; CHUNK_BYTES.max(MAX_RECORD_BYTES)], entries: Vec::new(), opening: None }
     }
 }
 
@@ -51,6 +62,12 @@ impl Chunk {
             Entry::At(offset) => Some((*position, record::decode(self.bytes.get(*offset..)?)?)),
             Entry::Lost(dropped) => Some((*position, Record::Dropped(*dropped))),
         })
+    }
+
+    /// The opening whose records begin in this chunk, with those that a power cut left. After a seek a file that is read from
+    /// its start counts as one too.
+    pub fn opening(&self) -> Option<Opening> {
+        self.opening
     }
 
     /// How many records.
@@ -73,6 +90,10 @@ pub struct Reader {
     current: Option<Arc<Segment>>,
     /// Where bytes that are no records began, while no record after them was found.
     damaged_from: Option<u64>,
+    /// The run of the records read last; `None` after a seek.
+    run: Option<u64>,
+    /// The opening that the next record belongs to, when it is the first of it.
+    opening: Option<Opening>,
     /// The number the next record has unless records are damaged.
     expected: Option<u32>,
     /// The receive time of the last record.
@@ -92,7 +113,17 @@ impl Reader {
             let index = lock(&shared.index);
             (index.segments.front().map_or(0, |segment| segment.start), Position(index.end))
         };
-        Self { shared, opened_at, position, current: None, damaged_from: None, expected: None, received: None }
+        Self {
+            shared,
+            opened_at,
+            position,
+            current: None,
+            damaged_from: None,
+            run: None,
+            opening: None,
+            expected: None,
+            received: None,
+        }
     }
 
     /// Which journal this is.
@@ -130,7 +161,8 @@ impl Reader {
     /// [`JournalError::Exhausted`] when no journal can have given out the position.
     pub fn seek(&mut self, position: Position) -> Result<(), JournalError> {
         self.shared.advance(position.get())?;
-        (self.position, self.current, self.damaged_from, self.expected) = (position.get(), None, None, None);
+        (self.position, self.current, self.damaged_from) = (position.get(), None, None);
+        (self.run, self.opening, self.expected) = (None, None, None);
         Ok(())
     }
 
@@ -143,6 +175,7 @@ impl Reader {
     /// None in this version; callers may pass any on.
     pub fn read(&mut self, chunk: &mut Chunk, timeout: Duration) -> Result<usize, JournalError> {
         chunk.entries.clear();
+        chunk.opening = None;
         let deadline = Instant::now().checked_add(timeout);
         loop {
             match self.next_segment(chunk) {
@@ -198,11 +231,19 @@ impl Reader {
             self.end_damage(&current, chunk);
         }
         let segment = lock(&self.shared.index).beyond(self.position)?;
+        let behind_gap = self.position < segment.start;
         self.position = self.position.max(segment.start);
         if self.current.as_ref().is_none_or(|current| current.start != segment.start) {
             // At a seek into the middle the first record's number is not known.
             let at_start = self.position == segment.start;
             self.expected = segment.numbering.filter(|_| at_start).map(|numbering| numbering.first);
+            let run = segment.numbering.map(|numbering| numbering.run);
+            let another = if run.is_some() { run != self.run } else { behind_gap };
+            if at_start && another {
+                let begun = run.map(|_| segment.begun);
+                self.opening = Some(Opening { at: Position(segment.start), begun });
+            }
+            self.run = run;
             self.current = Some(Arc::clone(&segment));
         }
         Some(segment)
@@ -237,6 +278,9 @@ impl Reader {
                 // A record that the chunk cuts: the next read begins with it.
                 Err(Fault::Short(bytes)) if offset > 0 && at.saturating_add(bytes as u64) <= bound => break,
                 Err(_) => {
+                    if self.damaged_from.is_none() && self.expected.is_none() {
+                        self.expected = self.number_at(segment, at);
+                    }
                     self.damaged_from.get_or_insert(at);
                     let more = base.saturating_add(read as u64) < bound;
                     offset = offset.saturating_add(next_magic(rest, more));
@@ -249,10 +293,33 @@ impl Reader {
     /// Takes the record at `offset`: the offset of the next.
     fn accept(&mut self, checked: &Checked, base: u64, offset: usize, chunk: &mut Chunk) -> usize {
         let next = offset.saturating_add(checked.bytes);
+        chunk.opening = self.opening.take().or(chunk.opening);
         chunk.entries.push((Position(base.saturating_add(next as u64)), Entry::At(offset)));
         self.expected = Some(checked.number.wrapping_add(1));
         self.received = Some(checked.received);
         next
+    }
+
+    /// The number of the record that begins at `position`, after a seek to there: told by the records before it. `None` when
+    /// they are damaged themselves.
+    fn number_at(&self, segment: &Segment, position: u64) -> Option<u32> {
+        let (mut number, mut at) = (segment.numbering?.first, segment.start);
+        let mut bytes = vec![0; MAX_RECORD_BYTES];
+        while at < position {
+            let read = self.shared.disk.read(&segment.file, &mut bytes, segment.offset_of(at)).ok()?;
+            let mut offset: usize = 0;
+            while at < position
+                && let Some(Ok(checked)) = bytes.get(offset..read).map(|rest| record::check(rest, self.shared.seed, at))
+            {
+                number = checked.number.wrapping_add(1);
+                offset = offset.saturating_add(checked.bytes);
+                at = at.saturating_add(checked.bytes as u64);
+            }
+            if offset == 0 {
+                return None;
+            }
+        }
+        Some(number)
     }
 
     /// Tells of damage that reaches to the end of `segment`.

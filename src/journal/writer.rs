@@ -319,7 +319,10 @@ impl State {
         let file = disk.create(&path)?;
         let mut complete = files::write_all(disk, &file, &header.encode(), 0).1;
         if complete.is_ok() && self.sync_first {
-            complete = disk.sync(&file).and_then(|()| disk.sync_directory(directory));
+            complete = disk.sync(&file).and_then(|()| {
+                // What fails here failed for all names that are not on disk yet.
+                disk.sync_directory(directory).inspect_err(|error| flusher::distrust_unnamed(shared, error))
+            });
         }
         if let Err(error) = complete {
             // If it stays, the next attempt empties it: it has the same name.

@@ -4,7 +4,8 @@
 //! batch touches, so that a batch can be loaded while the one before it is stored. [`Database::finish`] locks the journal's
 //! position row, which must equal the batch's start, writes the rest and commits. So a batch counts once and in its turn,
 //! whichever side dies and whenever: a batch whose COMMIT was answered is not sent again, and one whose answer was lost finds
-//! its end already stored. A session whose transaction did not end well is closed, never handed back to the pool.
+//! its end already stored, by the same process. Where another process has stored up to there, ingest begins anew from what
+//! that knew. A session whose transaction did not end well is closed, never handed back to the pool.
 
 use super::facts::{Facts, UnknownElements};
 use super::{Database, StoreError, bigint, facts, flows, parked, segments};
@@ -21,11 +22,11 @@ use std::time::Duration;
 pub(super) const CHUNK: usize = 128 * 1_024;
 /// How long a commit may take before its session is given up. The outcome is then found out by the position.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(120);
-/// How far a journal is stored: position, number, next segment, complete until.
+/// How far a journal is stored.
 const POSITION: &str =
-    "SELECT position, number, next_segment, complete_until FROM journal_positions WHERE journal_id = $1::uuid";
+    "SELECT position, number, next_segment, complete_until, author FROM journal_positions WHERE journal_id = $1::uuid";
 /// The same, and nobody changes it until this transaction ends.
-const POSITION_LOCKED: &str = "SELECT position, number, next_segment, complete_until FROM journal_positions \
+const POSITION_LOCKED: &str = "SELECT position, number, next_segment, complete_until, author FROM journal_positions \
                                WHERE journal_id = $1::uuid FOR UPDATE";
 
 /// Where a journal stands in the database.
@@ -37,6 +38,8 @@ pub struct StoredPosition {
     pub complete_until: Option<Timestamp>,
     /// The id of the segment that is stored next.
     pub next_segment: i64,
+    /// The [`Batch::author`] of the batch that was stored last.
+    pub author: Option<i64>,
 }
 
 /// A batch whose flows lie in a transaction that is still open. Dropped, it leaves nothing behind.
@@ -126,8 +129,10 @@ pub struct DecoderState {
 pub struct Batch {
     /// Where the stretch begins; must be what the database holds.
     pub start: u64,
-    /// Where it ends.
+    /// Where it ends: beyond the start, so that the position tells whether it is stored.
     pub end: u64,
+    /// The process that made it, by a number drawn by chance.
+    pub author: i64,
     /// Everything received before this moment is stored with this batch.
     pub complete_until: Timestamp,
     /// The flows as compressed columns.
@@ -255,14 +260,15 @@ const fn segment_id(number: i64, segment: i64) -> i64 {
     (number << SEGMENT_BITS) | segment
 }
 
-/// Position, number, next segment, complete until.
-type PositionRow = (i64, i64, i64, Option<DateTime<Utc>>);
+/// Position, number, next segment, complete until, author.
+type PositionRow = (i64, i64, i64, Option<DateTime<Utc>>, Option<i64>);
 
-fn standing((position, number, next_segment, complete_until): PositionRow) -> StoredPosition {
+fn standing((position, number, next_segment, complete_until, author): PositionRow) -> StoredPosition {
     StoredPosition {
         position: super::count(position),
         complete_until: complete_until.map(Timestamp::from),
         next_segment: segment_id(number, next_segment),
+        author,
     }
 }
 
@@ -273,15 +279,13 @@ pub(crate) enum Turn {
     Now,
     /// An earlier try of it was stored.
     Past,
-    /// Somebody else moved the position.
+    /// Another process moved the position.
     Moved,
 }
 
 /// Whose turn it is where the journal stands at `stored` and the batch's flows were copied from `first_segment` on.
 pub(crate) fn turn(stored: &StoredPosition, batch: &Batch, first_segment: Option<i64>) -> Turn {
-    // A batch that holds only counts does not move the position; it is told by the moment that it does move.
-    let moves = batch.start != batch.end || stored.complete_until.is_some_and(|until| until >= batch.complete_until);
-    if stored.position == batch.end && moves {
+    if stored.position == batch.end && stored.author == Some(batch.author) {
         Turn::Past
     } else if stored.position != batch.start || first_segment != Some(stored.next_segment) {
         Turn::Moved
@@ -332,12 +336,13 @@ async fn finish(
     }
     sqlx::query(
         "UPDATE journal_positions SET position = $2, next_segment = next_segment + $3, complete_until = $4, \
-         updated_at = now() WHERE journal_id = $1::uuid",
+         author = $5, updated_at = now() WHERE journal_id = $1::uuid",
     )
     .bind(journal)
     .bind(bigint(batch.end))
     .bind(bigint(batch.segments.len() as u64))
     .bind(batch.complete_until.to_utc())
+    .bind(batch.author)
     .execute(&mut *connection)
     .await?;
     sqlx::query("COMMIT").execute(connection).await?;

@@ -68,7 +68,7 @@ impl World {
     pub(super) fn new(seed: u64, telling: bool) -> Self {
         Self {
             random: fastrand::Rng::with_seed(seed),
-            stored: StoredPosition { position: 0, complete_until: None, next_segment: 1 << 40 },
+            stored: StoredPosition { position: 0, complete_until: None, next_segment: 1 << 40, author: None },
             books: Books::default(),
             exporters: BTreeMap::new(),
             reference: Reference::new(),
@@ -179,7 +179,7 @@ impl World {
             let (start, end, segments) = (batch.start, batch.end, batch.segments.len());
             format!("database: {start}..{end} is committed with {segments} segments")
         });
-        assert!(batch.end >= self.stored.position, "the position went back");
+        assert!(batch.end > self.stored.position, "the position did not move");
         let mut stored = Vec::new();
         for (at, segment) in (0..).zip(&batch.segments) {
             assert!(self.segments.insert(self.stored.next_segment + at), "a segment's number is used twice");
@@ -222,6 +222,7 @@ impl World {
         let (are, should_be) = (self.books.comparable(), self.reference.books.comparable());
         assert!(are == should_be, "the books at {}\nare       {are:?}\nshould be {should_be:?}", batch.end);
         self.stored.position = batch.end;
+        self.stored.author = Some(batch.author);
         self.stored.next_segment += batch.segments.len() as i64;
         self.complete(batch.complete_until);
         self.open.retain(|(open, _)| open.start >= batch.end);

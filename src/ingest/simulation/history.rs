@@ -8,7 +8,7 @@ use super::traffic::{Exporter, Kind};
 use crate::clock::{Clock, HOUR, SECOND, SharedClock, Timestamp};
 use crate::flow::batch::FlowBatch;
 use crate::ingest::commit::Tried;
-use crate::ingest::decode::{self, Standing};
+use crate::ingest::decode::{self, SHORT_DOWNTIME, Standing};
 use crate::ingest::work::Work;
 use crate::ingest::{Configured, Metrics, Settings, Shared, commit, pack};
 use crate::journal::simulated::{self, Hand, SimulatedDisk};
@@ -89,6 +89,10 @@ pub(super) struct History {
     dropped_by_kernel: u64,
     /// Whether some of those were forgotten, as they may be with a process.
     forgotten: bool,
+    /// When the last process ended.
+    ended: Option<Timestamp>,
+    /// Breaks long enough to be told: since when, and for how many seconds, no process ran.
+    breaks: Vec<(Timestamp, i64)>,
     /// Records that were damaged on the disk.
     damaged: Vec<usize>,
     /// Records appended.
@@ -128,6 +132,8 @@ impl History {
             dropped: 0,
             dropped_by_kernel: 0,
             forgotten: false,
+            ended: None,
+            breaks: Vec::new(),
             damaged: Vec::new(),
             records: 0,
             random,
@@ -191,9 +197,16 @@ impl History {
             stopping: AtomicBool::new(false),
             abandon: Arc::new(AtomicBool::new(false)),
             started: self.clock.now(),
+            author: process.into(),
             stored: AtomicU64::new(0),
             tell: Box::new(|_| {}),
         };
+        if let Some(ended) = self.ended {
+            let down = shared.started.micros() - ended.micros();
+            if down >= SHORT_DOWNTIME {
+                self.breaks.push((ended, down / SECOND));
+            }
+        }
         let mut left = if end == End::Last { 0 } else { self.random.u32(1..160) };
         // A process that is stopped tries for so long to store what is left.
         let mut patience = 300;
@@ -232,6 +245,7 @@ impl History {
         if self.weather.damage && end != End::Last {
             self.damage(process);
         }
+        self.ended = Some(self.clock.now());
         self.clock.advance(self.random.i64(1_000..20 * SECOND));
     }
 
@@ -417,6 +431,12 @@ impl History {
             let right = told == dropped || self.forgotten && told < dropped;
             assert!(right, "{told} are told as {cause}, {dropped} were dropped so");
         }
+        let told = world.books.lost("collector_down");
+        // Before the first record that was left nobody can tell a break.
+        let first = world.reference.entries.iter().filter(|it| it.stored).map(|it| it.received).min();
+        let known = self.breaks.iter().filter(|(since, _)| first.is_some_and(|first| first <= *since));
+        let down: i64 = known.map(|(_, seconds)| seconds).sum();
+        assert!(told >= down, "{told} s are told as downtime, it was {down} s");
         let corrupt = world.books.lost("journal_corrupt");
         let lost = self.damaged.iter().filter(|index| !world.reference.entries[**index].stored).count() as i64;
         let quiet = !self.weather.disk && !self.weather.power_cuts;
