@@ -5,12 +5,13 @@
 -- whether the position was moved by its own batch.
 ALTER TABLE journal_positions ADD COLUMN author bigint;
 
--- Segments as ingest writes them. A partition holds an hour of the clock of whoever stored them, whatever hour the flows
+-- Segments as ingest writes them. A partition holds an hour of the database's clock, whatever hour the flows
 -- belong to: nothing is added to it later, so it is dropped as soon as all of it is sealed. Names are
 -- flow_segments_open_p2026_11_23_14.
 CREATE TABLE flow_segments_open (
     LIKE flow_segments INCLUDING DEFAULTS INCLUDING STORAGE,
-    stored timestamptz NOT NULL,
+    -- By the database's clock.
+    stored timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (segment_id, stored)
 ) PARTITION BY RANGE (stored);
 CREATE INDEX flow_segments_open_by_received ON flow_segments_open (received_first);

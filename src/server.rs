@@ -7,6 +7,7 @@ use crate::api;
 use crate::clock::SharedClock;
 use crate::collect::{self, CollectError, Collector, Endpoint, Inherited};
 use crate::config::{Config, ConfigError};
+use crate::flow::local::Local;
 use crate::ingest::{self, Ingest, IngestError};
 use crate::journal::{self, JournalError};
 use crate::keep::{self, Keeper};
@@ -147,7 +148,8 @@ impl Server {
 
         database.prepare(|error| tracing::warn!("waiting for the database: {error}")).await?;
         readiness.set_database(true);
-        let keeper = Keeper::start(config.storage.keep(), database.clone(), Arc::clone(&clock), keep_metrics);
+        let local = Local::new(&config.network.local);
+        let keeper = Keeper::start(config.storage.keep(), local, database.clone(), Arc::clone(&clock), keep_metrics);
         let rows = config.storage.flows_days > 0;
         let told = readiness.clone();
         let ingest = Ingest::start(

@@ -241,6 +241,38 @@ impl Column {
         }
     }
 
+    /// Appends the values of `other`, a column of the same kind, from row `first` on.
+    fn append(&mut self, first: usize, other: &Self) {
+        for run in other.present.runs() {
+            let (at, count) = (first.saturating_add(run.start), run.len());
+            macro_rules! copy {
+                ($room:expr, $values:expr) => {
+                    if let Some(values) = $values.get(run.clone()) {
+                        let room = $room;
+                        if room.len() == values.len() {
+                            room.copy_from_slice(values);
+                        }
+                    }
+                };
+            }
+            match &other.values {
+                Values::U8(values) => copy!(self.u8_run(at, count), values),
+                Values::U16(values) => copy!(self.u16_run(at, count), values),
+                Values::U32(values) => copy!(self.u32_run(at, count), values),
+                Values::U64(values) => copy!(self.u64_run(at, count), values),
+                Values::Time(values) => copy!(self.time_run(at, count), values),
+                Values::Address(Addresses::Wide(values)) => copy!(self.wide_run(at, count), values),
+                Values::Address(Addresses::V4(values)) => match self.v4_run(at, count) {
+                    AddressRun::V4(room) => copy!(room, values),
+                    AddressRun::Wide(room) => {
+                        let values = values.get(run.clone()).unwrap_or_default();
+                        room.iter_mut().zip(values).for_each(|(room, value)| *room = wide_from_v4(*value));
+                    }
+                },
+            }
+        }
+    }
+
     /// Forgets all values and keeps the memory. An address column is narrow again.
     pub fn clear(&mut self) {
         self.present.clear();
@@ -285,6 +317,14 @@ impl FlowBatch {
         let first = self.rows;
         self.rows = self.rows.saturating_add(count);
         first
+    }
+
+    /// Appends the flows of `other`.
+    pub fn append(&mut self, other: &Self) {
+        let first = self.add_rows(other.rows);
+        for (own, other) in self.columns.iter_mut().zip(&other.columns) {
+            own.append(first, other);
+        }
     }
 
     /// The column of `field`.
@@ -377,6 +417,35 @@ mod tests {
         assert_eq!(shown, ["10.0.0.1", "2001:db8::7", "10.0.0.2"]);
         batch.clear();
         assert!(matches!(batch.column_mut(Field::DstIp).v4_run(0, 1), AddressRun::V4(_)));
+    }
+
+    #[test]
+    fn an_appended_batch_keeps_its_values_gaps_and_addresses_of_both_kinds() {
+        let batch = |wide: bool, port| {
+            let mut batch = FlowBatch::default();
+            batch.add_rows(3);
+            batch.column_mut(Field::SrcPort).u16_run(1, 1).fill(port);
+            match wide {
+                true => batch.column_mut(Field::DstIp).wide_run(0, 2).fill(0x2001_0db8 << 96 | u128::from(port)),
+                false => match batch.column_mut(Field::DstIp).v4_run(0, 2) {
+                    AddressRun::V4(room) => room.fill(0x0a00_0000 | u32::from(port)),
+                    AddressRun::Wide(_) => panic!("wide too early"),
+                },
+            }
+            batch
+        };
+        for (one, other) in [(false, false), (false, true), (true, false), (true, true)] {
+            let (one, other) = (batch(one, 1), batch(other, 2));
+            let mut both = one.clone();
+            both.append(&other);
+            assert_eq!(both.rows(), 6);
+            for field in Field::ALL {
+                for row in 0..3 {
+                    assert_eq!(both.value(field, row), one.value(field, row));
+                    assert_eq!(both.value(field, row + 3), other.value(field, row));
+                }
+            }
+        }
     }
 
     #[test]

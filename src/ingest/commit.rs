@@ -62,8 +62,10 @@ pub(super) struct Stage<'a> {
     next_segment: i64,
     pieces: &'a Receiver<Packed>,
     empty: &'a SyncSender<FlowBatch>,
-    /// Days that have their partitions.
-    days: HashSet<(DailyTable, Timestamp)>,
+    /// The hour in which partitions for open segments were last made.
+    open_hour: Option<Timestamp>,
+    /// Days of rows that have their partitions.
+    days: HashSet<Timestamp>,
     /// Batches on their way, in the order of the journal.
     under_way: VecDeque<UnderWay>,
     /// While storing fails.
@@ -94,7 +96,17 @@ impl<'a> Stage<'a> {
         empty: &'a SyncSender<FlowBatch>,
     ) -> Self {
         let under_way = VecDeque::with_capacity(AT_ONCE);
-        Self { shared, journal, next_segment, pieces, empty, days: HashSet::new(), under_way, trouble: None }
+        Self {
+            shared,
+            journal,
+            next_segment,
+            pieces,
+            empty,
+            open_hour: None,
+            days: HashSet::new(),
+            under_way,
+            trouble: None,
+        }
     }
 
     /// Stores until the second stage ends.
@@ -133,8 +145,8 @@ impl<'a> Stage<'a> {
 
     fn begin(&mut self, piece: Packed) {
         let batch = Arc::new(together(piece, self.pieces, self.shared.author));
-        // Without its days it cannot be loaded; storing it in its turn tries again and tells why.
-        let ready = self.prepare_days(&batch).is_ok();
+        // Without its partitions it cannot be loaded; storing it in its turn tries again and tells why.
+        let ready = self.prepare(&batch).is_ok();
         let loading = ready.then(|| self.shared.database.load(self.next_segment, &batch));
         let segments = i64::try_from(batch.segments.len()).unwrap_or(i64::MAX);
         self.next_segment = self.next_segment.saturating_add(segments);
@@ -148,7 +160,7 @@ impl<'a> Stage<'a> {
         {
             return Ok(refused);
         }
-        self.prepare_days(batch)?;
+        self.prepare(batch)?;
         self.shared.database.commit(self.journal, batch)
     }
 
@@ -184,6 +196,7 @@ impl<'a> Stage<'a> {
         self.shared.metrics.failed_commits.inc();
         // A partition may have been dropped by hand; the next try makes it again.
         self.days.clear();
+        self.open_hour = None;
         let now = self.shared.clock.instant();
         let trouble = self.trouble.get_or_insert(Trouble { since: now, pause: BACKOFF.0, told: None, ready: true });
         if trouble.ready && now.saturating_duration_since(trouble.since) > NOT_READY {
@@ -203,16 +216,18 @@ impl<'a> Stage<'a> {
         pause
     }
 
-    /// Makes sure that the days of the batch have partitions. They were made ahead, so this asks the database once a day.
-    fn prepare_days(&mut self, batch: &Batch) -> Result<(), IngestError> {
-        for segment in &batch.segments {
-            let day = segment.received_first.day();
-            for table in DailyTable::ALL {
-                let needed = table == DailyTable::FlowSegments || self.shared.rows;
-                if needed && !self.days.contains(&(table, day)) {
-                    self.shared.database.ensure_day(table, day)?;
-                    self.days.insert((table, day));
-                }
+    /// Makes sure that there are partitions for the batch. They were made ahead, so this asks the database once an hour.
+    fn prepare(&mut self, batch: &Batch) -> Result<(), IngestError> {
+        let hour = self.shared.clock.now().hour();
+        if self.open_hour != Some(hour) && !batch.segments.is_empty() {
+            self.shared.database.ensure_open()?;
+            self.open_hour = Some(hour);
+        }
+        let rows = batch.segments.iter().filter(|_| self.shared.rows);
+        for day in rows.map(|segment| segment.received_first.day()) {
+            if !self.days.contains(&day) {
+                self.shared.database.ensure_day(DailyTable::Flows, day)?;
+                self.days.insert(day);
             }
         }
         Ok(())

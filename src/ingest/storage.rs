@@ -27,6 +27,7 @@ pub(super) trait Storage: Send + Sync {
     fn exporter_id(&self, address: IpAddr) -> Result<u32, IngestError>;
     fn name_exporters(&self, names: &[(u32, &str)]) -> Result<(), IngestError>;
     fn ensure_day(&self, table: DailyTable, day: Timestamp) -> Result<(), IngestError>;
+    fn ensure_open(&self) -> Result<(), IngestError>;
 
     /// Begins to copy the flows of a batch and returns at once.
     fn load(&self, first_segment: i64, batch: &Arc<Batch>) -> Box<dyn Loading>;
@@ -94,6 +95,10 @@ impl Storage for Postgres {
 
     fn ensure_day(&self, table: DailyTable, day: Timestamp) -> Result<(), IngestError> {
         self.wait(self.database.ensure_day(table, day))
+    }
+
+    fn ensure_open(&self) -> Result<(), IngestError> {
+        self.wait(self.database.ensure_open())
     }
 
     fn load(&self, first_segment: i64, batch: &Arc<Batch>) -> Box<dyn Loading> {

@@ -1,14 +1,19 @@
-//! Upkeep of what is stored: days are made ahead and dropped when their time is over.
+//! Upkeep of what is stored: days are made ahead and dropped when their time is over, hours that are over are sealed.
 //!
 //! [`partitions`] decides, from what is there and what the time is, which days to make and which to drop; this file does
-//! it, once at start and then every few minutes. Counters of interfaces go row by row, as old as segments. Upkeep knows
-//! neither the journal nor queries.
+//! it, once at start and then every few minutes. Counters of interfaces go row by row, as old as segments. [`seal`] turns an
+//! hour's segments into few and large ones and, with [`totals`], into sums of its hosts. Upkeep knows neither the journal
+//! nor queries.
 
 pub mod partitions;
+pub mod seal;
+pub mod totals;
 
-use crate::clock::SharedClock;
+use crate::clock::{DAY, SharedClock};
+use crate::flow::local::Local;
 use crate::metrics::{Counter, Registry};
-use crate::store::partitions::DailyTable;
+use crate::store::partitions::{DailyTable, MonthlyTable};
+use crate::store::snapshot::COLLECTOR_ALIVE;
 use crate::store::{Database, StoreError};
 use partitions::{Due, due, oldest_kept};
 use std::time::Duration;
@@ -17,6 +22,12 @@ use tokio::task::JoinHandle;
 
 /// How often upkeep looks.
 const ROUND: Duration = Duration::from_secs(300);
+/// How often it looks for hours that are over.
+const SEALING: Duration = Duration::from_secs(10);
+/// Months of totals are made so far ahead.
+const MONTHS_AHEAD: i64 = 7 * DAY;
+/// How many hours are sealed before it looks again.
+const HOURS_AT_ONCE: i64 = 24;
 
 /// How long flows are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +44,8 @@ pub struct Metrics {
     made: Counter,
     dropped: Counter,
     trimmed: Counter,
+    sealed: Counter,
+    summed: Counter,
     failures: Counter,
 }
 
@@ -46,6 +59,8 @@ impl Metrics {
             "Rows of interface counters deleted after their time",
             self.trimmed.clone(),
         );
+        registry.register("keep_hours_sealed", "Hours sealed", self.sealed.clone());
+        registry.register("keep_days_summed", "Days whose host totals were added up", self.summed.clone());
         registry.register("keep_failures", "Rounds of upkeep that the database refused", self.failures.clone());
     }
 }
@@ -55,12 +70,34 @@ impl Metrics {
 pub struct Keeper {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+    sealer: JoinHandle<()>,
 }
 
 impl Keeper {
-    /// Starts upkeep. Must be called within a tokio runtime.
-    pub fn start(settings: Settings, database: Database, clock: SharedClock, metrics: Metrics) -> Self {
-        let (stop, mut stopped) = watch::channel(false);
+    /// Starts upkeep, with hosts in `local` as those that have totals. Must be called within a tokio runtime.
+    pub fn start(settings: Settings, local: Local, database: Database, clock: SharedClock, metrics: Metrics) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let (own_database, own_clock, own_metrics, mut told) =
+            (database.clone(), SharedClock::clone(&clock), metrics.clone(), stopped.clone());
+        let sealer = tokio::spawn(async move {
+            loop {
+                // A hour that is being sealed when upkeep ends stays open.
+                tokio::select! {
+                    outcome = seal_round(&local, &own_database, &own_clock, &own_metrics) => {
+                        if let Err(error) = outcome {
+                            own_metrics.failures.inc();
+                            tracing::warn!("sealing tries again in {} s: {error}", SEALING.as_secs());
+                        }
+                    }
+                    _ = told.changed() => return,
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(SEALING) => {}
+                    _ = told.changed() => return,
+                }
+            }
+        });
+        let mut told = stopped;
         let task = tokio::spawn(async move {
             loop {
                 if let Err(error) = round(settings, &database, &clock, &metrics).await {
@@ -69,25 +106,57 @@ impl Keeper {
                 }
                 tokio::select! {
                     () = tokio::time::sleep(ROUND) => {}
-                    _ = stopped.changed() => return,
+                    _ = told.changed() => return,
                 }
             }
         });
-        Self { stop, task }
+        Self { stop, task, sealer }
     }
 
     /// Whether upkeep has ended, which it only does when it is stopped or by a defect.
     pub fn is_finished(&self) -> bool {
-        self.task.is_finished()
+        self.task.is_finished() || self.sealer.is_finished()
     }
 
     /// Lets the present round end and stops.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
-        if self.task.await.is_err() {
+        if self.task.await.is_err() || self.sealer.await.is_err() {
             tracing::error!("upkeep ended by a defect");
         }
     }
+}
+
+/// Seals the hours that are over, drops the partitions that are empty by it, and adds up the days that are complete.
+async fn seal_round(
+    local: &Local,
+    database: &Database,
+    clock: &SharedClock,
+    metrics: &Metrics,
+) -> Result<(), StoreError> {
+    let now = clock.now();
+    // What a collector has not stored yet may belong to an hour that is over. A clock that is ahead must not seal an hour
+    // that goes on.
+    let until = database.complete_until(now, COLLECTOR_ALIVE).await?.unwrap_or(now).min(now);
+    for hour in database.hours_to_seal(until, HOURS_AT_ONCE).await? {
+        match seal::seal(database, hour, local).await {
+            Ok(true) => drop(metrics.sealed.inc()),
+            Ok(false) => {}
+            Err(error) => {
+                metrics.failures.inc();
+                tracing::warn!("the hour {hour} stays open: {error}");
+            }
+        }
+    }
+    database.drop_sealed().await?;
+    let fingerprint = local.fingerprint();
+    for day in database.days_to_sum(until, &fingerprint).await? {
+        database.ensure_month(MonthlyTable::HostTrafficDaily, day).await?;
+        if database.sum_day(day, &fingerprint).await? {
+            metrics.summed.inc();
+        }
+    }
+    Ok(())
 }
 
 /// One round: makes what is due, then drops what is due.
@@ -121,7 +190,14 @@ async fn round(
             tracing::info!("dropped {}: its flows are older than {days} days", table.partition(day));
         }
     }
+    database.ensure_open().await?;
+    for month in MonthlyTable::ALL {
+        for moment in [clock.now(), clock.now().plus(MONTHS_AHEAD)] {
+            database.ensure_month(month, moment).await?;
+        }
+    }
     let oldest = oldest_kept(clock.now(), newest, settings.segments_days);
+    database.forget_open_hours(oldest).await?;
     metrics.trimmed.inc_by(database.trim_counters(oldest).await?);
     Ok(())
 }

@@ -380,6 +380,7 @@ fn loads_hold_some_segments_in_the_order_of_time_and_receive_times_only_where_th
         rows,
         received_first: Timestamp::from_micros(START + segment_id * HOUR / 1_000),
         received_last: Timestamp::from_micros(START + (segment_id + 1) * HOUR / 1_000 - 1),
+        open: false,
         totals: Totals::default(),
     };
     let headers: Vec<SegmentHeader> =

@@ -6,7 +6,7 @@ use super::commit::SEGMENT_BITS;
 use super::partitions::DailyTable;
 use super::snapshot::Snapshot;
 use super::{Database, StoreError, count};
-use crate::clock::Timestamp;
+use crate::clock::{DAY, Timestamp};
 use chrono::{DateTime, Utc};
 use sqlx::AssertSqlSafe;
 
@@ -98,7 +98,7 @@ impl Snapshot {
         Ok(days)
     }
 
-    /// What the partition of `table` for the UTC day that begins at `day` holds; it must be there.
+    /// What `table`, with the segments of open hours, holds of the UTC day that begins at `day`.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -112,13 +112,20 @@ impl Snapshot {
                 "coalesce(aggregated_flows, 1)",
             ),
         };
-        // Only names of this module, and a partition named by its day.
+        let from = match table {
+            DailyTable::FlowSegments => "segment_headers WHERE received_first >= $1 AND received_first < $2",
+            DailyTable::Flows => "flows WHERE received >= $1 AND received < $2",
+        };
+        // Only names of this module.
         let statement = AssertSqlSafe(format!(
             "SELECT coalesce({rows}, 0)::text, coalesce(sum({bytes}), 0)::text, coalesce(sum({packets}), 0)::text, \
-             coalesce(sum({flows}), 0)::text FROM {}",
-            table.partition(day)
+             coalesce(sum({flows}), 0)::text FROM {from}",
         ));
-        let sums: (String, String, String, String) = sqlx::query_as(statement).fetch_one(self.connection()).await?;
+        let sums: (String, String, String, String) = sqlx::query_as(statement)
+            .bind(day.to_utc())
+            .bind(day.plus(DAY).to_utc())
+            .fetch_one(self.connection())
+            .await?;
         let number = |text: &str| {
             text.parse().map_err(|_| StoreError::Unexpected { place: "sums of a day", detail: text.to_owned() })
         };
@@ -130,7 +137,7 @@ impl Snapshot {
     /// # Errors
     /// When the database does not answer.
     pub async fn repeated_segments(&mut self) -> Result<Vec<i64>, StoreError> {
-        let statement = "SELECT segment_id FROM flow_segments GROUP BY 1 HAVING count(*) > 1 ORDER BY 1 LIMIT $1";
+        let statement = "SELECT segment_id FROM segment_headers GROUP BY 1 HAVING count(*) > 1 ORDER BY 1 LIMIT $1";
         Ok(sqlx::query_scalar(statement).bind(LISTED).fetch_all(self.connection()).await?)
     }
 
@@ -140,7 +147,7 @@ impl Snapshot {
     /// When the database does not answer.
     pub async fn segments_of_nobody(&mut self) -> Result<Vec<i64>, StoreError> {
         let ids = sqlx::query_scalar(
-            "SELECT segment_id FROM flow_segments WHERE NOT EXISTS (SELECT FROM journal_positions \
+            "SELECT segment_id FROM segment_headers WHERE NOT EXISTS (SELECT FROM journal_positions \
              WHERE number = segment_id >> $1 AND next_segment > segment_id - (number << $1)) ORDER BY 1 LIMIT $2",
         )
         .bind(i32::try_from(SEGMENT_BITS).unwrap_or(0))
@@ -157,7 +164,7 @@ impl Snapshot {
     pub async fn records(&mut self) -> Result<(u64, u64), StoreError> {
         let (sent, stored): (i64, i64) = sqlx::query_as(
             "SELECT (SELECT coalesce(sum(flows), 0)::bigint FROM exporter_activity), \
-             (SELECT coalesce(sum(flow_rows), 0)::bigint FROM flow_segments)",
+             (SELECT coalesce(sum(flow_rows), 0)::bigint FROM segment_headers)",
         )
         .fetch_one(self.connection())
         .await?;

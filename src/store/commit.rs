@@ -8,7 +8,8 @@
 //! that knew. A session whose transaction did not end well is closed, never handed back to the pool.
 
 use super::facts::{Facts, UnknownElements};
-use super::{Database, StoreError, bigint, facts, flows, parked, segments};
+use super::segments::{self, Place};
+use super::{Database, StoreError, bigint, facts, flows, hours, parked};
 use crate::clock::Timestamp;
 use crate::flow::batch::FlowBatch;
 use crate::flow::parked::ParkedSet;
@@ -178,7 +179,7 @@ impl Database {
         in_time(async {
             let connection = session.connection()?;
             if !batch.segments.is_empty() {
-                segments::write(connection, first_segment, &batch.segments).await?;
+                segments::write(connection, Place::Open, (first_segment..).zip(&batch.segments)).await?;
             }
             for rows in &batch.rows {
                 flows::write(connection, rows).await?;
@@ -322,6 +323,7 @@ async fn finish(
         }
         Turn::Moved => return Err(position_moved(journal, batch, &stored)),
     }
+    hours::enter(connection, batch.segments.iter().map(|segment| segment.received_first)).await?;
     write_decoder_state(connection, journal, &batch.decoder_state).await?;
     parked::write(connection, journal, &batch.parked, &batch.unparked).await?;
     write_activity(connection, &batch.activity).await?;

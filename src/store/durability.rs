@@ -15,6 +15,7 @@ const SETTINGS: [(&str, &str); 3] = [
 /// Tables that must outlive a crash: those of flows with all their days, and what is written with them.
 const UNLOGGED: &str = "SELECT relname::text FROM pg_class WHERE relpersistence = 'u' AND oid IN ( \
      SELECT relid FROM pg_partition_tree('flows') UNION SELECT relid FROM pg_partition_tree('flow_segments') \
+     UNION SELECT relid FROM pg_partition_tree('flow_segments_open') \
      UNION SELECT to_regclass(name) FROM unnest(ARRAY['exporters', 'exporter_activity', 'journal_positions', \
      'decoder_state', 'parked_sets', 'loss', 'report_runs', 'report_deliveries']) AS name) ORDER BY relname";
 

@@ -1,26 +1,46 @@
-//! Flows as compressed columns in the table `flow_segments`.
+//! Flows as compressed columns in the tables `flow_segments` and `flow_segments_open`.
 
 use super::{StoreError, bigint, commit::CHUNK, copy};
 use crate::flow::fields::CATALOGUE;
 use crate::flow::segment::Segment;
 use sqlx::PgConnection;
 
-/// Copies `segments` into `flow_segments`, with ids from `first_id` on.
+/// Where segments lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// `flow_segments_open`: small ones of hours that are not sealed.
+    Open,
+    /// `flow_segments`: those that stay.
+    Sealed,
+}
+
+impl Place {
+    /// The table.
+    pub(super) const fn table(self) -> &'static str {
+        match self {
+            Self::Open => "flow_segments_open",
+            Self::Sealed => "flow_segments",
+        }
+    }
+}
+
+/// Copies `segments`, each with its id, to `place`.
 pub(super) async fn write(
     connection: &mut PgConnection,
-    first_id: i64,
-    segments: &[Segment],
+    place: Place,
+    segments: impl Iterator<Item = (i64, &Segment)>,
 ) -> Result<(), StoreError> {
     let fields: Vec<_> = CATALOGUE.iter().map(|row| row.name).collect();
     let statement = format!(
-        "COPY flow_segments (segment_id, received_first, received_last, flow_rows, total_bytes, total_packets, \
+        "COPY {} (segment_id, received_first, received_last, flow_rows, total_bytes, total_packets, \
          total_flows, {}) FROM STDIN (FORMAT binary)",
+        place.table(),
         fields.join(", ")
     );
     let mut copy = connection.copy_in_raw(&statement).await?;
     let mut out = Vec::with_capacity(2 * CHUNK);
     out.extend_from_slice(copy::HEADER);
-    for (id, segment) in (first_id..).zip(segments) {
+    for (id, segment) in segments {
         copy::row(&mut out, 7 + fields.len());
         copy::int8(&mut out, id);
         copy::timestamptz(&mut out, segment.received_first);

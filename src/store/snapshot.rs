@@ -5,11 +5,13 @@
 //! several workers read at once and still answer from one moment.
 
 use super::partitions::DailyTable;
+use super::segments::Place;
 use super::{Database, StoreError, count};
 use crate::clock::{HOUR, Timestamp};
 use crate::flow::fields::Field;
 use crate::flow::segment::{Segment, Totals};
 use chrono::{DateTime, Utc};
+use sqlx::postgres::PgRow;
 use sqlx::types::ipnetwork::IpNetwork;
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row, Transaction};
 use std::net::IpAddr;
@@ -27,6 +29,8 @@ pub struct SegmentHeader {
     pub received_last: Timestamp,
     /// Sums over its flows.
     pub totals: Totals,
+    /// Whether it waits in the open hours, to become part of a larger one.
+    pub open: bool,
 }
 
 /// Loss as it was stored, summed over the hours asked for.
@@ -114,8 +118,8 @@ impl Snapshot {
     pub async fn segments(&mut self, from: Timestamp, to: Timestamp) -> Result<Vec<SegmentHeader>, StoreError> {
         // A segment lies in one hour, so one that begins before the window can only begin in the window's first hour.
         let rows = sqlx::query(
-            "SELECT segment_id, flow_rows, received_first, received_last, total_bytes, total_packets, total_flows \
-             FROM flow_segments WHERE received_first >= $1 AND received_first < $2 AND received_last >= $3 \
+            "SELECT segment_id, flow_rows, received_first, received_last, total_bytes, total_packets, total_flows, open \
+             FROM segment_headers WHERE received_first >= $1 AND received_first < $2 AND received_last >= $3 \
              ORDER BY received_first, segment_id",
         )
         .bind(from.hour().to_utc())
@@ -123,21 +127,7 @@ impl Snapshot {
         .bind(from.to_utc())
         .fetch_all(&mut *self.transaction)
         .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(SegmentHeader {
-                    segment_id: row.try_get(0)?,
-                    rows: u32::try_from(row.try_get::<i32, _>(1)?).unwrap_or(0),
-                    received_first: row.try_get::<DateTime<Utc>, _>(2)?.into(),
-                    received_last: row.try_get::<DateTime<Utc>, _>(3)?.into(),
-                    totals: Totals {
-                        bytes: count(row.try_get(4)?),
-                        packets: count(row.try_get(5)?),
-                        flows: count(row.try_get(6)?),
-                    },
-                })
-            })
-            .collect()
+        rows.iter().map(header).collect()
     }
 
     /// Loads the blocks of `fields` of the segments in `headers`, in the order of time. A field that a segment does not
@@ -146,53 +136,7 @@ impl Snapshot {
     /// # Errors
     /// When the database does not answer, or a segment has gone.
     pub async fn load(&mut self, headers: &[SegmentHeader], fields: &[Field]) -> Result<Vec<Segment>, StoreError> {
-        let (Some(first), Some(last)) = (
-            headers.iter().map(|header| header.received_first).min(),
-            headers.iter().map(|header| header.received_first).max(),
-        ) else {
-            return Ok(Vec::new());
-        };
-        let ids: Vec<i64> = headers.iter().map(|header| header.segment_id).collect();
-        let columns: String = fields.iter().map(|field| format!(", {}", field.name())).collect();
-        // Only names of the catalogue are put into the text.
-        let statement = AssertSqlSafe(format!(
-            "SELECT received_first, received_last, flow_rows, total_bytes, total_packets, total_flows{columns} \
-             FROM flow_segments WHERE segment_id = ANY($1) AND received_first >= $2 AND received_first <= $3 \
-             ORDER BY received_first, segment_id"
-        ));
-        let rows = sqlx::query(statement)
-            .bind(&ids)
-            .bind(first.to_utc())
-            .bind(last.to_utc())
-            .fetch_all(&mut *self.transaction)
-            .await?;
-        if rows.len() != headers.len() {
-            return Err(StoreError::Unexpected {
-                place: "flow_segments",
-                detail: format!("{} of {} segments are there", rows.len(), headers.len()),
-            });
-        }
-        rows.iter()
-            .map(|row| {
-                let mut columns = Vec::with_capacity(fields.len());
-                for (index, &field) in fields.iter().enumerate() {
-                    if let Some(block) = row.try_get::<Option<&[u8]>, _>(index.saturating_add(6))? {
-                        columns.push((field, block.to_vec()));
-                    }
-                }
-                Ok(Segment {
-                    rows: u32::try_from(row.try_get::<i32, _>(2)?).unwrap_or(0),
-                    received_first: row.try_get::<DateTime<Utc>, _>(0)?.into(),
-                    received_last: row.try_get::<DateTime<Utc>, _>(1)?.into(),
-                    totals: Totals {
-                        bytes: count(row.try_get(3)?),
-                        packets: count(row.try_get(4)?),
-                        flows: count(row.try_get(5)?),
-                    },
-                    columns,
-                })
-            })
-            .collect()
+        loaded(&mut self.transaction, headers, fields).await
     }
 
     /// What is known to be missing from the hours that the window touches, by exporter, cause and unit. An hour in which
@@ -302,3 +246,83 @@ impl Snapshot {
 /// How long a collector that no longer reports counts as alive: one day. A collector that was taken out of service must not
 /// make all later answers look stale.
 pub const COLLECTOR_ALIVE: i64 = 24 * HOUR;
+
+/// A row of `segment_headers`: id, rows, bounds, sums, whether it is open.
+pub(super) fn header(row: &PgRow) -> Result<SegmentHeader, StoreError> {
+    Ok(SegmentHeader {
+        segment_id: row.try_get(0)?,
+        rows: u32::try_from(row.try_get::<i32, _>(1)?).unwrap_or(0),
+        received_first: row.try_get::<DateTime<Utc>, _>(2)?.into(),
+        received_last: row.try_get::<DateTime<Utc>, _>(3)?.into(),
+        totals: Totals {
+            bytes: count(row.try_get(4)?),
+            packets: count(row.try_get(5)?),
+            flows: count(row.try_get(6)?),
+        },
+        open: row.try_get(7)?,
+    })
+}
+
+/// The segments in `headers` with the blocks of `fields`, in the order of time.
+pub(super) async fn loaded(
+    connection: &mut PgConnection,
+    headers: &[SegmentHeader],
+    fields: &[Field],
+) -> Result<Vec<Segment>, StoreError> {
+    let columns: String = fields.iter().map(|field| format!(", {}", field.name())).collect();
+    let mut found = Vec::with_capacity(headers.len());
+    for place in [Place::Sealed, Place::Open] {
+        let here: Vec<_> = headers.iter().filter(|header| header.open == (place == Place::Open)).collect();
+        let (Some(first), Some(last)) = (
+            here.iter().map(|header| header.received_first).min(),
+            here.iter().map(|header| header.received_first).max(),
+        ) else {
+            continue;
+        };
+        let ids: Vec<i64> = here.iter().map(|header| header.segment_id).collect();
+        // Only names of the catalogue and of this module are put into the text.
+        let statement = AssertSqlSafe(format!(
+            "SELECT segment_id, received_first, received_last, flow_rows, total_bytes, total_packets, total_flows{columns} \
+             FROM {} WHERE segment_id = ANY($1) AND received_first >= $2 AND received_first <= $3",
+            place.table()
+        ));
+        let rows = sqlx::query(statement)
+            .bind(&ids)
+            .bind(first.to_utc())
+            .bind(last.to_utc())
+            .fetch_all(&mut *connection)
+            .await?;
+        if rows.len() != here.len() {
+            return Err(StoreError::Unexpected {
+                place: place.table(),
+                detail: format!("{} of {} segments are there", rows.len(), here.len()),
+            });
+        }
+        for row in &rows {
+            found.push((row.try_get::<i64, _>(0)?, segment(row, fields)?));
+        }
+    }
+    found.sort_by_key(|(id, segment)| (segment.received_first, *id));
+    Ok(found.into_iter().map(|(_, segment)| segment).collect())
+}
+
+/// A segment from its row: id, bounds, rows, sums, blocks of `fields`.
+fn segment(row: &PgRow, fields: &[Field]) -> Result<Segment, StoreError> {
+    let mut columns = Vec::with_capacity(fields.len());
+    for (index, &field) in fields.iter().enumerate() {
+        if let Some(block) = row.try_get::<Option<&[u8]>, _>(index.saturating_add(7))? {
+            columns.push((field, block.to_vec()));
+        }
+    }
+    Ok(Segment {
+        rows: u32::try_from(row.try_get::<i32, _>(3)?).unwrap_or(0),
+        received_first: row.try_get::<DateTime<Utc>, _>(1)?.into(),
+        received_last: row.try_get::<DateTime<Utc>, _>(2)?.into(),
+        totals: Totals {
+            bytes: count(row.try_get(4)?),
+            packets: count(row.try_get(5)?),
+            flows: count(row.try_get(6)?),
+        },
+        columns,
+    })
+}

@@ -47,8 +47,8 @@ fn all_is_well_and_then_each_planted_difference_is_named() {
     let run = |statement: &str| query(&url, statement);
     let day = chrono::Utc::now().format("%F").to_string();
     let tomorrow = (chrono::Utc::now() + chrono::Days::new(1)).format("%Y_%m_%d").to_string();
-    let first = "WHERE segment_id = (SELECT min(segment_id) FROM flow_segments)";
-    let change = |what: &str| format!("UPDATE flow_segments SET {what} {first}");
+    let first = "WHERE segment_id = (SELECT min(segment_id) FROM flow_segments_open)";
+    let change = |what: &str| format!("UPDATE flow_segments_open SET {what} {first}");
     let flip = "in_bytes = set_byte(in_bytes, 12, 255 - get_byte(in_bytes, 12))";
     // What is planted, what is named, what mends it.
     let planted: [(String, &[&str], String); 11] = [
@@ -71,15 +71,16 @@ fn all_is_well_and_then_each_planted_difference_is_named() {
         (
             change("segment_id = segment_id + 1000000"),
             &["segment 1099512627776 was given out by no journal"],
-            "UPDATE flow_segments SET segment_id = segment_id - 1000000 WHERE segment_id = 1099512627776".to_owned(),
+            "UPDATE flow_segments_open SET segment_id = segment_id - 1000000 WHERE segment_id = 1099512627776"
+                .to_owned(),
         ),
         (
-            "CREATE TABLE twice AS SELECT * FROM flow_segments ORDER BY segment_id LIMIT 1; \
-             UPDATE twice SET received_first = received_first + interval '1 us'; \
-             INSERT INTO flow_segments SELECT * FROM twice"
+            "CREATE TABLE twice AS SELECT * FROM flow_segments_open ORDER BY segment_id LIMIT 1; \
+             UPDATE twice SET stored = stored + interval '1 us'; \
+             INSERT INTO flow_segments_open SELECT * FROM twice"
                 .to_owned(),
             &["segment 1099511627776 is there more than once", "the segments hold"],
-            "DELETE FROM flow_segments WHERE (segment_id, received_first) IN (SELECT segment_id, received_first FROM \
+            "DELETE FROM flow_segments_open WHERE (segment_id, stored) IN (SELECT segment_id, stored FROM \
              twice); DROP TABLE twice"
                 .to_owned(),
         ),

@@ -193,12 +193,12 @@ fn pieces_without_flows_do_not_hold_up_those_with_flows() {
 fn stopping_while_the_database_refuses_ends_and_loses_nothing() {
     let mut server = TestServer::with(&[("INGEST__COMMIT_INTERVAL_MS", "20"), ("INGEST__STOP_SECONDS", "2")]);
     let database = server.database.as_ref().unwrap();
-    database.query("ALTER TABLE flow_segments RENAME TO flow_segments_away");
+    database.query("ALTER TABLE flow_segments_open RENAME TO flow_segments_away");
     // Long enough that every stage has all it can hold and waits for the next.
     let sent = traffic::send(server.collector(), "v9", 40_000, 20_000, 6)["flows"].as_u64().unwrap();
     wait_for("the server to say that it is not ready", 20, || (server.fetch("/readyz").0 == 503).then_some(()));
     server.terminate();
-    server.database.as_ref().unwrap().query("ALTER TABLE flow_segments_away RENAME TO flow_segments");
+    server.database.as_ref().unwrap().query("ALTER TABLE flow_segments_away RENAME TO flow_segments_open");
     server.launch();
     server.wait_for_flows(sent);
 }

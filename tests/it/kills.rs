@@ -115,7 +115,7 @@ pub fn stored(url: &str) -> Totals {
     );
     let segments = sums(
         "SELECT coalesce(sum(total_bytes), 0), coalesce(sum(total_packets), 0), coalesce(sum(total_flows), 0) \
-         FROM flow_segments",
+         FROM segment_headers",
     );
     assert_eq!(rows, segments, "rows and segments were stored in one transaction");
     segments

@@ -38,6 +38,8 @@ mod reports;
 mod rows_equal_answers;
 /// Sampled exporters, from the datagram to the answer.
 mod sampled;
+/// Hours that are over become large segments and totals of hosts, and nothing changes by it.
+mod seal;
 /// The inputs of the fuzz targets.
 mod seeds;
 /// What an answer may be missing: from the datagram to the stamp.

@@ -41,6 +41,7 @@ async fn filled(test: &TestDatabase) -> (Database, Timestamp) {
     let database = Database::new(&Address::Url(test.url())).unwrap();
     database.prepare(|error| panic!("{error}")).await.unwrap();
     database.ensure_day(DailyTable::FlowSegments, start).await.unwrap();
+    database.ensure_open().await.unwrap();
     database.journal_position(JOURNAL).await.unwrap();
     let loss = Loss { exporter_id: 1, hour: start, cause: "network", unit: "flows", count: 7 };
     let batch = Batch {

@@ -112,9 +112,8 @@ fn store(url: &str, flows: FlowBatch) {
         let segments = (0..flows.rows()).step_by(1_000);
         let segments = segments.map(|first| encoder.encode(&flows, first..flows.rows().min(first + 1_000)).unwrap());
         let segments: Vec<_> = segments.collect();
-        for table in DailyTable::ALL {
-            database.ensure_day(table, segments[0].received_first.day()).await.unwrap();
-        }
+        database.ensure_open().await.unwrap();
+        database.ensure_day(DailyTable::Flows, segments[0].received_first.day()).await.unwrap();
         let batch = Batch { end: 1, segments, rows: vec![flows], ..Batch::default() };
         database.commit(journal, &batch).await.unwrap();
         database.close().await;

@@ -183,7 +183,8 @@ impl World {
         let mut stored = Vec::new();
         for (at, segment) in (0..).zip(&batch.segments) {
             assert!(self.segments.insert(self.stored.next_segment + at), "a segment's number is used twice");
-            assert!(self.days.contains(&(DailyTable::FlowSegments, segment.received_first.day())), "no partition");
+            let day = (DailyTable::Flows, segment.received_first.day());
+            assert!(batch.rows.is_empty() || self.days.contains(&day), "no partition");
             let rows = segment.rows as usize;
             let (field, block) = segment.columns.iter().find(|(field, _)| *field == Field::InBytes).unwrap();
             let column = columns::decode(*field, block, rows).unwrap();
@@ -296,6 +297,10 @@ impl Storage for Database {
         world.ask()?;
         world.days.insert((table, day));
         Ok(())
+    }
+
+    fn ensure_open(&self) -> Result<(), IngestError> {
+        self.world().ask()
     }
 
     fn load(&self, first_segment: i64, batch: &Arc<Batch>) -> Box<dyn Loading> {

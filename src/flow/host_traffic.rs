@@ -1,0 +1,89 @@
+//! What a local host transferred: the way its traffic went, and the sums that are kept of it for years.
+
+use crate::clock::Timestamp;
+
+/// Which way traffic of a local host went. Each flow of the host counts in exactly one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TrafficDirection {
+    /// To the host from outside the local networks, or from an end that no exporter told.
+    Download,
+    /// From the host to outside, or to an end that no exporter told.
+    Upload,
+    /// To the host from another local host.
+    InternalReceived,
+    /// From the host to another local host.
+    InternalSent,
+    /// From the host to itself.
+    InternalSelf,
+}
+
+impl TrafficDirection {
+    /// All ways.
+    pub const ALL: [Self; 5] =
+        [Self::Download, Self::Upload, Self::InternalReceived, Self::InternalSent, Self::InternalSelf];
+
+    /// The word for it in the database, type `traffic_direction`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Download => "download",
+            Self::Upload => "upload",
+            Self::InternalReceived => "internal_received",
+            Self::InternalSent => "internal_sent",
+            Self::InternalSelf => "internal_self",
+        }
+    }
+}
+
+/// Whose sums they are, within an hour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostTrafficKey {
+    /// The host, an IPv4 address mapped into IPv6.
+    pub host: u128,
+    /// The exporter that told.
+    pub exporter_id: u32,
+    /// Which way.
+    pub direction: TrafficDirection,
+}
+
+/// Sums over flows. They saturate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostTraffic {
+    /// Bytes of both counters, multiplied by the flow's sampling interval.
+    pub bytes: u64,
+    /// Packets of both counters, multiplied likewise.
+    pub packets: u64,
+    /// Flows, counting what the exporter aggregated.
+    pub flows: u64,
+    /// Flow records.
+    pub records: u64,
+    /// Bytes as exporters sent them.
+    pub raw_bytes: u64,
+    /// Packets as exporters sent them.
+    pub raw_packets: u64,
+    /// Flows with a sampling interval above 1.
+    pub sampled_flows: u64,
+    /// The earliest first packet, where exporters told it.
+    pub first_seen: Option<Timestamp>,
+    /// The latest last packet, where exporters told it.
+    pub last_seen: Option<Timestamp>,
+}
+
+impl HostTraffic {
+    /// Adds `other`.
+    pub fn add(&mut self, other: &Self) {
+        let sums = [
+            (&mut self.bytes, other.bytes),
+            (&mut self.packets, other.packets),
+            (&mut self.flows, other.flows),
+            (&mut self.records, other.records),
+            (&mut self.raw_bytes, other.raw_bytes),
+            (&mut self.raw_packets, other.raw_packets),
+            (&mut self.sampled_flows, other.sampled_flows),
+        ];
+        for (sum, more) in sums {
+            *sum = sum.saturating_add(more);
+        }
+        self.first_seen = self.first_seen.into_iter().chain(other.first_seen).min();
+        self.last_seen = self.last_seen.max(other.last_seen);
+    }
+}

@@ -1,0 +1,179 @@
+//! Sealing: an hour that is over becomes few large segments, well compressed, and the totals of its hosts.
+//!
+//! What an hour is made of does not change by it: the same flows, in larger segments. Segments are merged in the order of
+//! time as long as they fit into one. Those that are large and were sealed before stay as they are. [`groups`] decides,
+//! [`Merger`] does the work on columns, and the transaction is `store::seal`'s.
+
+use super::totals::{self, Totals};
+use crate::clock::Timestamp;
+use crate::columns::{ColumnsError, Decoder, Encoder};
+use crate::flow::batch::FlowBatch;
+use crate::flow::local::Local;
+use crate::flow::segment::{MAX_SEGMENT_FLOWS, Segment};
+use crate::store::partitions::{DailyTable, MonthlyTable};
+use crate::store::snapshot::SegmentHeader;
+use crate::store::{Database, StoreError};
+
+/// The level of compression: an hour is sealed once and kept for months.
+const LEVEL: usize = 8;
+/// A sealed segment with so many flows is large enough.
+const LARGE: u32 = MAX_SEGMENT_FLOWS as u32 / 2;
+
+/// Why an hour could not be sealed.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// The database refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A segment is damaged.
+    #[error("segment {segment_id} of the hour {hour} cannot be read, so the hour stays open: {source}")]
+    Columns {
+        /// Its id.
+        segment_id: i64,
+        /// The hour.
+        hour: Timestamp,
+        /// What is wrong.
+        #[source]
+        source: ColumnsError,
+    },
+    /// The work on columns ended by a defect.
+    #[error("sealing the hour {0} ended by a defect")]
+    Defect(Timestamp),
+}
+
+/// Seals an hour. Returns whether it is sealed now: not when another server is at it, or flows of it came meanwhile.
+///
+/// # Errors
+/// Why it stays open; everything is as it was.
+pub async fn seal(database: &Database, hour: Timestamp, local: &Local) -> Result<bool, SealError> {
+    database.ensure_day(DailyTable::FlowSegments, hour).await?;
+    database.ensure_month(MonthlyTable::HostTrafficHourly, hour).await?;
+    let Some(mut seal) = database.begin_seal(hour).await? else { return Ok(false) };
+    let headers = seal.segments().await?;
+    let mut merger = Merger::new(local.clone());
+    for group in groups(&headers) {
+        let Some(first) = group.headers.first() else { continue };
+        for header in &group.headers {
+            let fields = if group.merges { None } else { Some(totals::FIELDS.as_slice()) };
+            let segment = seal.load(header, fields).await?;
+            let taken = tokio::task::spawn_blocking(move || {
+                let taken = merger.take(&segment);
+                (merger, taken)
+            });
+            let taken = taken.await.map_err(|_| SealError::Defect(hour))?;
+            merger = taken.0;
+            taken.1.map_err(|source| SealError::Columns { segment_id: header.segment_id, hour, source })?;
+        }
+        let (merges, segment_id) = (group.merges, first.segment_id);
+        let merged = tokio::task::spawn_blocking(move || {
+            let merged = if merges { merger.merged().map(Some) } else { Ok(None) };
+            merger.batch.clear();
+            (merger, merged)
+        });
+        let merged = merged.await.map_err(|_| SealError::Defect(hour))?;
+        merger = merged.0;
+        if let Some(merged) = merged.1.map_err(|source| SealError::Columns { segment_id, hour, source })? {
+            seal.remove(&group.headers).await?;
+            seal.write(segment_id, &merged).await?;
+        }
+    }
+    seal.write_totals(merger.totals.iter()).await?;
+    Ok(seal.finish(&local.fingerprint()).await?)
+}
+
+/// Segments that are taken in together.
+#[derive(Debug, PartialEq, Eq)]
+struct Group {
+    /// Whether they become one segment, or stay as they are.
+    merges: bool,
+    headers: Vec<SegmentHeader>,
+}
+
+/// What becomes of the segments of an hour, which are in the order of time.
+fn groups(headers: &[SegmentHeader]) -> Vec<Group> {
+    let small = |header: &SegmentHeader| header.open || header.rows < LARGE;
+    let alone = headers.iter().filter(|header| small(header)).count() == 1;
+    let mut groups: Vec<Group> = Vec::new();
+    for header in headers {
+        // A small one that was sealed and has nobody to go with stays, too.
+        let merges = small(header) && (header.open || !alone);
+        let rows = |group: &Group| group.headers.iter().map(|header| header.rows as usize).sum::<usize>();
+        let fits =
+            |group: &&mut Group| group.merges && rows(group).saturating_add(header.rows as usize) <= MAX_SEGMENT_FLOWS;
+        // Large ones between them do not keep small ones apart.
+        match groups.iter_mut().rfind(|group| group.merges).filter(fits).filter(|_| merges) {
+            Some(group) => group.headers.push(*header),
+            None => groups.push(Group { merges, headers: vec![*header] }),
+        }
+    }
+    groups
+}
+
+/// The work on columns.
+struct Merger {
+    decoder: Decoder,
+    encoder: Encoder,
+    one: FlowBatch,
+    batch: FlowBatch,
+    totals: Totals,
+}
+
+impl Merger {
+    fn new(local: Local) -> Self {
+        Self {
+            decoder: Decoder::default(),
+            encoder: Encoder::new(LEVEL),
+            one: FlowBatch::default(),
+            batch: FlowBatch::default(),
+            totals: Totals::new(local),
+        }
+    }
+
+    /// Adds the flows of a segment to those that are to be merged and to the totals.
+    fn take(&mut self, segment: &Segment) -> Result<(), ColumnsError> {
+        let rows = segment.rows as usize;
+        self.one.clear();
+        self.one.add_rows(rows);
+        for (field, block) in &segment.columns {
+            self.decoder.decode_into(*field, block, rows, self.one.column_mut(*field))?;
+        }
+        let first = self.batch.rows();
+        self.batch.append(&self.one);
+        self.totals.add(&self.batch, first);
+        Ok(())
+    }
+
+    fn merged(&mut self) -> Result<Segment, ColumnsError> {
+        self.encoder.encode(&self.batch, 0..self.batch.rows())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::segment;
+
+    fn header(segment_id: i64, rows: u32, open: bool) -> SegmentHeader {
+        let received = Timestamp::from_micros(segment_id);
+        let totals = segment::Totals::default();
+        SegmentHeader { segment_id, rows, received_first: received, received_last: received, totals, open }
+    }
+
+    fn grouped(segments: &[(u32, bool)]) -> Vec<(bool, Vec<i64>)> {
+        let headers: Vec<_> = (1..).zip(segments).map(|(id, (rows, open))| header(id, *rows, *open)).collect();
+        let ids = |group: &Group| group.headers.iter().map(|header| header.segment_id).collect();
+        groups(&headers).iter().map(|group| (group.merges, ids(group))).collect()
+    }
+
+    #[test]
+    fn open_segments_become_large_ones_and_large_sealed_ones_stay() {
+        const FULL: u32 = MAX_SEGMENT_FLOWS as u32;
+        assert_eq!(grouped(&[]), []);
+        assert_eq!(grouped(&[(5, true)]), [(true, vec![1])]);
+        assert_eq!(grouped(&[(FULL, true), (FULL, true)]), [(true, vec![1]), (true, vec![2])]);
+        assert_eq!(grouped(&[(FULL - 1, true), (1, true), (1, true)]), [(true, vec![1, 2]), (true, vec![3])]);
+        assert_eq!(grouped(&[(FULL, false), (3, false)]), [(false, vec![1]), (false, vec![2])]);
+        assert_eq!(grouped(&[(FULL, false), (3, false), (2, true)]), [(false, vec![1]), (true, vec![2, 3])]);
+        assert_eq!(grouped(&[(3, false), (LARGE, false), (4, false)]), [(true, vec![1, 3]), (false, vec![2])]);
+    }
+}

@@ -1,0 +1,160 @@
+//! What local hosts transferred, added up from flows.
+//!
+//! The same rules as those of an answer about one host: a flow between two local hosts is internal to both, and an end that
+//! no exporter told is outside. Pure: segments come in, sums come out.
+
+use crate::clock::Timestamp;
+use crate::flow::batch::FlowBatch;
+use crate::flow::fields::Field;
+use crate::flow::host_traffic::{HostTraffic, HostTrafficKey, TrafficDirection};
+use crate::flow::local::Local;
+use std::collections::HashMap;
+
+/// The fields that totals are made of.
+pub const FIELDS: [Field; 11] = [
+    Field::ExporterId,
+    Field::FirstSeen,
+    Field::LastSeen,
+    Field::SrcIp,
+    Field::DstIp,
+    Field::InBytes,
+    Field::InPackets,
+    Field::OutBytes,
+    Field::OutPackets,
+    Field::AggregatedFlows,
+    Field::SamplingInterval,
+];
+
+/// Sums by host, exporter and direction.
+#[derive(Debug)]
+pub struct Totals {
+    local: Local,
+    sums: HashMap<HostTrafficKey, HostTraffic, foldhash::fast::RandomState>,
+}
+
+impl Totals {
+    /// No sums yet, for the hosts in `local`.
+    pub fn new(local: Local) -> Self {
+        Self { local, sums: HashMap::default() }
+    }
+
+    /// Adds the flows of `batch` from row `first` on.
+    pub fn add(&mut self, batch: &FlowBatch, first: usize) {
+        for row in first..batch.rows() {
+            let bits = |field| batch.column(field).bits(row);
+            let inside = |field| bits(field).filter(|address| self.local.contains(*address));
+            let (source, destination) = (inside(Field::SrcIp), inside(Field::DstIp));
+            if source.is_none() && destination.is_none() {
+                continue;
+            }
+            let exporter_id = bits(Field::ExporterId).map_or(0, |bits| bits as u32);
+            let traffic = traffic(batch, row);
+            let mut count = |host, direction| {
+                self.sums.entry(HostTrafficKey { host, exporter_id, direction }).or_default().add(&traffic);
+            };
+            match (source, destination) {
+                (Some(source), Some(destination)) if source == destination => {
+                    count(source, TrafficDirection::InternalSelf);
+                }
+                (Some(source), Some(destination)) => {
+                    count(source, TrafficDirection::InternalSent);
+                    count(destination, TrafficDirection::InternalReceived);
+                }
+                (Some(source), None) => count(source, TrafficDirection::Upload),
+                (None, Some(destination)) => count(destination, TrafficDirection::Download),
+                (None, None) => {}
+            }
+        }
+    }
+
+    /// The sums, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&HostTrafficKey, &HostTraffic)> {
+        self.sums.iter()
+    }
+}
+
+/// What one flow adds.
+fn traffic(batch: &FlowBatch, row: usize) -> HostTraffic {
+    let bits = |field| batch.column(field).bits(row);
+    let counter = |field| bits(field).map_or(0, |bits| bits as u64);
+    let moment = |field| bits(field).map(|bits| Timestamp::from_micros((bits as u64).cast_signed()));
+    let interval = bits(Field::SamplingInterval).map_or(1, |bits| bits as u32).max(1);
+    let raw_bytes = counter(Field::InBytes).saturating_add(counter(Field::OutBytes));
+    let raw_packets = counter(Field::InPackets).saturating_add(counter(Field::OutPackets));
+    let flows = bits(Field::AggregatedFlows).map_or(1, |bits| bits as u64);
+    HostTraffic {
+        bytes: raw_bytes.saturating_mul(interval.into()),
+        packets: raw_packets.saturating_mul(interval.into()),
+        flows,
+        records: 1,
+        raw_bytes,
+        raw_packets,
+        sampled_flows: if interval > 1 { flows.max(1) } else { 0 },
+        first_seen: moment(Field::FirstSeen),
+        last_seen: moment(Field::LastSeen),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::value::wide_from_address;
+
+    fn address(text: &str) -> u128 {
+        wide_from_address(text.parse().unwrap())
+    }
+
+    #[test]
+    fn each_flow_counts_once_for_each_of_its_local_hosts() {
+        let flows = [
+            ("198.51.100.1", "10.0.0.1", 100),
+            ("10.0.0.1", "198.51.100.1", 10),
+            ("10.0.0.1", "10.0.0.2", 5),
+            ("10.0.0.2", "10.0.0.2", 3),
+            ("198.51.100.1", "198.51.100.2", 1_000),
+            ("203.0.113.1", "10.0.0.1", 200),
+        ];
+        let mut batch = FlowBatch::default();
+        batch.add_rows(flows.len());
+        batch.column_mut(Field::ExporterId).u32_run(0, flows.len()).fill(7);
+        for (row, (source, destination, bytes)) in flows.into_iter().enumerate() {
+            batch.column_mut(Field::SrcIp).wide_run(row, 1).fill(address(source));
+            batch.column_mut(Field::DstIp).wide_run(row, 1).fill(address(destination));
+            batch.column_mut(Field::InBytes).u64_run(row, 1).fill(bytes);
+        }
+        batch.column_mut(Field::SamplingInterval).u32_run(5, 1).fill(10);
+        batch.column_mut(Field::FirstSeen).time_run(0, 1).fill(50);
+        let mut totals = Totals::new(Local::new(&["10.0.0.0/8".parse().unwrap()]));
+        totals.add(&batch, 0);
+        let mut found: Vec<_> = totals
+            .iter()
+            .map(|(key, sums)| {
+                assert_eq!(key.exporter_id, 7);
+                (key.host, key.direction.name(), sums.bytes, sums.raw_bytes, sums.flows, sums.sampled_flows)
+            })
+            .collect();
+        found.sort_unstable();
+        let (one, two) = (address("10.0.0.1"), address("10.0.0.2"));
+        let expected = [
+            (one, "download", 2_100, 300, 2, 1),
+            (one, "internal_sent", 5, 5, 1, 0),
+            (one, "upload", 10, 10, 1, 0),
+            (two, "internal_received", 5, 5, 1, 0),
+            (two, "internal_self", 3, 3, 1, 0),
+        ];
+        assert_eq!(found, expected);
+        let download = HostTrafficKey { host: one, exporter_id: 7, direction: TrafficDirection::Download };
+        assert_eq!(totals.sums[&download].first_seen, Some(Timestamp::from_micros(50)));
+    }
+
+    #[test]
+    fn a_flow_without_its_other_end_is_one_with_the_outside() {
+        let mut batch = FlowBatch::default();
+        batch.add_rows(2);
+        batch.column_mut(Field::DstIp).wide_run(1, 1).fill(address("10.0.0.1"));
+        let mut totals = Totals::new(Local::new(&["10.0.0.0/8".parse().unwrap()]));
+        totals.add(&batch, 0);
+        let keys: Vec<_> = totals.iter().map(|(key, _)| key.direction).collect();
+        assert_eq!(keys, [TrafficDirection::Download]);
+    }
+}

@@ -1,0 +1,157 @@
+//! UTC hours with flows and UTC days with totals: which are open, which are sealed.
+//!
+//! Whoever stores flows enters their hours in the same transaction with [`enter`]; that opens a sealed hour again. A day's
+//! totals are valid only while its hours are as they were when it was summed, told by their versions, so nobody has to take
+//! a day back.
+
+use super::{Database, StoreError};
+use crate::clock::{DAY, HOUR, Timestamp};
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use std::collections::BTreeSet;
+
+/// Distinguishes the advisory locks of sealing from others in the database: "seal".
+pub(super) const LOCKS: i32 = 0x7365_616c;
+
+/// Enters the hours of flows received at `moments` into the transaction, and opens those that are sealed. A sealer of the
+/// same hour waits for the end of the transaction, and the transaction for the end of the sealer's COMMIT.
+pub(super) async fn enter(
+    connection: &mut PgConnection,
+    moments: impl Iterator<Item = Timestamp>,
+) -> Result<(), StoreError> {
+    // In order, so that two transactions with the same hours do not wait for each other.
+    let hours: BTreeSet<Timestamp> = moments.map(Timestamp::hour).collect();
+    for hour in hours {
+        let hour = hour.to_utc();
+        let sealed: Option<bool> =
+            sqlx::query_scalar("SELECT sealed_at IS NOT NULL FROM hours WHERE hour = $1 FOR SHARE")
+                .bind(hour)
+                .fetch_optional(&mut *connection)
+                .await?;
+        let statement = match sealed {
+            Some(false) => continue,
+            Some(true) => "UPDATE hours SET sealed_at = NULL, version = version + 1 WHERE hour = $1",
+            // Another transaction may enter it first; then this one waits, and does to the hour what it must.
+            None => {
+                "INSERT INTO hours AS known (hour) VALUES ($1) ON CONFLICT (hour) DO UPDATE \
+                 SET sealed_at = NULL, version = known.version + (known.sealed_at IS NOT NULL)::int"
+            }
+        };
+        sqlx::query(statement).bind(hour).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+impl Database {
+    /// The open hours that ended before `until`, the oldest first, at most `limit`.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn hours_to_seal(&self, until: Timestamp, limit: i64) -> Result<Vec<Timestamp>, StoreError> {
+        let hours: Vec<DateTime<Utc>> =
+            sqlx::query_scalar("SELECT hour FROM hours WHERE sealed_at IS NULL AND hour <= $1 ORDER BY hour LIMIT $2")
+                .bind(until.plus(-HOUR).to_utc())
+                .bind(limit)
+                .fetch_all(&self.writers)
+                .await?;
+        Ok(hours.into_iter().map(Timestamp::from).collect())
+    }
+
+    /// The UTC days that ended before `until`, whose hours are all sealed by the networks `local`, and whose totals are
+    /// missing or of another state of their hours; the oldest first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn days_to_sum(&self, until: Timestamp, local: &str) -> Result<Vec<Timestamp>, StoreError> {
+        let days: Vec<DateTime<Utc>> = sqlx::query_scalar(
+            "SELECT day FROM (SELECT date_trunc('day', hour, 'UTC') AS day, count(*) AS hours, sum(version) AS versions, \
+             bool_and(sealed_at IS NOT NULL AND local = $2) AS usable FROM hours GROUP BY 1) AS present \
+             WHERE usable AND day <= $1 AND NOT EXISTS (SELECT FROM days WHERE days.day = present.day AND days.local = $2 \
+             AND days.hours = present.hours AND days.versions = present.versions) ORDER BY day",
+        )
+        .bind(until.plus(-DAY).to_utc())
+        .bind(local)
+        .fetch_all(&self.writers)
+        .await?;
+        Ok(days.into_iter().map(Timestamp::from).collect())
+    }
+
+    /// Adds up the totals of a UTC day's hours. Nothing is done when the hours are not all sealed by the networks `local`,
+    /// or another server is at it. The month's partition must be there. Holds no lock that anybody who stores flows
+    /// waits for: whoever opens an hour meanwhile changes its version, and the day does not count.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn sum_day(&self, day: Timestamp, local: &str) -> Result<bool, StoreError> {
+        let mut transaction = self.writers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
+        let turn: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1, $2)")
+            .bind(LOCKS)
+            .bind(lock_of(day))
+            .fetch_one(&mut *transaction)
+            .await?;
+        if !turn {
+            transaction.rollback().await?;
+            return Ok(false);
+        }
+        let (from, to) = (day.to_utc(), day.plus(DAY).to_utc());
+        let counted = sqlx::query(
+            "INSERT INTO days AS known (day, hours, versions, local) \
+             SELECT $1, count(*), coalesce(sum(version), 0), $3 FROM hours WHERE hour >= $1 AND hour < $2 \
+             HAVING coalesce(bool_and(sealed_at IS NOT NULL AND local = $3), false) \
+             ON CONFLICT (day) DO UPDATE SET hours = EXCLUDED.hours, versions = EXCLUDED.versions, \
+             local = EXCLUDED.local, summed_at = now()",
+        )
+        .bind(from)
+        .bind(to)
+        .bind(local)
+        .execute(&mut *transaction)
+        .await?
+        .rows_affected();
+        if counted == 0 {
+            transaction.rollback().await?;
+            return Ok(false);
+        }
+        sqlx::query("DELETE FROM host_traffic_daily WHERE day = $1").bind(from).execute(&mut *transaction).await?;
+        sqlx::query(
+            "INSERT INTO host_traffic_daily SELECT host, $1, exporter_id, direction, \
+             least(sum(bytes), 9223372036854775807)::bigint, least(sum(packets), 9223372036854775807)::bigint, \
+             least(sum(flows), 9223372036854775807)::bigint, least(sum(records), 9223372036854775807)::bigint, \
+             least(sum(raw_bytes), 9223372036854775807)::bigint, least(sum(raw_packets), 9223372036854775807)::bigint, \
+             least(sum(sampled_flows), 9223372036854775807)::bigint, min(first_seen), max(last_seen) \
+             FROM host_traffic_hourly WHERE hour >= $1 AND hour < $2 GROUP BY host, exporter_id, direction",
+        )
+        .bind(from)
+        .bind(to)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// The moment before which everything received is stored, as [`Snapshot::complete_until`] tells it.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    ///
+    /// [`Snapshot::complete_until`]: super::snapshot::Snapshot::complete_until
+    pub async fn complete_until(&self, now: Timestamp, alive: i64) -> Result<Option<Timestamp>, StoreError> {
+        self.snapshot().await?.complete_until(now, alive).await
+    }
+
+    /// Forgets that hours before `oldest` are open: their flows are not kept any longer.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn forget_open_hours(&self, oldest: Timestamp) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM hours WHERE sealed_at IS NULL AND hour < $1")
+            .bind(oldest.to_utc())
+            .execute(&self.writers)
+            .await?;
+        Ok(())
+    }
+}
+
+/// The number by which an hour or a day is locked. They need not differ for ever, only those that are worked on at a time.
+pub(super) fn lock_of(moment: Timestamp) -> i32 {
+    (moment.micros() / HOUR) as i32
+}

@@ -1,0 +1,168 @@
+//! Sealing an hour: one transaction in which its small segments become large ones and its host totals are written.
+//!
+//! What is read, merged and written before the end disturbs nobody: the flows of an hour that is over change only when
+//! late ones come. The hour's row is locked at the very end, for as long as it takes to see that nothing has come and to
+//! COMMIT. If something has come, the whole is given up and tried again later. Nothing here knows columns.
+
+use super::hours::{LOCKS, lock_of};
+use super::segments::{self, Place};
+use super::snapshot::{SegmentHeader, header, loaded};
+use super::{Database, StoreError, totals};
+use crate::clock::{HOUR, Timestamp};
+use crate::flow::fields::Field;
+use crate::flow::host_traffic::{HostTraffic, HostTrafficKey};
+use crate::flow::segment::Segment;
+use sqlx::{AssertSqlSafe, Postgres, Transaction};
+use std::collections::BTreeSet;
+
+/// An hour that is being sealed. Dropped, it leaves everything as it was.
+#[derive(Debug)]
+pub struct Seal {
+    transaction: Transaction<'static, Postgres>,
+    hour: Timestamp,
+    /// The segments that the hour consists of when it is sealed.
+    segments: BTreeSet<i64>,
+}
+
+impl Database {
+    /// Begins to seal an hour whose day and month have partitions. `None` when it is sealed, unknown, or another server is
+    /// at it.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn begin_seal(&self, hour: Timestamp) -> Result<Option<Seal>, StoreError> {
+        let mut transaction = self.writers.begin().await?;
+        let turn: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1, $2)")
+            .bind(LOCKS)
+            .bind(lock_of(hour))
+            .fetch_one(&mut *transaction)
+            .await?;
+        let open: Option<bool> = sqlx::query_scalar("SELECT sealed_at IS NULL FROM hours WHERE hour = $1")
+            .bind(hour.to_utc())
+            .fetch_optional(&mut *transaction)
+            .await?;
+        if turn && open == Some(true) {
+            return Ok(Some(Seal { transaction, hour, segments: BTreeSet::new() }));
+        }
+        transaction.rollback().await?;
+        Ok(None)
+    }
+}
+
+impl Seal {
+    /// The segments of the hour, in the order of time.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn segments(&mut self) -> Result<Vec<SegmentHeader>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT segment_id, flow_rows, received_first, received_last, total_bytes, total_packets, total_flows, open \
+             FROM segment_headers WHERE received_first >= $1 AND received_first < $2 ORDER BY received_first, segment_id",
+        )
+        .bind(self.hour.to_utc())
+        .bind(self.hour.plus(HOUR).to_utc())
+        .fetch_all(&mut *self.transaction)
+        .await?;
+        let headers: Vec<SegmentHeader> = rows.iter().map(header).collect::<Result<_, _>>()?;
+        self.segments = headers.iter().map(|header| header.segment_id).collect();
+        Ok(headers)
+    }
+
+    /// Loads a segment of the hour with the blocks of `fields`, or with all.
+    ///
+    /// # Errors
+    /// When the database does not answer or the segment has gone.
+    pub async fn load(&mut self, header: &SegmentHeader, fields: Option<&[Field]>) -> Result<Segment, StoreError> {
+        let fields = fields.unwrap_or(&Field::ALL);
+        let found = loaded(&mut self.transaction, std::slice::from_ref(header), fields).await?;
+        let gone = || StoreError::Unexpected {
+            place: "the segments of an hour",
+            detail: format!("segment {} has gone while its hour was sealed", header.segment_id),
+        };
+        found.into_iter().next().ok_or_else(gone)
+    }
+
+    /// Takes segments away, of which all flows are about to be written in others.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn remove(&mut self, headers: &[SegmentHeader]) -> Result<(), StoreError> {
+        for place in [Place::Open, Place::Sealed] {
+            let ids: Vec<i64> = headers
+                .iter()
+                .filter(|header| header.open == (place == Place::Open))
+                .map(|header| header.segment_id)
+                .collect();
+            if ids.is_empty() {
+                continue;
+            }
+            // Only a name of this module.
+            let statement = AssertSqlSafe(format!(
+                "DELETE FROM {} WHERE segment_id = ANY($1) AND received_first >= $2 AND received_first < $3",
+                place.table()
+            ));
+            sqlx::query(statement)
+                .bind(&ids)
+                .bind(self.hour.to_utc())
+                .bind(self.hour.plus(HOUR).to_utc())
+                .execute(&mut *self.transaction)
+                .await?;
+            for id in ids {
+                self.segments.remove(&id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a segment to stay, under an id of one that was removed.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn write(&mut self, segment_id: i64, segment: &Segment) -> Result<(), StoreError> {
+        segments::write(&mut self.transaction, Place::Sealed, std::iter::once((segment_id, segment))).await?;
+        self.segments.insert(segment_id);
+        Ok(())
+    }
+
+    /// Replaces the host totals of the hour.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn write_totals<'a>(
+        &mut self,
+        totals: impl Iterator<Item = (&'a HostTrafficKey, &'a HostTraffic)>,
+    ) -> Result<(), StoreError> {
+        totals::replace(&mut self.transaction, self.hour, totals).await
+    }
+
+    /// Seals the hour, whose totals were counted by the networks `local`. Returns false, and leaves everything as it was,
+    /// when flows of the hour have come meanwhile.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn finish(mut self, local: &str) -> Result<bool, StoreError> {
+        // Whoever stores flows of this hour waits from here on, and is told that it is sealed.
+        let open: Option<bool> = sqlx::query_scalar("SELECT sealed_at IS NULL FROM hours WHERE hour = $1 FOR UPDATE")
+            .bind(self.hour.to_utc())
+            .fetch_optional(&mut *self.transaction)
+            .await?;
+        let present: Vec<i64> = sqlx::query_scalar(
+            "SELECT segment_id FROM segment_headers WHERE received_first >= $1 AND received_first < $2",
+        )
+        .bind(self.hour.to_utc())
+        .bind(self.hour.plus(HOUR).to_utc())
+        .fetch_all(&mut *self.transaction)
+        .await?;
+        if open != Some(true) || present.into_iter().collect::<BTreeSet<_>>() != self.segments {
+            self.transaction.rollback().await?;
+            return Ok(false);
+        }
+        sqlx::query("UPDATE hours SET sealed_at = now(), local = $2, version = version + 1 WHERE hour = $1")
+            .bind(self.hour.to_utc())
+            .bind(local)
+            .execute(&mut *self.transaction)
+            .await?;
+        self.transaction.commit().await?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,305 @@
+//! Sealing an hour over a real database: the same flows in fewer segments, totals of its hosts, and nothing lost to what
+//! comes at the same time.
+
+use crate::support::postgres::{TestDatabase, wait_on};
+use flowledger::clock::{HOUR, SECOND, Timestamp};
+use flowledger::columns::Encoder;
+use flowledger::filter;
+use flowledger::flow::batch::FlowBatch;
+use flowledger::flow::fields::{Dimension, Field};
+use flowledger::flow::local::Local;
+use flowledger::flow::value::wide_from_address;
+use flowledger::keep::seal::seal;
+use flowledger::query::{Counters, Engine, Order, Settings, TopRequest, TopRow, Window};
+use flowledger::store::commit::Batch;
+use flowledger::store::partitions::{DailyTable, MonthlyTable};
+use flowledger::store::{Address, Database};
+use std::sync::Arc;
+
+const JOURNAL: &str = "11111111-2222-4333-8444-555555555555";
+/// The start of a day long ago.
+const DAY: Timestamp = Timestamp::from_micros(1_700_006_400 * SECOND);
+
+fn local() -> Local {
+    Local::new(&["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()])
+}
+
+/// `rows` flows received within the hour from `hour` on, between local and remote hosts of both address families.
+fn flows(random: &mut fastrand::Rng, hour: Timestamp, rows: usize) -> FlowBatch {
+    let mut flows = FlowBatch::default();
+    flows.add_rows(rows);
+    let mut moments: Vec<i64> = (0..rows).map(|_| hour.micros() + random.i64(0..HOUR)).collect();
+    moments.sort_unstable();
+    let six = random.bool();
+    let mut address = || -> u128 {
+        let host = random.u16(1..12);
+        let text = match random.u8(0..if six { 4 } else { 2 }) {
+            0 => format!("10.0.0.{host}"),
+            1 => format!("203.0.113.{host}"),
+            2 => format!("fd00::{host}"),
+            _ => format!("2001:db8::{host}"),
+        };
+        wide_from_address(text.parse().unwrap())
+    };
+    for (row, moment) in moments.into_iter().enumerate() {
+        let ends = [address(), address()];
+        flows.column_mut(Field::Received).time_run(row, 1).fill(moment);
+        for (field, end) in [Field::SrcIp, Field::DstIp].into_iter().zip(ends) {
+            flows.column_mut(field).wide_run(row, 1).fill(end);
+        }
+    }
+    let mut random = random.fork();
+    for row in 0..rows {
+        flows.column_mut(Field::ExporterId).u32_run(row, 1).fill(random.u32(1..3));
+        flows.column_mut(Field::InBytes).u64_run(row, 1).fill(random.u64(0..1_000_000));
+        flows.column_mut(Field::InPackets).u64_run(row, 1).fill(random.u64(1..1_000));
+        if random.u8(0..4) == 0 {
+            flows.column_mut(Field::OutBytes).u64_run(row, 1).fill(random.u64(0..1_000));
+            flows.column_mut(Field::AggregatedFlows).u64_run(row, 1).fill(random.u64(0..4));
+            flows.column_mut(Field::FirstSeen).time_run(row, 1).fill(random.i64(0..HOUR));
+        }
+        if random.u8(0..8) == 0 {
+            flows.column_mut(Field::SamplingInterval).u32_run(row, 1).fill(random.u32(0..100));
+        }
+    }
+    flows
+}
+
+/// A database and its one collector.
+struct Ledger {
+    database: Database,
+    position: u64,
+}
+
+impl Ledger {
+    async fn open(test: &TestDatabase) -> Self {
+        let database = Database::new(&Address::Url(test.url())).unwrap();
+        database.prepare(|error| panic!("{error}")).await.unwrap();
+        database.ensure_open().await.unwrap();
+        database.journal_position(JOURNAL).await.unwrap();
+        Self { database, position: 0 }
+    }
+
+    /// Stores flows of one hour in segments of `size`.
+    async fn store(&mut self, flows: FlowBatch, size: usize) {
+        let mut encoder = Encoder::new(0);
+        let firsts = (0..flows.rows()).step_by(size);
+        let segments: Vec<_> =
+            firsts.map(|first| encoder.encode(&flows, first..flows.rows().min(first + size)).unwrap()).collect();
+        let hour = segments[0].received_first;
+        self.database.ensure_day(DailyTable::Flows, hour).await.unwrap();
+        let (start, end) = (self.position, self.position + 1);
+        let complete_until = hour.plus(HOUR);
+        let batch = Batch { start, end, complete_until, segments, rows: vec![flows], ..Batch::default() };
+        self.database.commit(JOURNAL, &batch).await.unwrap();
+        self.position = end;
+    }
+
+    async fn seal(&self, hour: Timestamp) -> bool {
+        seal(&self.database, hour, &local()).await.unwrap()
+    }
+
+    /// The answers to some questions about the day, by scanning segments.
+    async fn answers(&self) -> Vec<Vec<TopRow>> {
+        let clock = Arc::new(flowledger::clock::ManualClock::new(DAY.plus(30 * HOUR)));
+        let engine = Engine::new(self.database.clone(), clock, Settings::default());
+        let mut answers = Vec::new();
+        for (by, filter) in [
+            (vec![Field::DstIp], None),
+            (vec![Field::SrcIp, Field::DstIp], Some("packets > 500")),
+            (vec![Field::ExporterId], Some("src net 10.0.0.0/8")),
+        ] {
+            let window = Window { from: DAY.plus(HOUR / 3), to: DAY.plus(24 * HOUR), zone: chrono_tz::UTC };
+            let request = TopRequest {
+                window,
+                by: by.into_iter().map(Dimension::One).collect(),
+                order: Order::Bytes,
+                limit: 500,
+                filter: filter.map(|text| filter::parse(text).unwrap()),
+                counters: Counters::Scaled,
+            };
+            answers.push(engine.top(&request).await.unwrap().rows);
+        }
+        answers
+    }
+}
+
+/// Asks beside the runtime of the test.
+fn ask(test: &TestDatabase, statement: &str) -> Vec<Vec<Option<String>>> {
+    std::thread::scope(|scope| scope.spawn(|| test.query(statement)).join().unwrap())
+}
+
+/// How many segments lie in each table, and how many flows.
+fn segments(test: &TestDatabase) -> [i64; 3] {
+    [
+        "SELECT count(*) FROM flow_segments",
+        "SELECT count(*) FROM flow_segments_open",
+        "SELECT sum(flow_rows) FROM segment_headers",
+    ]
+    .map(|sql| ask(test, sql)[0][0].as_deref().unwrap().parse().unwrap())
+}
+
+/// Host totals as they are and, from the rows of `flows`, as they should be.
+fn totals(test: &TestDatabase, table: &str, unit: &str) -> [Vec<Vec<Option<String>>>; 2] {
+    let sums = "sum(raw_bytes * interval)::text, sum(packets * interval)::text, sum(flows)::text, count(*)::text, \
+                sum(raw_bytes)::text, sum(packets)::text, \
+                sum(CASE WHEN interval > 1 THEN greatest(flows, 1) ELSE 0 END)::text, min(first_seen)::text";
+    let inside = |side: &str| format!("({side} <<= '10.0.0.0/8' OR {side} <<= 'fd00::/8')");
+    let (source, destination) = (inside("src_ip"), inside("dst_ip"));
+    let expected = format!(
+        "WITH counted AS (SELECT *, coalesce(in_bytes, 0) + coalesce(out_bytes, 0) AS raw_bytes, \
+         coalesce(in_packets, 0) AS packets, coalesce(aggregated_flows, 1) AS flows, \
+         greatest(coalesce(sampling_interval, 1), 1) AS interval FROM flows), \
+         ways AS (SELECT dst_ip AS host, CASE WHEN src_ip = dst_ip THEN 'internal_self' WHEN {source} \
+         THEN 'internal_received' ELSE 'download' END AS way, counted.* FROM counted WHERE {destination} \
+         UNION ALL SELECT src_ip, CASE WHEN {destination} THEN 'internal_sent' ELSE 'upload' END, counted.* FROM counted \
+         WHERE {source} AND src_ip <> dst_ip) \
+         SELECT host::text, date_trunc('{unit}', received, 'UTC')::text AS start, exporter_id::text, way, {sums} \
+         FROM ways GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
+    );
+    let found = format!(
+        "SELECT host::text, {unit}::text, exporter_id::text, direction::text, bytes::text, packets::text, flows::text, \
+         records::text, raw_bytes::text, raw_packets::text, sampled_flows::text, first_seen::text FROM {table} \
+         ORDER BY 1, 2, 3, 4"
+    );
+    [ask(test, &found), ask(test, &expected)]
+}
+
+#[test]
+fn a_sealed_hour_has_the_same_flows_in_fewer_segments_and_the_totals_of_its_hosts() {
+    let test = TestDatabase::create();
+    let mut random = fastrand::Rng::with_seed(5);
+    wait_on(async {
+        let mut ledger = Ledger::open(&test).await;
+        for hour in [0, 1, 2, 23] {
+            let rows = random.usize(1..9_000);
+            let hour = flows(&mut random, DAY.plus(hour * HOUR), rows);
+            ledger.store(hour, 1 + rows / 40).await;
+        }
+        let (before, [sealed, open, rows]) = (ledger.answers().await, segments(&test));
+        assert!(sealed == 0 && open > 80);
+        let until = DAY.plus(24 * HOUR);
+        let due = ledger.database.hours_to_seal(until, 10).await.unwrap();
+        assert_eq!(due, [0, 1, 2, 23].map(|hour| DAY.plus(hour * HOUR)));
+        assert_eq!(ledger.database.hours_to_seal(until.plus(-1), 10).await.unwrap(), due[..3]);
+        for hour in &due {
+            assert!(ledger.seal(*hour).await);
+            assert!(!ledger.seal(*hour).await, "it is sealed already");
+            assert_eq!(ledger.answers().await, before);
+        }
+        assert_eq!(segments(&test), [4, 0, rows]);
+        let [found, expected] = totals(&test, "host_traffic_hourly", "hour");
+        assert!(found == expected && found.len() > 100, "{found:?}\n{expected:?}");
+
+        // Flows that come late open the hour; sealed again it counts them, too.
+        for size in [7, 3_000] {
+            let late = flows(&mut random, due[1], 3_000);
+            ledger.store(late, size).await;
+            let before = ledger.answers().await;
+            assert_eq!(ledger.database.hours_to_seal(until, 10).await.unwrap(), due[1..2]);
+            assert!(ledger.seal(due[1]).await);
+            assert_eq!(ledger.answers().await, before);
+            let [found, expected] = totals(&test, "host_traffic_hourly", "hour");
+            assert!(found == expected);
+        }
+        ledger.database.close().await;
+    });
+    assert_eq!(segments(&test)[..2], [4, 0]);
+}
+
+#[test]
+fn flows_that_come_while_their_hour_is_sealed_are_not_lost_and_wait_for_nobody() {
+    let test = TestDatabase::create();
+    let mut random = fastrand::Rng::with_seed(6);
+    wait_on(async {
+        let mut ledger = Ledger::open(&test).await;
+        ledger.store(flows(&mut random, DAY, 500), 50).await;
+        ledger.database.ensure_day(DailyTable::FlowSegments, DAY).await.unwrap();
+        ledger.database.ensure_month(MonthlyTable::HostTrafficHourly, DAY).await.unwrap();
+        let mut first = ledger.database.begin_seal(DAY).await.unwrap().unwrap();
+        assert!(ledger.database.begin_seal(DAY).await.unwrap().is_none(), "somebody is at it");
+        let headers = first.segments().await.unwrap();
+        let one = first.load(&headers[0], None).await.unwrap();
+        first.remove(&headers[..1]).await.unwrap();
+        first.write(headers[0].segment_id, &one).await.unwrap();
+        first.write_totals(std::iter::empty()).await.unwrap();
+        let late = flows(&mut random, DAY, 300);
+        let stored = tokio::time::timeout(std::time::Duration::from_secs(10), ledger.store(late, 100)).await;
+        stored.expect("who stores waits for a sealer only while that commits");
+        assert!(!first.finish(&local().fingerprint()).await.unwrap());
+        assert_eq!(segments(&test), [0, 13, 800]);
+        assert!(ledger.seal(DAY).await);
+        assert_eq!(segments(&test), [1, 0, 800]);
+        let [found, expected] = totals(&test, "host_traffic_hourly", "hour");
+        assert!(found == expected);
+        ledger.database.close().await;
+    });
+}
+
+#[test]
+fn a_day_is_added_up_when_all_its_hours_are_sealed_and_counts_until_one_is_opened() {
+    let test = TestDatabase::create();
+    let mut random = fastrand::Rng::with_seed(7);
+    wait_on(async {
+        let mut ledger = Ledger::open(&test).await;
+        let (local, until) = (local().fingerprint(), DAY.plus(24 * HOUR));
+        for hour in [3, 9] {
+            ledger.store(flows(&mut random, DAY.plus(hour * HOUR), 400), 100).await;
+        }
+        ledger.database.ensure_month(MonthlyTable::HostTrafficDaily, DAY).await.unwrap();
+        ledger.seal(DAY.plus(3 * HOUR)).await;
+        assert_eq!(ledger.database.days_to_sum(until, &local).await.unwrap(), []);
+        assert!(!ledger.database.sum_day(DAY, &local).await.unwrap());
+        ledger.seal(DAY.plus(9 * HOUR)).await;
+        assert_eq!(ledger.database.days_to_sum(until.plus(-1), &local).await.unwrap(), []);
+        assert_eq!(ledger.database.days_to_sum(until, "others").await.unwrap(), []);
+        assert_eq!(ledger.database.days_to_sum(until, &local).await.unwrap(), [DAY]);
+        assert!(ledger.database.sum_day(DAY, &local).await.unwrap());
+        assert_eq!(ledger.database.days_to_sum(until, &local).await.unwrap(), []);
+        let [found, expected] = totals(&test, "host_traffic_daily", "day");
+        assert!(found == expected && found.len() > 20, "{found:?}\n{expected:?}");
+        // One more hour, and one that is opened again.
+        for hour in [4, 9] {
+            let hour = DAY.plus(hour * HOUR);
+            ledger.store(flows(&mut random, hour, 40), 100).await;
+            assert_eq!(ledger.database.days_to_sum(until, &local).await.unwrap(), []);
+            assert!(ledger.seal(hour).await);
+            assert_eq!(ledger.database.days_to_sum(until, &local).await.unwrap(), [DAY]);
+            assert!(ledger.database.sum_day(DAY, &local).await.unwrap());
+            let [found, expected] = totals(&test, "host_traffic_daily", "day");
+            assert!(found == expected);
+        }
+        ledger.database.close().await;
+    });
+}
+
+#[test]
+fn a_partition_of_open_segments_goes_when_it_is_empty_and_its_hour_is_over() {
+    let test = TestDatabase::create();
+    let mut random = fastrand::Rng::with_seed(8);
+    let partitions = || {
+        let sql = "SELECT relid::regclass::text FROM pg_partition_tree('flow_segments_open') WHERE isleaf ORDER BY 1";
+        ask(&test, sql).into_iter().flatten().flatten().collect::<Vec<_>>()
+    };
+    wait_on(async {
+        let mut ledger = Ledger::open(&test).await;
+        ledger.store(flows(&mut random, DAY, 40), 10).await;
+        let present = partitions();
+        let over = "flow_segments_open_p2023_11_15_00";
+        ask(
+            &test,
+            &format!(
+                "CREATE TABLE {over} PARTITION OF flow_segments_open FOR VALUES FROM ('2023-11-15 00:00Z') TO \
+             ('2023-11-15 01:00Z')"
+            ),
+        );
+        ask(&test, "UPDATE flow_segments_open SET stored = '2023-11-15 00:30Z'");
+        assert_eq!(ledger.database.drop_sealed().await.unwrap(), 0, "it is not empty");
+        assert!(ledger.seal(DAY).await);
+        assert_eq!(ledger.database.drop_sealed().await.unwrap(), 1);
+        assert_eq!(partitions(), present);
+        assert_eq!(ask(&test, "SELECT to_regclass('flow_segments_open_p2023_11_15_00')::text")[0][0], None);
+        ledger.database.close().await;
+    });
+    assert_eq!(segments(&test), [1, 0, 40]);
+}
