@@ -11,7 +11,9 @@ use std::fs::File;
 use std::time::{Duration, Instant};
 
 /// How long a call is waited for. Traffic comes in and batches are committed all the while.
-const PATIENCE: Duration = Duration::from_secs(3);
+fn patience() -> Duration {
+    Duration::from_secs(rounds(3, 10))
+}
 
 /// Kills the server at the n-th call of this kind, then starts it again. Returns whether it came to that call.
 fn kill_at(server: &mut TestServer, call: &str, n: u64) -> bool {
@@ -22,7 +24,7 @@ fn kill_at(server: &mut TestServer, call: &str, n: u64) -> bool {
     server.kill();
     let begun = Instant::now();
     let mut ended = !server.launch_under(&tracer);
-    while !ended && begun.elapsed() < PATIENCE {
+    while !ended && begun.elapsed() < patience() {
         std::thread::sleep(Duration::from_millis(10));
         ended = server.has_ended();
     }
@@ -35,15 +37,16 @@ fn kill_at(server: &mut TestServer, call: &str, n: u64) -> bool {
 }
 
 fn sweep(call: &str) {
-    // Small files, so that some are deleted and begun.
+    // Small files and short intervals, so that every call is made often.
     let mut server = TestServer::with(&[
-        ("INGEST__COMMIT_INTERVAL_MS", "50"),
-        ("JOURNAL__SEGMENT_BYTES", "65536"),
+        ("INGEST__COMMIT_INTERVAL_MS", "10"),
+        ("JOURNAL__SEGMENT_BYTES", "8192"),
+        ("JOURNAL__FLUSH_INTERVAL_MS", "1"),
         ("JOURNAL__MAX_BYTES", "16777216"),
     ]);
     let keeper = Keeper::start(server.journal(), server.folder().join("kept"));
     let points = rounds(4, 500);
-    let stream = traffic::begin(server.collector(), "v9", points * 200_000, 4_000, 13);
+    let stream = traffic::begin(server.collector(), "v9", points * 600_000, 10_000, 13);
     let begun = Instant::now();
     let mut reached = 0;
     // In an ordinary run the points lie apart, so that the calls of starting and those of working are both met.
@@ -87,4 +90,27 @@ fn killing_the_server_at_a_deletion_loses_and_doubles_nothing() {
 #[test]
 fn killing_the_server_at_a_message_to_the_database_loses_and_doubles_nothing() {
     sweep("sendto");
+}
+
+#[test]
+fn killing_the_server_at_a_write_loses_and_doubles_nothing() {
+    sweep("write");
+}
+
+#[test]
+fn killing_the_server_at_a_renaming_that_begins_a_journal_leaves_one_that_can_be_begun() {
+    let mut server = TestServer::start();
+    let mut reached = 0;
+    for n in 1..=3 {
+        // As after a disk was replaced: everything but the lock is gone.
+        for entry in std::fs::read_dir(server.journal()).unwrap().map(Result::unwrap) {
+            if entry.file_name() != "lock" {
+                std::fs::remove_file(entry.path()).unwrap();
+            }
+        }
+        reached += u64::from(kill_at(&mut server, "rename", n));
+        traffic::send(server.collector(), "v9", 300, 0, n);
+        server.wait_for_flows(300 * n);
+    }
+    assert!(reached > 0, "no journal is begun by a renaming");
 }
