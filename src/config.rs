@@ -92,12 +92,16 @@ pub struct Storage {
     pub flows_days: u32,
     /// Days that every flow is kept for the API and reports, 1 to 36,500.
     pub segments_days: u32,
+    /// The most bytes that the database may take; beyond it the oldest days go, first rows, then segments. 0 is no limit.
+    /// Left out: 80 % of the disk, when the database is one of our own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<u64>,
 }
 
 impl Default for Storage {
     fn default() -> Self {
         let (data_dir, reports_dir) = ("flowledger-data".into(), "reports".into());
-        Self { data_dir, reports_dir, flows_days: 7, segments_days: 90 }
+        Self { data_dir, reports_dir, flows_days: 7, segments_days: 90, max_bytes: None }
     }
 }
 
@@ -207,7 +211,8 @@ fn secret(key: &'static str, path: &Path) -> Result<String, ConfigError> {
 impl Storage {
     /// For how long flows are kept.
     pub fn keep(&self) -> keep::Settings {
-        keep::Settings { flows_days: self.flows_days, segments_days: self.segments_days }
+        let max_bytes = self.max_bytes.filter(|bytes| *bytes > 0);
+        keep::Settings { flows_days: self.flows_days, segments_days: self.segments_days, max_bytes }
     }
 
     /// Where `path` of another setting lies: in the data directory unless it is absolute.

@@ -129,12 +129,14 @@ impl Server {
         let api_metrics = api::Metrics::default();
         api_metrics.register(&mut registry);
 
+        let retention = retention(&config)?;
         let readiness = api::Readiness::default();
         let state = api::State {
             engine: engine.clone(),
             database: database.clone(),
             local: config.network.local.clone(),
             zone: config.network.timezone,
+            max_bytes: retention.max_bytes,
             clock: Arc::clone(&clock),
             readiness: readiness.clone(),
             registry: Arc::new(registry),
@@ -149,7 +151,7 @@ impl Server {
         database.prepare(|error| tracing::warn!("waiting for the database: {error}")).await?;
         readiness.set_database(true);
         let local = Local::new(&config.network.local);
-        let keeper = Keeper::start(config.storage.keep(), local, database.clone(), Arc::clone(&clock), keep_metrics);
+        let keeper = Keeper::start(retention, local, database.clone(), Arc::clone(&clock), keep_metrics);
         let rows = config.storage.flows_days > 0;
         let told = readiness.clone();
         let ingest = Ingest::start(
@@ -181,6 +183,19 @@ impl Server {
             private_postgres,
         })
     }
+}
+
+/// For how long and how much is kept. Where nothing else is set, a database of our own takes 80 % of its disk at most.
+///
+/// # Errors
+/// When the file with the database's URL cannot be read.
+pub fn retention(config: &Config) -> Result<keep::Settings, ServerError> {
+    let mut settings = config.storage.keep();
+    if config.storage.max_bytes.is_none() && config.database.address()?.is_none() {
+        let disk = private_postgres::disk_bytes(&config.private_postgres().directory);
+        settings.max_bytes = disk.map(|bytes| bytes / 10 * 8);
+    }
+    Ok(settings)
 }
 
 /// The database that is configured, or one of our own, which is started.

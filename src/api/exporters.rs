@@ -21,7 +21,7 @@ use utoipa::{IntoParams, ToSchema};
 pub struct ZoneParams {
     /// The time zone in which moments are written, by its IANA name (`Europe/Berlin`). Left out: the zone of the server's
     /// configuration.
-    tz: Option<String>,
+    pub(super) tz: Option<String>,
 }
 
 /// What an exporter sent and the network lost.

@@ -17,6 +17,7 @@ pub mod openapi;
 pub mod params;
 pub mod problem;
 pub mod shapes;
+pub mod storage;
 pub mod top;
 
 pub use edge::Metrics;
@@ -81,6 +82,8 @@ pub struct State {
     pub local: Vec<IpNetwork>,
     /// The zone of questions that name none.
     pub zone: Tz,
+    /// The most bytes that the database may take.
+    pub max_bytes: Option<u64>,
     /// What time it is.
     pub clock: SharedClock,
     /// What the server still waits for.
@@ -171,7 +174,8 @@ fn routes(config: &mut ServiceConfig<'_>) {
                 .service(hosts::get_peers)
                 .service(exporters::get_exporters)
                 .service(exporter::get_exporter)
-                .service(fields::get_fields),
+                .service(fields::get_fields)
+                .service(storage::get_storage),
         )
         .service(health::get_healthz)
         .service(health::get_readyz)

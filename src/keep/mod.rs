@@ -6,22 +6,26 @@
 //! nor queries.
 
 pub mod partitions;
+pub mod retention;
 pub mod seal;
 pub mod totals;
 
-use crate::clock::{DAY, SharedClock};
+use crate::clock::{DAY, SharedClock, Timestamp};
 use crate::flow::local::Local;
-use crate::metrics::{Counter, Registry};
+use crate::metrics::{Counter, Gauge, Registry};
 use crate::store::partitions::{DailyTable, MonthlyTable};
 use crate::store::snapshot::COLLECTOR_ALIVE;
 use crate::store::{Database, StoreError};
 use partitions::{Due, due, oldest_kept};
+use retention::{Budget, Goes};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// How often upkeep looks.
 const ROUND: Duration = Duration::from_secs(300);
+/// How often it looks at what the database takes.
+const BUDGET: Duration = Duration::from_secs(20);
 /// How often it looks for hours that are over.
 const SEALING: Duration = Duration::from_secs(10);
 /// Months of totals are made so far ahead.
@@ -30,12 +34,14 @@ const MONTHS_AHEAD: i64 = 7 * DAY;
 const HOURS_AT_ONCE: i64 = 24;
 
 /// How long flows are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// Days that rows of the table `flows` are kept; 0 keeps none.
     pub flows_days: u32,
     /// Days that segments and counters of interfaces are kept.
     pub segments_days: u32,
+    /// The most bytes that the database may take; the oldest days go beyond that. `None` for any number.
+    pub max_bytes: Option<u64>,
 }
 
 /// What upkeep counts.
@@ -46,6 +52,7 @@ pub struct Metrics {
     trimmed: Counter,
     sealed: Counter,
     summed: Counter,
+    over_budget: Gauge,
     failures: Counter,
 }
 
@@ -58,6 +65,11 @@ impl Metrics {
             "keep_rows_trimmed",
             "Rows of interface counters deleted after their time",
             self.trimmed.clone(),
+        );
+        registry.register(
+            "keep_over_budget_bytes",
+            "Bytes by which the database is above [storage] max_bytes although nothing more can go",
+            self.over_budget.clone(),
         );
         registry.register("keep_hours_sealed", "Hours sealed", self.sealed.clone());
         registry.register("keep_days_summed", "Days whose host totals were added up", self.summed.clone());
@@ -104,9 +116,16 @@ impl Keeper {
                     metrics.failures.inc();
                     tracing::warn!("upkeep tries again in {} s: {error}", ROUND.as_secs());
                 }
-                tokio::select! {
-                    () = tokio::time::sleep(ROUND) => {}
-                    _ = told.changed() => return,
+                let next = tokio::time::Instant::now() + ROUND;
+                while tokio::time::Instant::now() < next {
+                    if let Err(error) = hold_budget(settings, &database, &clock, &metrics).await {
+                        metrics.failures.inc();
+                        tracing::warn!("the budget of [storage] max_bytes could not be looked after: {error}");
+                    }
+                    tokio::select! {
+                        () = tokio::time::sleep(BUDGET.min(ROUND)) => {}
+                        _ = told.changed() => return,
+                    }
                 }
             }
         });
@@ -125,6 +144,68 @@ impl Keeper {
             tracing::error!("upkeep ended by a defect");
         }
     }
+}
+
+/// What goes by age: the days of each table, the oldest first.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn too_old(
+    settings: Settings,
+    database: &Database,
+    now: Timestamp,
+) -> Result<Vec<(DailyTable, Due)>, StoreError> {
+    let newest = database.newest_received().await?;
+    let mut found = Vec::new();
+    for (table, days) in [(DailyTable::Flows, settings.flows_days), (DailyTable::FlowSegments, settings.segments_days)]
+    {
+        found.push((table, due(&database.days(table).await?, now, newest, days)));
+    }
+    Ok(found)
+}
+
+/// What goes so that the database keeps to its budget; `None` without one.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn over_budget(
+    settings: Settings,
+    database: &Database,
+    now: Timestamp,
+) -> Result<Option<Budget>, StoreError> {
+    let Some(max_bytes) = settings.max_bytes else { return Ok(None) };
+    let usage = database.usage().await?;
+    // A clock that is ahead must not make the day that goes on look like one that is over.
+    let today = database.newest_received().await?.map_or(now, |newest| newest.min(now));
+    Ok(Some(retention::over(&usage, max_bytes, today)))
+}
+
+/// Drops what goes so that the database keeps to its budget.
+async fn hold_budget(
+    settings: Settings,
+    database: &Database,
+    clock: &SharedClock,
+    metrics: &Metrics,
+) -> Result<(), StoreError> {
+    let Some(budget) = over_budget(settings, database, clock.now()).await? else { return Ok(()) };
+    let max_bytes = settings.max_bytes.unwrap_or_default();
+    for Goes { table, day, bytes } in budget.goes {
+        database.drop_day(table, day).await?;
+        metrics.dropped.inc();
+        tracing::warn!(
+            "dropped {} of {bytes} bytes: the database took more than [storage] max_bytes = {max_bytes}",
+            table.partition(day)
+        );
+    }
+    metrics.over_budget.set(i64::try_from(budget.excess).unwrap_or(i64::MAX));
+    if budget.excess > 0 {
+        tracing::error!(
+            "the database takes {} bytes more than [storage] max_bytes = {max_bytes}, and only today's flows and totals \
+             are left: give it more, or set [storage] flows_days = 0 to write no rows",
+            budget.excess
+        );
+    }
+    Ok(())
 }
 
 /// Seals the hours that are over, drops the partitions that are empty by it, and adds up the days that are complete.
@@ -166,11 +247,9 @@ async fn round(
     clock: &SharedClock,
     metrics: &Metrics,
 ) -> Result<(), StoreError> {
-    let newest = database.newest_received().await?;
-    for (table, days) in [(DailyTable::Flows, settings.flows_days), (DailyTable::FlowSegments, settings.segments_days)]
-    {
-        let now = clock.now();
-        let Due { make, drop, postponed } = due(&database.days(table).await?, now, newest, days);
+    let now = clock.now();
+    for (table, Due { make, drop, postponed }) in too_old(settings, database, now).await? {
+        let days = if table == DailyTable::Flows { settings.flows_days } else { settings.segments_days };
         if postponed > 0 {
             let (table, round) = (table.name(), ROUND.as_secs());
             tracing::warn!(
@@ -196,6 +275,7 @@ async fn round(
             database.ensure_month(month, moment).await?;
         }
     }
+    let newest = database.newest_received().await?;
     let oldest = oldest_kept(clock.now(), newest, settings.segments_days);
     database.forget_open_hours(oldest).await?;
     metrics.trimmed.inc_by(database.trim_counters(oldest).await?);

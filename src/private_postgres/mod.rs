@@ -17,6 +17,7 @@
 mod account;
 mod binaries;
 mod cluster;
+mod disk;
 mod error;
 mod leftover;
 mod process;
@@ -27,6 +28,7 @@ mod tests;
 mod tuning;
 
 pub use cluster::make_directory;
+pub use disk::disk_bytes;
 pub use error::PrivatePostgresError;
 pub use supervisor::Status;
 

@@ -3,7 +3,7 @@
 //! A file a table family: [`commit`] stores a batch of the journal in one transaction, [`segments`] and [`flows`] write
 //! flows in both shapes, [`snapshot`] reads them back, [`catalogue`] knows exporters and their decoders, [`facts`] writes what
 //! they tell about themselves, [`exporter`] reads all that is known of one, [`partitions`] makes and drops days, [`hours`] and
-//! [`seal`] close hours, [`reports`] keeps what was reported, [`audit`] reads what can be compared, [`durability`] tells what a crash could take. The store knows no wire format, no filter and no HTTP; it
+//! [`seal`] close hours, [`usage`] tells what all of it takes, [`reports`] keeps what was reported, [`audit`] reads what can be compared, [`durability`] tells what a crash could take. The store knows no wire format, no filter and no HTTP; it
 //! keeps blocks of compressed values without looking into them.
 //!
 //! Two pools: writers (ingest, reports, upkeep), whose sessions are never cut short, and readers (queries), whose sessions
@@ -27,6 +27,7 @@ pub mod seal;
 pub mod segments;
 pub mod snapshot;
 mod totals;
+pub mod usage;
 
 pub use error::StoreError;
 

@@ -6,7 +6,7 @@ use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
 use sqlx::AssertSqlSafe;
 
 /// The table of segments that are not sealed yet. Its partitions hold an hour of the database's clock each.
-const OPEN: &str = "flow_segments_open";
+pub(super) const OPEN: &str = "flow_segments_open";
 /// How many hours of open segments are made ahead.
 const OPEN_AHEAD: i64 = 6;
 /// How long after its hour a partition of open segments stays: a query that began before its last segment was sealed may
@@ -106,6 +106,19 @@ fn open_hour(name: &str) -> Option<Timestamp> {
     let (date, hour) = name.strip_prefix(OPEN)?.strip_prefix("_p")?.rsplit_once('_')?;
     let date = NaiveDate::parse_from_str(date, "%Y_%m_%d").ok()?;
     Some(date.and_hms_opt(hour.parse().ok()?, 0, 0)?.and_utc().into())
+}
+
+/// Where the partition called `name` of `table` begins, when it is one of our own making.
+pub(super) fn start_of(table: &str, name: &str) -> Option<Timestamp> {
+    if let Some(table) = DailyTable::ALL.into_iter().find(|daily| daily.name() == table) {
+        return table.day(name);
+    }
+    if table == OPEN {
+        return open_hour(name);
+    }
+    let month = name.strip_prefix(table)?.strip_prefix("_p")?;
+    let first = NaiveDate::parse_from_str(&format!("{month}_01"), "%Y_%m_%d").ok()?;
+    Some(first.and_hms_opt(0, 0, 0)?.and_utc().into())
 }
 
 impl Database {
@@ -287,6 +300,7 @@ mod tests {
         ] {
             let partition = Partition::of_month(MonthlyTable::HostTrafficHourly, day(moment).plus(DAY - 1)).unwrap();
             assert_eq!((partition.name.as_str(), partition.from, partition.to), (name, day(from), day(to)));
+            assert_eq!(start_of(partition.parent, name), Some(day(from)));
         }
     }
 }

@@ -162,7 +162,7 @@ fn counters_are_kept_by_the_hour_and_go_when_they_are_too_old() {
 
         ledger.told(START.plus(3 * DAY), vec![(one, counters(5, 1))]).await;
         ledger.store(Batch { complete_until: START.plus(3 * DAY), ..Batch::default() }).await;
-        let settings = keep::Settings { flows_days: 0, segments_days: 1 };
+        let settings = keep::Settings { flows_days: 0, segments_days: 1, max_bytes: None };
         let clock = Arc::new(ManualClock::new(START.plus(3 * DAY)));
         let keeper = Keeper::start(settings, Local::new(&[]), ledger.database.clone(), clock, keep::Metrics::default());
         let begun = Instant::now();

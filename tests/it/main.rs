@@ -34,6 +34,8 @@ mod nfdump;
 mod queries;
 /// Each period of a report once: asleep, beside other servers, with the mail server away.
 mod reports;
+/// Days that go when the database takes too much.
+mod retention;
 /// SQL over `flows` and the API give equal answers.
 mod rows_equal_answers;
 /// Sampled exporters, from the datagram to the answer.
