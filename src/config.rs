@@ -94,7 +94,6 @@ pub struct Storage {
     pub segments_days: u32,
     /// The most bytes that the database may take; beyond it the oldest days go, first rows, then segments. 0 is no limit.
     /// Left out: 80 % of the disk, when the database is one of our own.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<u64>,
 }
 
