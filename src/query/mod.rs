@@ -8,6 +8,7 @@
 pub mod answer;
 pub mod budget;
 mod error;
+pub mod extract;
 mod group;
 mod host;
 mod numbering;

@@ -16,6 +16,7 @@ mod copy;
 mod durability;
 mod error;
 pub mod exporter;
+mod extent;
 pub mod facts;
 pub mod flows;
 mod migrate;
