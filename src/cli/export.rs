@@ -157,7 +157,7 @@ async fn write(request: &ExportRequest, config: &Config) -> Result<Outcome, Box<
     };
     let outcome = tokio::select! {
         outcome = work => outcome,
-        name = &mut stopped => Err(format!("{name}: nothing was exported").into()),
+        name = &mut stopped => Err(format!("{name}: the export was stopped").into()),
     };
     // Sessions that a statement still runs in are not waited for.
     let _ = tokio::time::timeout(Duration::from_secs(1), database.close()).await;

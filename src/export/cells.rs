@@ -8,7 +8,7 @@ use crate::clock::{SECOND, Timestamp};
 use crate::flow::batch::{Addresses, Column, Cursor, Values};
 use crate::flow::fields::{Field, Kind};
 use crate::flow::value::{Value, address_from_wide};
-use chrono::{DateTime, Datelike, FixedOffset, Offset, TimeZone, Timelike};
+use chrono::{Datelike, FixedOffset, Offset, SecondsFormat, TimeZone, Timelike};
 use chrono_tz::Tz;
 use std::io::Write;
 use std::net::Ipv4Addr;
@@ -94,18 +94,17 @@ impl Moments {
 
     /// Writes the moment that is `micros` microseconds after 1970 UTC.
     pub(super) fn write(&mut self, micros: i64, cell: &mut Vec<u8>) {
+        let utc = Timestamp::from_micros(micros).to_utc();
+        // Beyond these years RFC 3339 has no form, and zones no offset.
+        if !(1..=9_998).contains(&utc.year()) {
+            return text(Some(utc.to_rfc3339_opts(SecondsFormat::AutoSi, true)), cell);
+        }
         let quarter = micros.div_euclid(QUARTER);
         if quarter != self.quarter {
             (self.quarter, self.offset) = (quarter, self.offset_at(micros));
         }
-        let moment: DateTime<FixedOffset> = Timestamp::from_micros(micros).to_utc().with_timezone(&self.offset);
+        let moment = utc.with_timezone(&self.offset);
         let seconds = self.offset.local_minus_utc();
-        // What RFC 3339 has no usual form for is left to the slow way.
-        if !(0..=9_999).contains(&moment.year()) || seconds % 60 != 0 {
-            let text = moment.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true);
-            cell.extend_from_slice(text.as_bytes());
-            return;
-        }
         digits(moment.year().unsigned_abs(), 4, cell);
         for (separator, part) in [
             (b'-', moment.month()),

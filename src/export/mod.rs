@@ -135,12 +135,7 @@ enum Writer {
 }
 
 impl Writer {
-    fn open(
-        format: Format,
-        destination: &Destination,
-        window: &Window,
-        fields: &[Field],
-    ) -> Result<Self, ExportError> {
+    fn open(format: Format, destination: &Destination, window: &Window, fields: &[Field]) -> Result<Self, ExportError> {
         Ok(match (format, destination) {
             (Format::Csv, _) => Self::Csv(csv::CsvWriter::new(Output::open(destination)?, fields, window.zone)?),
             (Format::Ndjson, _) => {

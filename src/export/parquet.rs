@@ -5,6 +5,9 @@
 //! Every column can be NULL. All files of an export have the same columns. Rows are gathered in row groups of about
 //! [`GROUP_ROWS`], which is what memory holds; a file ends after [`FILE_ROWS`], since what stands at its end is held, too.
 
+#[cfg(test)]
+mod tests;
+
 use super::Written;
 use super::cells::{Cells, Moments};
 use super::error::ExportError;

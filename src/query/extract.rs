@@ -10,7 +10,7 @@ use super::rows::Rows;
 use super::scan::{Reader, pick};
 use super::window::midnight;
 use super::{Engine, QueryError, plan};
-use crate::clock::HOUR;
+use crate::clock::{HOUR, Timestamp};
 use crate::filter::{Expression, Selection};
 use crate::flow::batch::FlowBatch;
 use crate::flow::fields::Field;
@@ -85,7 +85,9 @@ impl Engine {
         plan::check_window(&request.window)?;
         let mut snapshot = self.database.snapshot().await.map_err(QueryError::from)?;
         let completeness = self.completeness(&mut snapshot, &request.window).await?;
-        let days = days(&mut snapshot, &request.window).await?;
+        // A segment lies in one hour, so one that begins before the window can only begin in the window's first hour.
+        let extent = snapshot.extent(request.window.from.hour(), request.window.to).await.map_err(QueryError::from)?;
+        let days = extent.map_or_else(Vec::new, |(first, last)| days(&request.window, first, last.plus(HOUR)));
         let fields = match &request.fields {
             Some(fields) => fields.clone(),
             None => occurring(&mut snapshot, &days).await?,
@@ -101,11 +103,9 @@ impl Engine {
 /// A day in the window's zone, and the part of it that lies in the window.
 type Day = (NaiveDate, Window);
 
-/// The days of the window from the first to the last that may have a flow.
-async fn days(snapshot: &mut Snapshot, window: &Window) -> Result<Vec<Day>, QueryError> {
-    // A segment lies in one hour, so one that begins before the window can only begin in the window's first hour.
-    let Some((first, last)) = snapshot.extent(window.from.hour(), window.to).await? else { return Ok(Vec::new()) };
-    let (from, to) = (window.from.max(first), window.to.min(last.plus(HOUR)));
+/// The days of the window of which a part lies in the time from `first` up to but not including `end`, each with that part.
+fn days(window: &Window, first: Timestamp, end: Timestamp) -> Vec<Day> {
+    let (from, to) = (window.from.max(first), window.to.min(end));
     let mut days = Vec::new();
     let mut day = from.to_utc().with_timezone(&window.zone).date_naive();
     loop {
@@ -121,7 +121,7 @@ async fn days(snapshot: &mut Snapshot, window: &Window) -> Result<Vec<Day>, Quer
         }
         day = next;
     }
-    Ok(days)
+    days
 }
 
 /// The fields that segments of these days have.
@@ -289,5 +289,53 @@ fn choose(
         sums.totals.add(&raw);
         let scaled = if is_sampled(batch) { Weights::of(batch, rows, Counters::Scaled, room).totals() } else { raw };
         sums.scaled.add(&scaled);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::DateTime;
+    use chrono_tz::Tz;
+
+    fn at(text: &str) -> Timestamp {
+        DateTime::parse_from_rfc3339(text).unwrap().into()
+    }
+
+    #[test]
+    fn days_are_those_of_the_zone_and_together_are_the_window() {
+        for (zone, from, to, expected) in [
+            ("UTC", "2026-11-23T00:00:00Z", "2026-11-25T00:00:00Z", "2026-11-23 24 h, 2026-11-24 24 h"),
+            ("Europe/Berlin", "2026-11-22T23:00:00Z", "2026-11-23T23:00:00Z", "2026-11-23 24 h"),
+            ("Europe/Berlin", "2026-10-24T22:00:00Z", "2026-10-26T01:00:00Z", "2026-10-25 25 h, 2026-10-26 2 h"),
+            ("Europe/Berlin", "2026-03-28T22:00:00Z", "2026-03-29T22:00:00Z", "2026-03-28 1 h, 2026-03-29 23 h"),
+            // Clocks skip midnight in Beirut, and Samoa skipped the 30th of December.
+            ("Asia/Beirut", "2026-03-28T12:00:00Z", "2026-03-29T21:00:00Z", "2026-03-28 10 h, 2026-03-29 23 h"),
+            ("Pacific/Apia", "2011-12-29T10:00:00Z", "2011-12-31T10:00:00Z", "2011-12-29 24 h, 2011-12-31 24 h"),
+            // The last hour of the day comes twice there.
+            ("America/Asuncion", "2024-03-23T12:00:00Z", "2024-03-24T12:00:00Z", "2024-03-23 16 h, 2024-03-24 8 h"),
+        ] {
+            let zone: Tz = zone.parse().unwrap();
+            let window = Window { from: at(from), to: at(to), zone };
+            let days = days(&window, Timestamp::from_micros(0), at("2100-01-01T00:00:00Z"));
+            let told: Vec<_> = days
+                .iter()
+                .map(|(day, part)| format!("{day} {} h", (part.to.micros() - part.from.micros()) / HOUR))
+                .collect();
+            assert_eq!(told.join(", "), expected, "{zone}");
+            assert_eq!((days[0].1.from, days[days.len() - 1].1.to), (window.from, window.to));
+            assert!(days.windows(2).all(|pair| pair[0].1.to == pair[1].1.from), "{zone}: {days:?}");
+        }
+    }
+
+    #[test]
+    fn days_before_and_after_everything_that_is_stored_are_left_out() {
+        let window = Window { from: at("1970-01-01T00:00:00Z"), to: at("9999-12-31T00:00:00Z"), zone: Tz::UTC };
+        let days = days(&window, at("2026-11-23T10:00:00Z"), at("2026-11-25T00:00:00Z"));
+        let told: Vec<_> = days.iter().map(|(day, part)| format!("{day} from {}", part.from)).collect();
+        assert_eq!(
+            told,
+            ["2026-11-23 from 2026-11-23T10:00:00.000000Z", "2026-11-24 from 2026-11-24T00:00:00.000000Z"]
+        );
     }
 }
