@@ -76,7 +76,7 @@ impl Manifest<'_> {
     }
 }
 
-/// Where the manifest lies unless it is asked for elsewhere: beside a file, `<name>.json`; in a directory of Parquet, under a
+/// Where the manifest lies unless it is asked for elsewhere: beside a file, its name with `.json` behind; in a directory of Parquet, under a
 /// name that has the window, because further windows are added, and begins with `_`, which readers of such directories leave
 /// out.
 pub(super) fn path(format: Format, destination: &Destination, window: &Window) -> Option<PathBuf> {
@@ -85,11 +85,7 @@ pub(super) fn path(format: Format, destination: &Destination, window: &Window) -
         Format::Parquet => {
             path.join(format!("_manifest_{}_{}.json", compact(window.from, window), compact(window.to, window)))
         }
-        Format::Csv | Format::Ndjson => {
-            let beside = path.with_extension("json");
-            // Data that is itself called .json must stay.
-            if beside == *path { path.with_added_extension("manifest.json") } else { beside }
-        }
+        Format::Csv | Format::Ndjson => path.with_added_extension("json"),
     })
 }
 

@@ -129,17 +129,19 @@ pub async fn run(engine: &Engine, clock: &SharedClock, request: &ExportRequest) 
 
 /// Takes flows and writes them down.
 enum Writer {
-    Csv(csv::CsvWriter<Output>),
-    Ndjson(ndjson::NdjsonWriter<Output>),
+    Csv(Box<csv::CsvWriter<Output>>),
+    Ndjson(Box<ndjson::NdjsonWriter<Output>>),
     Parquet(Box<parquet::ParquetWriter>),
 }
 
 impl Writer {
     fn open(format: Format, destination: &Destination, window: &Window, fields: &[Field]) -> Result<Self, ExportError> {
         Ok(match (format, destination) {
-            (Format::Csv, _) => Self::Csv(csv::CsvWriter::new(Output::open(destination)?, fields, window.zone)?),
+            (Format::Csv, _) => {
+                Self::Csv(Box::new(csv::CsvWriter::new(Output::open(destination)?, fields, window.zone)?))
+            }
             (Format::Ndjson, _) => {
-                Self::Ndjson(ndjson::NdjsonWriter::new(Output::open(destination)?, fields, window.zone))
+                Self::Ndjson(Box::new(ndjson::NdjsonWriter::new(Output::open(destination)?, fields, window.zone)))
             }
             (Format::Parquet, Destination::Stdout) => return Err(ExportError::NotAStream),
             (Format::Parquet, Destination::Path(path)) => {

@@ -253,9 +253,9 @@ fn manifests_lie_beside_the_data_under_names_that_readers_of_directories_leave_o
     let ragged = window(1_795_390_200_000_001, 1_795_474_800_000_000, chrono_tz::Europe::Berlin);
     let path = |format, text: &str, window| manifest::path(format, &Destination::Path(text.into()), window);
     for (format, place, window, expected) in [
-        (Format::Csv, "a/flows.csv", &whole, "a/flows.json"),
+        (Format::Csv, "a/flows.csv", &whole, "a/flows.csv.json"),
         (Format::Csv, "flows", &whole, "flows.json"),
-        (Format::Ndjson, "flows.json", &whole, "flows.json.manifest.json"),
+        (Format::Ndjson, "flows.json", &whole, "flows.json.json"),
         (Format::Parquet, "dir", &whole, "dir/_manifest_2026-11-23_2026-11-24.json"),
         (Format::Parquet, "dir", &ragged, "dir/_manifest_2026-11-23T003000.000001_2026-11-24.json"),
     ] {

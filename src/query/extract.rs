@@ -92,7 +92,7 @@ impl Engine {
             Some(fields) => fields.clone(),
             None => occurring(&mut snapshot, &days).await?,
         };
-        let worker = Worker::new(open(&fields)?, request, &fields);
+        let worker = Box::new(Worker::new(open(&fields)?, request, &fields));
         let worker = hand_out(&mut snapshot, days, worker).await?;
         let Sums { records, totals, scaled, sampled_flows } = worker.sums;
         let completeness = completeness.of(records, Counters::Raw, sampled_flows);
@@ -139,8 +139,8 @@ async fn occurring(snapshot: &mut Snapshot, days: &[Day]) -> Result<Vec<Field>, 
 async fn hand_out<S: FlowSink>(
     snapshot: &mut Snapshot,
     days: Vec<Day>,
-    worker: Worker<S>,
-) -> Result<Worker<S>, S::Error> {
+    worker: Box<Worker<S>>,
+) -> Result<Box<Worker<S>>, S::Error> {
     let stop = StopOnDrop(Arc::default());
     let fields = worker.load_fields();
     let mut turn = Turn::Idle(worker);
@@ -167,13 +167,13 @@ async fn hand_out<S: FlowSink>(
 
 /// Who has the worker.
 enum Turn<S: FlowSink> {
-    Idle(Worker<S>),
-    Working(JoinHandle<Result<Worker<S>, S::Error>>),
+    Idle(Box<Worker<S>>),
+    Working(JoinHandle<Result<Box<Worker<S>>, S::Error>>),
 }
 
 impl<S: FlowSink> Turn<S> {
     /// The worker, when it has done what it was given.
-    async fn end(self, snapshot: &mut Snapshot) -> Result<Worker<S>, S::Error> {
+    async fn end(self, snapshot: &mut Snapshot) -> Result<Box<Worker<S>>, S::Error> {
         let mut task = match self {
             Self::Idle(worker) => return Ok(worker),
             Self::Working(task) => task,

@@ -5,6 +5,7 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::flow::value::Value;
 use crate::query::Window;
+use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record;
 
@@ -82,7 +83,7 @@ fn a_day_begins_a_directory_and_a_file_ends_when_it_is_large() {
     );
     let path = place.path().join("day=2026-11-23/part-0000.parquet");
     let reader = SerializedFileReader::new(File::open(path).unwrap()).unwrap();
-    let groups: Vec<_> = reader.metadata().row_groups().iter().map(|group| group.num_rows()).collect();
+    let groups: Vec<_> = reader.metadata().row_groups().iter().map(RowGroupMetaData::num_rows).collect();
     assert_eq!(groups, [131_072, 131_072]);
 }
 
