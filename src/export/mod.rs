@@ -22,6 +22,7 @@ mod tests;
 pub use error::ExportError;
 pub use fields::parse as parse_fields;
 
+use self::parquet::ParquetWriter;
 use crate::clock::SharedClock;
 use crate::flow::fields::Field;
 use crate::query::extract::{Extract, ExtractRequest, FlowSink, Flows};
@@ -131,7 +132,7 @@ pub async fn run(engine: &Engine, clock: &SharedClock, request: &ExportRequest) 
 enum Writer {
     Csv(Box<csv::CsvWriter<Output>>),
     Ndjson(Box<ndjson::NdjsonWriter<Output>>),
-    Parquet(Box<parquet::ParquetWriter>),
+    Parquet(Box<ParquetWriter>),
 }
 
 impl Writer {
@@ -145,7 +146,7 @@ impl Writer {
             }
             (Format::Parquet, Destination::Stdout) => return Err(ExportError::NotAStream),
             (Format::Parquet, Destination::Path(path)) => {
-                Self::Parquet(Box::new(parquet::ParquetWriter::new(Directory::open(path, window)?, fields)?))
+                Self::Parquet(Box::new(ParquetWriter::new(Directory::open(path, window)?, fields)?))
             }
         })
     }
