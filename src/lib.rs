@@ -29,8 +29,9 @@ pub mod query;
 // Floor 4: what is told, when and to whom.
 pub mod reports;
 
-// Floor 5: HTTP.
+// Floor 5: HTTP, and flows as files.
 pub mod api;
+pub mod export;
 
 // Floor 6: joins the parts; nothing imports it.
 pub mod cli;

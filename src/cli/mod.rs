@@ -6,6 +6,7 @@
 pub mod check_config;
 pub mod doctor;
 pub mod expire;
+pub mod export;
 pub mod openapi;
 pub mod report;
 pub mod serve;
@@ -37,6 +38,12 @@ enum Command {
     Doctor(doctor::Arguments),
     /// Drop the days that are too old, or too much for the budget, now, or tell which.
     Expire(expire::Arguments),
+    /// Write the flows of a window as CSV, NDJSON or Parquet, with a manifest that says what may be missing.
+    ///
+    /// A window means the time at which flows were received; without any, the last 24 hours. Flows are in the order of their
+    /// days, in no particular order within a day, with counters as they were exported: the field sampling_interval says by
+    /// what to multiply bytes and packets of routers that sample. Files get their names when they are complete.
+    Export(export::Arguments),
     /// Print the OpenAPI description of the HTTP interface.
     Openapi,
     /// Make reports.
@@ -64,6 +71,7 @@ fn execute(line: CommandLine) -> Result<(), Box<dyn Error>> {
         Command::CheckConfig => check_config::run(config, environment(), &mut std::io::stdout().lock()),
         Command::Doctor(arguments) => doctor::run(&arguments, config, &mut std::io::stdout().lock()),
         Command::Expire(arguments) => expire::run(&arguments, config, &mut std::io::stdout().lock()),
+        Command::Export(arguments) => export::run(&arguments, config),
         Command::Openapi => Ok(openapi::run()?),
         Command::Report(arguments) => report::run(&arguments, config),
         Command::Simulate(arguments) => Ok(simulate::run(&arguments, &mut std::io::stdout().lock()).map(drop)?),

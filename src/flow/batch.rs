@@ -63,9 +63,34 @@ impl Presence {
         self.runs.get(after).is_some_and(|run| run.contains(&row))
     }
 
+    /// A walk along the rows, from the first one on.
+    pub fn cursor(&self) -> Cursor<'_> {
+        Cursor { runs: self.runs.iter(), current: 0..0 }
+    }
+
     /// Forgets all runs and keeps the memory.
     pub fn clear(&mut self) {
         self.runs.clear();
+    }
+}
+
+/// Walks ascending rows along ascending runs: asking row after row costs less than searching for each.
+#[derive(Clone, Debug)]
+pub struct Cursor<'a> {
+    runs: std::slice::Iter<'a, Range<usize>>,
+    current: Range<usize>,
+}
+
+impl Cursor<'_> {
+    /// Whether `row` has a value. Rows must be asked for in ascending order.
+    pub fn holds(&mut self, row: usize) -> bool {
+        while row >= self.current.end {
+            match self.runs.next() {
+                Some(run) => self.current = run.clone(),
+                None => return false,
+            }
+        }
+        self.current.contains(&row)
     }
 }
 

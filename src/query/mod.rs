@@ -3,11 +3,12 @@
 //! [`Engine`] is the only part that waits for anything: it lists the segments of the window, has workers load the columns
 //! that are needed and scan them, and adds the stamp of completeness, all from one moment of the database. [`plan`]
 //! (what to read), [`scan`] (segment by segment), [`group`] (sums by key), [`rank`] (the largest), [`host`] and [`stamp`]
-//! (what may be missing) are pure.
+//! (what may be missing) are pure. [`extract`] hands out flows instead of sums, to a program of its own.
 
 pub mod answer;
 pub mod budget;
 mod error;
+pub mod extract;
 mod group;
 mod host;
 mod numbering;

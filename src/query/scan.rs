@@ -260,7 +260,7 @@ impl Found {
 }
 
 /// Sets `picked` to the offsets of the selected ones of the [`CHUNK`] rows from `start`, a multiple of it, on.
-fn pick(selection: &Selection, start: usize, picked: &mut Vec<u16>) {
+pub(super) fn pick(selection: &Selection, start: usize, picked: &mut Vec<u16>) {
     const WORD: usize = u64::BITS as usize;
     picked.clear();
     let words = selection.words().iter().skip(start / WORD).take(CHUNK / WORD);

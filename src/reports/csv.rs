@@ -60,7 +60,7 @@ pub fn time(moment: Timestamp, zone: Tz) -> String {
 }
 
 /// One value as a cell.
-fn cell(value: &Value, zone: Tz) -> String {
+pub fn cell(value: &Value, zone: Tz) -> String {
     match value {
         Value::Number(number) => number.to_string(),
         Value::Time(moment) => time(*moment, zone),

@@ -7,6 +7,7 @@ use super::csv;
 use super::definition::Definition;
 use super::error::ReportError;
 use crate::clock::Timestamp;
+use crate::flow::segment::Totals;
 use crate::query::{Completeness, Counters, ExporterLoss, LossCount, TopAnswer, Window};
 use chrono_tz::Tz;
 use serde::Serialize;
@@ -49,22 +50,41 @@ struct Manifest<'a> {
     sha256: String,
 }
 
+/// A window as manifests write it.
 #[derive(Serialize)]
-struct Bounds {
+pub struct Bounds {
     from: String,
     to: String,
     timezone: String,
 }
 
+impl From<&Window> for Bounds {
+    fn from(window: &Window) -> Self {
+        Self {
+            from: csv::time(window.from, window.zone),
+            to: csv::time(window.to, window.zone),
+            timezone: window.zone.name().to_owned(),
+        }
+    }
+}
+
+/// Sums as manifests write them.
 #[derive(Serialize)]
-struct Sums {
+pub struct Sums {
     bytes: u64,
     packets: u64,
     flows: u64,
 }
 
+impl From<&Totals> for Sums {
+    fn from(totals: &Totals) -> Self {
+        Self { bytes: totals.bytes, packets: totals.packets, flows: totals.flows }
+    }
+}
+
+/// The stamp of completeness as manifests write it.
 #[derive(Serialize)]
-struct Stamp {
+pub struct Stamp {
     exact: bool,
     estimated: bool,
     sampled_flows: u64,
@@ -98,7 +118,7 @@ struct Lost {
 
 impl Stamp {
     /// The same members as in answers of the API.
-    fn new(completeness: &Completeness, zone: Tz) -> Self {
+    pub fn new(completeness: &Completeness, zone: Tz) -> Self {
         let lost = |lost: &[LossCount]| -> Vec<Lost> {
             lost.iter()
                 .map(|lost| Lost { cause: lost.cause.clone(), unit: lost.unit.clone(), count: lost.count })
@@ -146,18 +166,14 @@ impl Document {
             report: &definition.name,
             period,
             file: format!("{name}.csv"),
-            window: Bounds {
-                from: csv::time(window.from, zone),
-                to: csv::time(window.to, zone),
-                timezone: zone.name().to_owned(),
-            },
+            window: Bounds::from(&window),
             by: names,
             order: definition.order.name(),
             counters: definition.counters.name(),
             filter: definition.filter.as_ref().map(ToString::to_string),
             rows: answer.rows.len(),
             groups: answer.groups,
-            totals: Sums { bytes: answer.totals.bytes, packets: answer.totals.packets, flows: answer.totals.flows },
+            totals: Sums::from(&answer.totals),
             completeness: Stamp::new(&answer.completeness, zone),
             generated_at: csv::time(generated_at, zone),
             sha256: Sha256::digest(csv.as_bytes()).iter().fold(String::new(), |mut text, byte| {

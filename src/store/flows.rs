@@ -2,7 +2,7 @@
 
 use super::{StoreError, bigint, commit::CHUNK, copy};
 use crate::clock::Timestamp;
-use crate::flow::batch::{Addresses, Column, FlowBatch, Values};
+use crate::flow::batch::{Addresses, Column, Cursor, FlowBatch, Values};
 use crate::flow::fields::{Field, Kind};
 use sqlx::PgConnection;
 
@@ -44,7 +44,7 @@ struct Source<'a> {
 
 impl<'a> Source<'a> {
     fn new(field: Field, column: &'a Column) -> Self {
-        let cursor = Cursor::new(column.present().runs());
+        let cursor = column.present().cursor();
         Self { field, is_mac: field.kind() == Kind::Mac, values: column.values(), cursor }
     }
 
@@ -71,29 +71,6 @@ impl<'a> Source<'a> {
         if !written {
             copy::null(out);
         }
-    }
-}
-
-/// Walks ascending rows along ascending runs.
-struct Cursor<'a> {
-    runs: std::slice::Iter<'a, std::ops::Range<usize>>,
-    current: std::ops::Range<usize>,
-}
-
-impl<'a> Cursor<'a> {
-    fn new(runs: &'a [std::ops::Range<usize>]) -> Self {
-        Self { runs: runs.iter(), current: 0..0 }
-    }
-
-    /// Whether `row` lies in a run. Rows must be asked for in ascending order.
-    fn holds(&mut self, row: usize) -> bool {
-        while row >= self.current.end {
-            match self.runs.next() {
-                Some(run) => self.current = run.clone(),
-                None => return false,
-            }
-        }
-        self.current.contains(&row)
     }
 }
 

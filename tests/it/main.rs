@@ -18,6 +18,8 @@ mod commits;
 mod cost;
 /// The self-check sees every difference that is planted.
 mod doctor;
+/// Flows as files: the same sums, whole or not there, in flat memory.
+mod export;
 /// What exporters tell about themselves and what the configuration says about them: kept, limited, shown.
 mod exporters;
 /// The main job from the first datagram to the answer, on an empty machine.

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 /// A random condition as a filter and as SQL over the table `flows`. A missing value makes a primitive false, so that
 /// `not` of it is true: in SQL that is `coalesce(…, false)`.
-fn condition(random: &mut fastrand::Rng, hosts: &[String], depth: u32) -> (String, String) {
+pub(crate) fn condition(random: &mut fastrand::Rng, hosts: &[String], depth: u32) -> (String, String) {
     let sided = |filter: String, sql: &dyn Fn(&str) -> String, random: &mut fastrand::Rng| {
         let (word, test) = match random.u8(0..3) {
             0 => ("src ", sql("src")),
@@ -63,7 +63,7 @@ fn condition(random: &mut fastrand::Rng, hosts: &[String], depth: u32) -> (Strin
 }
 
 /// Flows as a router sends them that looks at one packet in 1,000, 10 or 1, changes that now and then, and merges some.
-fn sampled_flows(random: &mut fastrand::Rng) -> FlowBatch {
+pub(crate) fn sampled_flows(random: &mut fastrand::Rng) -> FlowBatch {
     let plan = Plan {
         protocol: Protocol::V5,
         seed: 9,
@@ -103,7 +103,7 @@ fn sampled_flows(random: &mut fastrand::Rng) -> FlowBatch {
 }
 
 /// Stores `flows` in segments of 1,000 and as rows, as another collector on the same database does.
-fn store(url: &str, flows: FlowBatch) {
+pub(crate) fn store(url: &str, flows: FlowBatch) {
     wait_on(async {
         let database = Database::new(&Address::Url(url.to_owned())).unwrap();
         let journal = "11111111-2222-4333-8444-555555555555";
@@ -269,7 +269,7 @@ fn shown(row: &Value, by: &str) -> Vec<Option<String>> {
 }
 
 /// A text as a query parameter's value.
-fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     text.bytes()
         .map(|byte| if byte.is_ascii_alphanumeric() { (byte as char).to_string() } else { format!("%{byte:02X}") })
         .collect()
