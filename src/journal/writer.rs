@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 /// How long nothing is tried after a write failed. A full disk is asked again this often, not at every batch.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 
+/// How long after a failed write was told in the log further ones are not: the log may be on the same full disk.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
+
 /// Bytes of a record that tells of dropped datagrams.
 const NOTICE_BYTES: u64 = 56;
 
@@ -140,6 +143,8 @@ pub(super) struct State {
     ends: Vec<usize>,
     pending: Pending,
     retry_at: Option<Instant>,
+    /// When the log was last told of a failed write.
+    told: Option<Instant>,
 }
 
 impl State {
@@ -155,6 +160,7 @@ impl State {
             ends: Vec::new(),
             pending: Pending::default(),
             retry_at: None,
+            told: None,
         }
     }
 
@@ -348,8 +354,12 @@ impl State {
 
     fn failed(&mut self, shared: &Shared, action: &str, error: &io::Error) {
         shared.metrics.write_errors.inc();
-        let directory = shared.settings.directory.display();
-        tracing::warn!("the journal in {directory} cannot {action}: {error}; datagrams are dropped and counted");
-        self.retry_at = shared.clock.instant().checked_add(RETRY_AFTER);
+        let now = shared.clock.instant();
+        if self.told.is_none_or(|told| now.saturating_duration_since(told) > TELL_AGAIN) {
+            self.told = Some(now);
+            let directory = shared.settings.directory.display();
+            tracing::warn!("the journal in {directory} cannot {action}: {error}; datagrams are dropped and counted");
+        }
+        self.retry_at = now.checked_add(RETRY_AFTER);
     }
 }

@@ -20,6 +20,8 @@ mod cost;
 mod doctor;
 /// What exporters tell about themselves and what the configuration says about them: kept, limited, shown.
 mod exporters;
+/// A journal that is full, or whose disk refuses or cuts what is written.
+mod full_disk;
 /// The main job from the first datagram to the answer, on an empty machine.
 mod first_answer;
 /// Datagrams above the MTU, and lost fragments of them.
