@@ -20,6 +20,8 @@ mod cost;
 mod doctor;
 /// What exporters tell about themselves and what the configuration says about them: kept, limited, shown.
 mod exporters;
+/// A flush that fails: what is said, and what is not believed.
+mod flush;
 /// A journal that is full, or whose disk refuses or cuts what is written.
 mod full_disk;
 /// The main job from the first datagram to the answer, on an empty machine.

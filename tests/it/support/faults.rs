@@ -34,12 +34,18 @@ pub fn given<T>(what: Result<T, String>) -> Option<T> {
 /// What to launch a server under so that the calls of one kind fail as `fault` says, such as `error=EIO:when=3`. The kernel
 /// counts calls by thread. The server stays our own child.
 pub fn failing(call: &str, fault: &str) -> Result<Vec<String>, String> {
+    failing_and_traced(call, fault, Path::new("/dev/null"))
+}
+
+/// The same, with all calls of the kind and the files that they concern written to `trace`.
+pub fn failing_and_traced(call: &str, fault: &str, traced: &Path) -> Result<Vec<String>, String> {
     let tracer = Command::new("strace").arg("-V").stdout(Stdio::null()).status();
     if !tracer.is_ok_and(|status| status.success()) {
         return Err("strace is missing; install Debian's package strace".to_owned());
     }
     let (trace, inject) = (format!("trace={call}"), format!("inject={call}:{fault}"));
-    let arguments = ["strace", "-D", "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+    let traced = traced.display().to_string();
+    let arguments = ["strace", "-D", "-f", "-y", "-qq", "--seccomp-bpf", "-o", &traced, "-e", &trace, "-e", &inject];
     Ok(arguments.map(str::to_owned).into())
 }
 
