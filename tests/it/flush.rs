@@ -28,7 +28,8 @@ fn a_file_that_failed_to_flush_once_is_not_trusted_again_and_nothing_is_lost() {
     });
     exporters.send(400);
     let files: Vec<_> = fs::read_dir(server.journal()).unwrap().map(|entry| entry.unwrap().path()).collect();
-    let mut files: Vec<_> = files.into_iter().filter(|path| path.extension().is_some_and(|it| it == "journal")).collect();
+    let mut files: Vec<_> =
+        files.into_iter().filter(|path| path.extension().is_some_and(|it| it == "journal")).collect();
     files.sort();
     let [.., failed, next] = &files[..] else { panic!("{files:?}") };
     // What is flushed later does not vouch for the file that failed: so much a power cut may take until it is stored.
@@ -38,7 +39,11 @@ fn a_file_that_failed_to_flush_once_is_not_trusted_again_and_nothing_is_lost() {
     let bytes = doubted();
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!((bytes > 0, doubted()), (true, bytes));
-    assert!(server.log().contains(&format!("{} could not be flushed to the disk", failed.display())), "{}", server.log());
+    assert!(
+        server.log().contains(&format!("{} could not be flushed to the disk", failed.display())),
+        "{}",
+        server.log()
+    );
 
     // The file is never flushed again, the next one is.
     let traced = fs::read_to_string(&trace).unwrap();

@@ -41,7 +41,8 @@ fn assert_told(server: &TestServer, began: Timestamp, full: &Exporters, others: 
     assert_eq!(stored(&database.url()).flows, tally.stored);
     let known = wait_for("all drops to be told", 20, || {
         let losses = losses(server);
-        let told = sum(&losses, "journal_full") == tally.journal_dropped && sum(&losses, "kernel") == tally.kernel_drops;
+        let told =
+            sum(&losses, "journal_full") == tally.journal_dropped && sum(&losses, "kernel") == tally.kernel_drops;
         told.then_some(losses)
     });
     // Sequence numbers know better than we how many flows the datagrams had.
@@ -59,7 +60,8 @@ fn assert_told(server: &TestServer, began: Timestamp, full: &Exporters, others: 
         {"cause": "network", "unit": "flows", "count": sum(&known, "network")},
     ]);
     assert_eq!((&told["lost"], &told["exact"]), (&counts, &false.into()), "{told}");
-    let mut named: Vec<_> = told["exporters"].as_array().unwrap().iter().map(|it| it["address"].as_str().unwrap()).collect();
+    let mut named: Vec<_> =
+        told["exporters"].as_array().unwrap().iter().map(|it| it["address"].as_str().unwrap()).collect();
     named.sort_unstable();
     assert_eq!(named, ["127.0.0.1", "127.0.0.2"], "{told}");
     let before = stamp(server, began.hour().plus(-2 * HOUR), began.hour());

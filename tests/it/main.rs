@@ -20,14 +20,14 @@ mod cost;
 mod doctor;
 /// What exporters tell about themselves and what the configuration says about them: kept, limited, shown.
 mod exporters;
-/// A flush that fails: what is said, and what is not believed.
-mod flush;
-/// A journal that is full, or whose disk refuses or cuts what is written.
-mod full_disk;
 /// The main job from the first datagram to the answer, on an empty machine.
 mod first_answer;
+/// A flush that fails: what is said, and what is not believed.
+mod flush;
 /// Datagrams above the MTU, and lost fragments of them.
 mod fragments;
+/// A journal that is full, or whose disk refuses or cuts what is written.
+mod full_disk;
 /// Exporters that lie and strangers that flood, against a whole server.
 mod hostile;
 /// `kill -9` of the server and of PostgreSQL: stored equals journalled, nothing twice.

@@ -151,6 +151,38 @@ fn random_damage_in_a_large_file_never_hides_a_record_that_is_whole() {
 }
 
 #[test]
+fn ten_thousand_random_flips_of_a_bit_are_all_found_and_cost_at_most_one_record_each() {
+    let mut random = TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha);
+    let directory = TempDir::new().unwrap();
+    let (writer, mut reader) =
+        open(Settings { segment_bytes: 1 << 20, max_bytes: 4 << 20, ..settings(directory.path()) }).unwrap();
+    append_numbered(&writer, 0..1_000);
+    let whole = read_all(&mut reader);
+    let file = segment_files(directory.path()).remove(0);
+    let bytes = fs::read(&file).unwrap();
+    let header = segment::HEADER_BYTES as usize;
+    for _ in 0..100 {
+        let (mut damaged, mut flipped) = (bytes.clone(), std::collections::BTreeSet::new());
+        while flipped.len() < 100 {
+            flipped.insert(random.random_range(header * 8..bytes.len() * 8));
+        }
+        let mut hit = std::collections::BTreeSet::new();
+        for bit in &flipped {
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            hit.insert(whole.partition_point(|(end, _)| end.get() as usize + header <= bit / 8) as u32);
+        }
+        fs::write(&file, &damaged).unwrap();
+        let before = writer.metrics().corrupt.get();
+        reader.seek(Position::default()).unwrap();
+        let read = read_all(&mut reader);
+        let left: Vec<_> = (0..1_000).filter(|number| !hit.contains(number)).collect();
+        assert_eq!(numbers_of(&read), left, "{flipped:?}");
+        let lost = hit.len() as u64;
+        assert_eq!((corrupt(&read), writer.metrics().corrupt.get() - before), (lost, lost), "{flipped:?}");
+    }
+}
+
+#[test]
 fn a_copy_of_a_record_inside_a_payload_is_not_taken_for_one() {
     let (directory, bytes, records) = one_file(3);
     let copied = bytes[segment::HEADER_BYTES as usize..].to_vec();

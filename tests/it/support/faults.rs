@@ -153,7 +153,8 @@ impl Tally {
         let (_, _, text) = server.fetch("/metrics");
         let sum = |name: &str| -> u64 {
             let lines = text.lines().filter_map(|line| line.rsplit_once(' '));
-            let named = lines.filter(|(series, _)| series.split('{').next() == Some(&format!("flowledger_{name}_total")));
+            let named =
+                lines.filter(|(series, _)| series.split('{').next() == Some(&format!("flowledger_{name}_total")));
             named.map(|(_, value)| value.parse::<u64>().unwrap()).sum()
         };
         Self {
