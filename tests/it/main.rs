@@ -34,6 +34,8 @@ mod hostile;
 mod kills;
 /// The three founding questions against real exporters, `nfcapd` and `nfdump`.
 mod nfdump;
+/// A receive buffer that overflows.
+mod overflow;
 /// The engine over a real database: workers, budgets, dropped queries.
 mod queries;
 /// Each period of a report once: asleep, beside other servers, with the mail server away.
