@@ -48,6 +48,8 @@ mod sampled;
 mod seeds;
 /// What an answer may be missing: from the datagram to the stamp.
 mod stamps;
+/// Stopping in order, under load.
+mod stops;
 /// IPFIX over TCP and TLS, from our own exporter and from a real one, and who may send.
 mod streams;
 mod support;
