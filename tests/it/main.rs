@@ -40,6 +40,8 @@ mod overflow;
 mod queries;
 /// Each period of a report once: asleep, beside other servers, with the mail server away.
 mod reports;
+/// How soon a restarted server is at work, and journals of other versions.
+mod restarts;
 /// SQL over `flows` and the API give equal answers.
 mod rows_equal_answers;
 /// Sampled exporters, from the datagram to the answer.
