@@ -89,7 +89,7 @@ pub use error::JournalError;
 pub use metrics::Metrics;
 pub use reader::{Chunk, Reader};
 pub use record::{Datagram, DropCause, Dropped, MAX_PAYLOAD_BYTES, Record, Stream, Transport};
-pub use writer::Writer;
+pub use writer::{Pulse, Writer};
 
 use crate::clock::SystemClock;
 use serde::{Deserialize, Serialize};

@@ -10,8 +10,8 @@ use super::record::{MAX_PAYLOAD_BYTES, Record};
 use super::segment::{HEADER_BYTES, Header, Segment};
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,18 @@ pub struct Writer {
 impl fmt::Debug for Writer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Writer").field("id", &self.handle.shared.id).finish_non_exhaustive()
+    }
+}
+
+/// Whether a journal that has writers is flushed.
+#[derive(Clone)]
+pub struct Pulse(Weak<Handle>);
+
+impl Pulse {
+    /// Whether the flushing thread has ended before the last writer went, which it only does by a defect.
+    pub fn has_ended(&self) -> bool {
+        let handle = self.0.upgrade();
+        handle.is_some_and(|handle| handle.flusher.as_ref().is_some_and(JoinHandle::is_finished))
     }
 }
 
@@ -60,6 +72,12 @@ impl Writer {
         let flusher = flusher::start(Arc::clone(&shared))
             .map_err(JournalError::file("start the flushing thread for", shared.settings.directory.as_path()))?;
         Ok(Self { handle: Arc::new(Handle { shared, flusher: Some(flusher) }) })
+    }
+
+    /// A writer whose flushing thread is this one.
+    #[cfg(test)]
+    pub(super) fn flushed_by(shared: Arc<Shared>, flusher: JoinHandle<()>) -> Self {
+        Self { handle: Arc::new(Handle { shared, flusher: Some(flusher) }) }
     }
 
     /// A writer that nothing is flushed for but by hand.
@@ -92,6 +110,11 @@ impl Writer {
         check(records)?;
         let shared = &self.handle.shared;
         Ok(lock(&shared.writer).offer(shared, records, Room::Common))
+    }
+
+    /// What tells whether appended bytes are still carried to the disk. It does not keep the journal open.
+    pub fn pulse(&self) -> Pulse {
+        Pulse(Arc::downgrade(&self.handle))
     }
 
     /// What this journal counts.

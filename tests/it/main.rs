@@ -36,6 +36,8 @@ mod kills;
 mod nfdump;
 /// A receive buffer that overflows.
 mod overflow;
+/// A defect in a thread: never half alive.
+mod panics;
 /// The engine over a real database: workers, budgets, dropped queries.
 mod queries;
 /// Each period of a report once: asleep, beside other servers, with the mail server away.

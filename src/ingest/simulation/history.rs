@@ -190,6 +190,7 @@ impl History {
             rows: self.rows,
             stopping: AtomicBool::new(false),
             abandon: Arc::new(AtomicBool::new(false)),
+            broken: AtomicBool::new(false),
             started: self.clock.now(),
             stored: AtomicU64::new(0),
             tell: Box::new(|_| {}),

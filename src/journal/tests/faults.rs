@@ -453,6 +453,23 @@ fn a_page_that_cannot_be_read_costs_the_records_on_it() {
 }
 
 #[test]
+fn a_flushing_thread_that_panicked_is_seen_to_have_ended_and_one_that_was_stopped_is_not() {
+    let directory = TempDir::new().unwrap();
+    let (writer, reader) = open(settings(directory.path())).unwrap();
+    let pulse = writer.pulse();
+    assert!(!pulse.has_ended());
+    drop((writer, reader));
+    assert!(!pulse.has_ended());
+    let shared = index::Shared::open(settings(directory.path()), Arc::new(Forgetful), Arc::new(SystemClock)).unwrap();
+    let writer = Writer::flushed_by(Arc::new(shared), thread::spawn(|| panic!("a defect")));
+    let deadline = Instant::now() + SOON;
+    while !writer.pulse().has_ended() {
+        assert!(Instant::now() < deadline);
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
 fn a_journal_that_is_let_go_of_in_a_moment_is_waited_for() {
     let directory = TempDir::new().unwrap();
     drop(open(settings(directory.path())).unwrap());

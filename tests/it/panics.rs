@@ -1,0 +1,118 @@
+//! A defect in a thread: never half alive. Either the server goes on and makes good what the thread left undone, or the process
+//! ends at once with a failure, so that a service manager starts it again; nothing is lost either way.
+//!
+//! There is no switch that makes the server panic. But Rust's `thread::sleep` panics when the kernel refuses to let the
+//! thread sleep for a reason that cannot be, and a tracer on that one thread makes the kernel do so.
+
+use crate::support::faults::{Exporters, given};
+use crate::support::server::TestServer;
+use crate::support::wait_for;
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A thread whose next sleep is its end.
+struct Doomed(Child);
+
+impl Doomed {
+    /// Dooms the server's thread of this name.
+    fn new(server: &TestServer, name: &str) -> Result<Self, String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap().map(|entry| entry.unwrap().path());
+        let named =
+            |path: &std::path::PathBuf| fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name);
+        let task = tasks.into_iter().find(named).unwrap_or_else(|| panic!("no thread {name}"));
+        let id = task.file_name().unwrap().to_str().unwrap().to_owned();
+        let inject = "inject=clock_nanosleep:error=EFAULT";
+        let tracer = Command::new("strace")
+            .args(["-qq", "-o", "/dev/null", "-e", "trace=clock_nanosleep", "-e", inject, "-p", &id])
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("strace: {error}; install Debian's package strace"))?;
+        let traced = || {
+            let status = fs::read_to_string(task.join("status")).unwrap();
+            (!status.contains("TracerPid:\t0\n")).then_some(())
+        };
+        wait_for("the tracer", 20, traced);
+        Ok(Self(tracer))
+    }
+}
+
+impl Drop for Doomed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_panic_where_flows_are_received_or_decoded_ends_the_process_at_once_and_loses_nothing() {
+    for (thread, told) in [("collect", "a listener of the collector"), ("ingest", "storing flows")] {
+        let mut server = TestServer::with(&[("INGEST__COMMIT_INTERVAL_MS", "50")]);
+        let mut exporters = Exporters::new(1, 2, server.collector());
+        exporters.send(100);
+        server.wait_for_flows(exporters.flows);
+        let Some(doomed) = given(Doomed::new(&server, thread)) else { return };
+        exporters.send(2);
+        let begun = Instant::now();
+        let status = server.wait();
+        drop(doomed);
+        assert_eq!(status.code(), Some(1), "{}", server.log());
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        assert!(server.log().contains(&format!("{told} has ended: stopping")), "{}", server.log());
+        server.launch();
+        exporters.send(100);
+        server.wait_for_flows(exporters.flows);
+    }
+}
+
+#[test]
+fn a_panic_where_flows_are_stored_begins_anew_from_what_is_stored_while_receiving_goes_on() {
+    let server = TestServer::with(&[("INGEST__COMMIT_INTERVAL_MS", "50")]);
+    let mut exporters = Exporters::new(1, 2, server.collector());
+    exporters.send(100);
+    server.wait_for_flows(exporters.flows);
+    let Some(doomed) = given(Doomed::new(&server, "ingest-commit")) else { return };
+    // This thread sleeps only after a transaction that failed.
+    server.database.as_ref().unwrap().close();
+    exporters.send(100);
+    wait_for("the thread to end", 20, || server.log().contains("thread 'ingest-commit'").then_some(()));
+    drop(doomed);
+    exporters.send(100);
+    wait_for("receiving to go on", 20, || {
+        (server.metric("journal_datagrams_total") == exporters.datagrams).then_some(())
+    });
+    server.database.as_ref().unwrap().open();
+    server.wait_for_flows(exporters.flows);
+    assert!(server.metric("ingest_restarts_total") >= 1);
+    wait_for("the server to be ready again", 20, || (server.fetch("/readyz").0 == 200).then_some(()));
+}
+
+#[test]
+fn a_panic_while_the_database_is_away_ends_the_process_and_loses_nothing() {
+    let mut server = TestServer::with(&[("INGEST__COMMIT_INTERVAL_MS", "50")]);
+    let mut exporters = Exporters::new(1, 2, server.collector());
+    exporters.send(100);
+    server.wait_for_flows(exporters.flows);
+    server.database.as_ref().unwrap().close();
+    exporters.send(200);
+    wait_for("a transaction to fail", 20, || (server.metric("ingest_commits_failed_total") > 0).then_some(()));
+    let Some(doomed) = given(Doomed::new(&server, "ingest")) else { return };
+    let begun = Instant::now();
+    while !server.has_ended() && begun.elapsed() < Duration::from_secs(30) {
+        exporters.send(2);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(doomed);
+    assert!(server.has_ended(), "half alive for {:?}\n{}", begun.elapsed(), server.log());
+    assert_eq!(server.wait().code(), Some(1), "{}", server.log());
+    // All that came meanwhile was journalled, and what found no socket any more leaves a gap that is told.
+    server.database.as_ref().unwrap().open();
+    server.launch();
+    exporters.send(2);
+    wait_for("all to be stored or told", 20, || {
+        let database = server.database.as_ref().unwrap();
+        let lost = database.query("SELECT coalesce(sum(count), 0)::text FROM loss WHERE cause = 'network'");
+        let lost: u64 = lost[0][0].as_deref().unwrap().parse().unwrap();
+        (server.stored_flows() + lost == exporters.flows).then_some(())
+    });
+}
