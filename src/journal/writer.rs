@@ -149,6 +149,11 @@ fn most_exporters(shared: &Shared) -> usize {
     usize::try_from(shared.settings.reserve() / NOTICE_BYTES / 2).unwrap_or(usize::MAX)
 }
 
+/// Whether there is no room on the disk, which may pass.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// What the writer knows.
 pub(super) struct State {
     /// The segment that takes the next batch, unless it is full or distrusted.
@@ -286,9 +291,8 @@ impl State {
         }
         if let Err(error) = outcome {
             let cut = shared.disk.truncate(&segment.file, offset.saturating_add(bytes));
-            let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
             self.failed(shared, "write", &error);
-            if !full || cut.is_err() {
+            if !is_full(&error) || cut.is_err() {
                 self.abandon(shared);
             }
         }
@@ -321,7 +325,7 @@ impl State {
         }
     }
 
-    /// The segment that takes a batch of `bytes`: the active one, unless it would grow too large.
+    /// The segment that takes a batch of `bytes`: the active one, unless it would grow too large and another can be begun.
     fn segment_for(&mut self, shared: &Shared, bytes: u64) -> io::Result<Arc<Segment>> {
         if let Some(active) = &self.active {
             let after = active.offset_of(self.next).saturating_add(bytes);
@@ -329,7 +333,17 @@ impl State {
                 return Ok(Arc::clone(active));
             }
         }
-        self.begin_segment(shared)
+        match (self.begin_segment(shared), self.active.clone()) {
+            // As without a handle for another file: what can still be kept is kept.
+            (Err(error), Some(active)) => {
+                // A full disk is told by the write that fails next.
+                if !is_full(&error) {
+                    self.tell(shared, "begin a segment", &error, "the last one grows");
+                }
+                Ok(active)
+            }
+            (begun, _) => begun,
+        }
     }
 
     /// Makes the file of the next segment and takes it as the active one.
@@ -376,13 +390,18 @@ impl State {
     }
 
     fn failed(&mut self, shared: &Shared, action: &str, error: &io::Error) {
+        self.tell(shared, action, error, "datagrams are dropped and counted");
+        self.retry_at = shared.clock.instant().checked_add(RETRY_AFTER);
+    }
+
+    /// Counts a failure, and tells what follows from it unless one was told just now.
+    fn tell(&mut self, shared: &Shared, action: &str, error: &io::Error, consequence: &str) {
         shared.metrics.write_errors.inc();
         let now = shared.clock.instant();
         if self.told.is_none_or(|told| now.saturating_duration_since(told) > TELL_AGAIN) {
             self.told = Some(now);
             let directory = shared.settings.directory.display();
-            tracing::warn!("the journal in {directory} cannot {action}: {error}; datagrams are dropped and counted");
+            tracing::warn!("the journal in {directory} cannot {action}: {error}; {consequence}");
         }
-        self.retry_at = now.checked_add(RETRY_AFTER);
     }
 }

@@ -28,6 +28,8 @@ mod flush;
 mod fragments;
 /// A journal that is full, or whose disk refuses or cuts what is written.
 mod full_disk;
+/// No file handles left.
+mod handles;
 /// Exporters that lie and strangers that flood, against a whole server.
 mod hostile;
 /// `kill -9` of the server and of PostgreSQL: stored equals journalled, nothing twice.
