@@ -12,6 +12,8 @@
 mod activation;
 /// sFlow agents behind a relay are exporters each.
 mod agents;
+/// A clock that jumps.
+mod clocks;
 /// Batches are loaded beside each other and stored in their turn, each once.
 mod commits;
 /// What the worst datagrams cost.
