@@ -74,10 +74,11 @@ fn fill(server: &TestServer, free: Option<&dyn Fn()>) {
     let began = SystemClock.now();
     let (pid, database) = (server.pid(), server.database.as_ref().unwrap());
     let mut others = Exporters::new(9, 1, server.collector());
-    others.send(200);
-    server.wait_for_flows(others.flows);
-    database.close();
     let mut full = Exporters::new(1, 2, server.collector());
+    others.send(200);
+    full.send(2);
+    server.wait_for_flows(others.flows + full.flows);
+    database.close();
     full.send(400);
     let dropped = || server.metric("journal_dropped_datagrams_total");
     while dropped() == 0 {

@@ -87,6 +87,45 @@ fn a_panic_where_flows_are_stored_begins_anew_from_what_is_stored_while_receivin
     wait_for("the server to be ready again", 20, || (server.fetch("/readyz").0 == 200).then_some(()));
 }
 
+/// Limits how much memory the server may address, in bytes; no limit for `None`.
+fn limit_memory(server: &TestServer, bytes: Option<u64>) {
+    // The hard limit stays, so that the other can be lifted again.
+    let limit = format!("--as={}:", bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string()));
+    let status = Command::new("prlimit").args(["--pid", &server.pid().to_string(), &limit]).status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
+fn without_memory_the_process_goes_on_or_ends_and_every_flow_is_stored_or_told() {
+    let mut server = TestServer::with(&[("INGEST__COMMIT_INTERVAL_MS", "50")]);
+    let mut exporters = Exporters::new(1, 2, server.collector());
+    exporters.send(100);
+    server.wait_for_flows(exporters.flows);
+    let statm = fs::read_to_string(format!("/proc/{}/statm", server.pid())).unwrap();
+    let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
+    // Not a page more than it has, while the work grows.
+    limit_memory(&server, Some(pages * 4_096));
+    for _ in 0..10 {
+        exporters.send(400);
+        if server.has_ended() {
+            break;
+        }
+    }
+    if server.has_ended() {
+        assert!(!server.wait().success(), "{}", server.log());
+        server.launch();
+    } else {
+        limit_memory(&server, None);
+    }
+    exporters.send(2);
+    wait_for("all to be stored or told", 30, || {
+        let database = server.database.as_ref().unwrap();
+        let lost = database.query("SELECT coalesce(sum(count), 0)::text FROM loss WHERE cause = 'network'");
+        let lost: u64 = lost[0][0].as_deref().unwrap().parse().unwrap();
+        (server.stored_flows() + lost == exporters.flows).then_some(())
+    });
+}
+
 #[test]
 fn a_panic_while_the_database_is_away_ends_the_process_and_loses_nothing() {
     let mut server = TestServer::with(&[("INGEST__COMMIT_INTERVAL_MS", "50")]);

@@ -49,7 +49,9 @@ fn a_server_with_a_long_journal_waiting_is_ready_within_two_seconds_and_stores_i
     let mut server = TestServer::start();
     let mut exporter = Exporters::new(9, 1, server.collector());
     exporter.send(1);
-    server.wait_for_flows(exporter.flows);
+    // So that it is known when the database goes.
+    traffic::send(server.collector(), "v9", 100, 0, 2);
+    server.wait_for_flows(exporter.flows + 100);
     let database = server.database.as_ref().unwrap();
     database.close();
     let size = rounds(32, 1_024) << 20;
