@@ -23,16 +23,18 @@ impl Doomed {
         let task = tasks.into_iter().find(named).unwrap_or_else(|| panic!("no thread {name}"));
         let id = task.file_name().unwrap().to_str().unwrap().to_owned();
         let inject = "inject=clock_nanosleep:error=EFAULT";
-        let tracer = Command::new("strace")
+        let mut tracer = Command::new("strace")
             .args(["-qq", "-o", "/dev/null", "-e", "trace=clock_nanosleep", "-e", inject, "-p", &id])
             .stderr(Stdio::null())
             .spawn()
             .map_err(|error| format!("strace: {error}; install Debian's package strace"))?;
-        let traced = || {
+        wait_for("the tracer", 20, || {
+            if tracer.try_wait().unwrap().is_some() {
+                return Some(Err("strace may not trace here".to_owned()));
+            }
             let status = fs::read_to_string(task.join("status")).unwrap();
-            (!status.contains("TracerPid:\t0\n")).then_some(())
-        };
-        wait_for("the tracer", 20, traced);
+            (!status.contains("TracerPid:\t0\n")).then_some(Ok(()))
+        })?;
         Ok(Self(tracer))
     }
 }
