@@ -109,7 +109,7 @@ fn fill(server: &TestServer, free: Option<&dyn Fn()>) {
         assert_eq!(dropped(), before, "there is room");
     }
     database.open();
-    wait_for("the journal to be read", 60, || {
+    wait_for("the journal to be read", 600, || {
         let Tally { read, journalled, .. } = Tally::of(server);
         (read == journalled && server.metric("ingest_backlog_bytes") == 0).then_some(())
     });

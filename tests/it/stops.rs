@@ -79,7 +79,7 @@ impl Senders {
 fn all_that_came_before_the_socket_closed_is_stored_when_the_server_is_stopped_under_load() {
     let mut server = TestServer::with(&[("INGEST__COMMIT_INTERVAL_MS", "50")]);
     let mut senders = Senders::new(1);
-    for round in 0..rounds(8, 300) {
+    for round in 0..rounds(8, 100) {
         senders.send_and_stop(&server, 200 + 10 * round);
         assert!(server.wait().success(), "{}", server.log());
         let database = server.database.as_ref().unwrap();
