@@ -72,12 +72,14 @@ pub struct Server {
     config: Config,
     clock: SharedClock,
     reader: journal::Reader,
+    pulse: journal::Pulse,
     collector: Collector,
     registry: Registry,
 }
 
 /// Everything at work.
 pub struct Running {
+    pulse: journal::Pulse,
     collector: collect::Running,
     listeners: Vec<Endpoint>,
     ingest: Ingest,
@@ -105,7 +107,7 @@ impl Server {
         let metrics = collect::Metrics::default();
         metrics.register(&mut registry);
         let collector = Collector::bind(&config.collector, inherited, &writer, &clock, &metrics)?;
-        Ok(Self { config, clock, reader, collector, registry })
+        Ok(Self { config, clock, reader, pulse: writer.pulse(), collector, registry })
     }
 
     /// Starts everything in order and returns when the database is ready and flows are being stored.
@@ -113,7 +115,7 @@ impl Server {
     /// # Errors
     /// What waiting cannot mend.
     pub async fn start(self) -> Result<Running, ServerError> {
-        let Self { config, clock, reader, collector, mut registry } = self;
+        let Self { config, clock, reader, pulse, collector, mut registry } = self;
         let listeners = collector.endpoints();
         let collector = collector.start()?;
         let (address, private_postgres) = locate_database(&config).await?;
@@ -171,6 +173,7 @@ impl Server {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         Ok(Running {
+            pulse,
             collector,
             listeners,
             ingest,
@@ -245,8 +248,10 @@ impl Running {
         let postgres = self.private_postgres.as_ref().is_some_and(PrivatePostgres::is_finished);
         [
             (self.collector.is_finished(), "a listener of the collector"),
+            (self.pulse.has_ended(), "flushing the journal"),
             (self.ingest.is_finished(), "storing flows"),
             (self.keeper.is_finished(), "upkeep"),
+            (self.reports.is_finished(), "running reports"),
             (postgres, "the PostgreSQL of our own"),
         ]
         .into_iter()

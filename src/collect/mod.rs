@@ -217,8 +217,8 @@ impl Running {
         self.threads.iter().any(JoinHandle::is_finished)
     }
 
-    /// Appends what has arrived so far and closes the sockets; takes about a tenth of a second, under heavy traffic up to a
-    /// second more.
+    /// Appends what has arrived so far and closes the sockets, which takes some tenths of a second. What a socket took in
+    /// before it closed is appended; inherited sockets go on to take in datagrams, for the next process.
     pub fn stop(self) {
         drop(self);
     }

@@ -46,6 +46,22 @@ pub(super) struct Bound {
     /// The drop counter when it became ours. What an inherited socket dropped before, an earlier process told, or sequence
     /// numbers tell.
     pub drops_before: u32,
+    /// Whether it ends with us. An inherited one goes on to take in datagrams for the next process.
+    pub ours: bool,
+}
+
+impl Bound {
+    /// Lets nothing more in: from now on the socket takes datagrams from itself only, and senders hear that it is closed.
+    /// What is queued is still received. Only for one that is ours, because this cannot be undone.
+    pub(super) fn shut(&self) -> io::Result<()> {
+        let mut itself = self.endpoint.address;
+        match itself {
+            SocketAddr::V4(v4) if v4.ip().is_unspecified() => itself.set_ip(Ipv4Addr::LOCALHOST.into()),
+            SocketAddr::V6(v6) if v6.ip().is_unspecified() => itself.set_ip(Ipv6Addr::LOCALHOST.into()),
+            _ => {}
+        }
+        self.socket.connect(&itself.into())
+    }
 }
 
 /// Binds a socket, or sets up the one that was `inherited` bound. An IPv6 socket that we bind takes IPv4 too. Warns when the
@@ -77,7 +93,13 @@ pub(super) fn bind(
         }
         let address = socket.local_addr()?.as_socket().unwrap_or(address);
         let endpoint = Endpoint { address, ..endpoint };
-        Ok(Bound { socket, endpoint, receive_buffer_bytes: granted, drops_before: drops_before.unwrap_or(0) })
+        Ok(Bound {
+            socket,
+            endpoint,
+            receive_buffer_bytes: granted,
+            drops_before: drops_before.unwrap_or(0),
+            ours: drops_before.is_none(),
+        })
     };
     let bound = make().map_err(CollectError::bind(endpoint))?;
     if bound.receive_buffer_bytes < receive_buffer_bytes {

@@ -157,6 +157,31 @@ fn what_has_arrived_before_a_stop_is_appended() {
 }
 
 #[test]
+fn what_a_stopped_socket_took_in_to_the_last_is_appended_and_senders_hear_that_it_is_closed() {
+    for (listen, to) in [
+        ("udp://127.0.0.1:0", "127.0.0.1"),
+        ("udp://0.0.0.0:0", "127.0.0.1"),
+        ("udp://[::1]:0", "::1"),
+        ("udp://[::]:0", "::1"),
+        ("udp://[::]:0", "127.0.0.1"),
+    ] {
+        let mut rig = Rig::new(&[listen], 8 << 20);
+        let to = SocketAddr::new(to.parse().unwrap(), rig.addresses[0].port());
+        let sender = thread::spawn(move || {
+            let socket = UdpSocket::bind((to.ip(), 0)).unwrap();
+            socket.connect(to).unwrap();
+            // The kernel says it with the datagram after the first one that found the socket closed.
+            (0_usize..).find(|_| socket.send(b"flow").is_err()).unwrap() - 1
+        });
+        thread::sleep(Duration::from_millis(20));
+        rig.running.take().unwrap().stop();
+        let taken = sender.join().unwrap();
+        let seen = rig.read(taken);
+        assert_eq!(seen.datagrams.len() + seen.kernel_drops as usize, taken, "{listen} {to}");
+    }
+}
+
+#[test]
 fn a_port_in_use_and_an_empty_list_are_refused_with_advice() {
     let directory = TempDir::new().unwrap();
     let settings = journal::Settings { directory: directory.path().into(), ..journal::Settings::default() };

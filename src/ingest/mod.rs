@@ -147,6 +147,8 @@ struct Shared {
     stopping: AtomicBool,
     /// Set to end without storing what is left, because that takes too long.
     abandon: Arc<AtomicBool>,
+    /// Set when a later stage has ended before the first: the first shall end, too, so that all begin anew.
+    broken: AtomicBool,
     /// When this process began to receive.
     started: Timestamp,
     /// A number by which it knows its batches, drawn by chance.
@@ -190,6 +192,7 @@ impl Ingest {
             rows,
             stopping: AtomicBool::new(false),
             abandon,
+            broken: AtomicBool::new(false),
             stored: AtomicU64::new(0),
             tell: Box::new(tell),
         });
@@ -234,8 +237,9 @@ impl Shared {
         self.stopping.load(Ordering::Acquire)
     }
 
+    /// Whether the first stage shall end without waiting for what is under way.
     fn abandoned(&self) -> bool {
-        self.abandon.load(Ordering::Acquire)
+        self.abandon.load(Ordering::Acquire) || self.broken.load(Ordering::Acquire)
     }
 
     /// Compares the counters of datagrams, of which none is under way now.

@@ -6,6 +6,7 @@ use super::decode::{self, Standing};
 use super::{IngestError, Shared, commit, give_back, pack};
 use crate::flow::batch::FlowBatch;
 use crate::journal::Reader;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ pub(super) fn run(shared: &Shared, mut reader: Reader) {
                 tracing::error!("ingest begins anew from what is stored: {error}");
             }
         }
-        if shared.abandoned() {
+        if shared.abandon.load(Ordering::Acquire) {
             return;
         }
         shared.clock.sleep(Duration::from_secs(1));
@@ -61,11 +62,34 @@ impl Drop for LastBatch<'_> {
     }
 }
 
+/// Tells the first stage when a later one goes, whyever that goes: the first would notice only when it has something to hand
+/// on, and nothing may come.
+struct Breaks<'a>(&'a Shared);
+
+impl Drop for Breaks<'_> {
+    fn drop(&mut self) {
+        self.0.broken.store(true, Ordering::Release);
+    }
+}
+
+/// Lets the other stages give up when a defect ends the first one. They would try for as long as the database is away, and
+/// nobody would see that nothing is decoded any more: this thread ends only after them.
+struct Ends<'a>(&'a Shared);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.abandon.store(true, Ordering::Release);
+        }
+    }
+}
+
 /// One life of the pipeline: from what the database holds until told to stop, or until something fails.
 fn live(shared: &Shared, reader: &mut Reader) -> Result<(), IngestError> {
     let journal = reader.id().to_string();
     let standing = Standing::take_up(shared, &journal, reader)?;
     let next_segment = standing.next_segment();
+    shared.broken.store(false, Ordering::Release);
     (shared.tell)(true);
 
     let (empty_in, empty_out) = sync_channel(BATCHES);
@@ -80,6 +104,7 @@ fn live(shared: &Shared, reader: &mut Reader) -> Result<(), IngestError> {
             .name("ingest-pack".to_owned())
             .spawn_scoped(scope, move || {
                 let packed_in = packed_in;
+                let _breaks = Breaks(shared);
                 pack::Stage::new(shared, &empty_in).run(&work_out, &packed_in)
             })
             .map_err(IngestError::Thread)?;
@@ -89,9 +114,11 @@ fn live(shared: &Shared, reader: &mut Reader) -> Result<(), IngestError> {
                 let packed_out = packed_out;
                 let empty_after_commit = empty_after_commit;
                 let _last = LastBatch(&empty_after_commit);
+                let _breaks = Breaks(shared);
                 commit::Stage::new(shared, &journal, next_segment, &packed_out, &empty_after_commit).run()
             })
             .map_err(IngestError::Thread)?;
+        let _ends = Ends(shared);
         let decode = decode::Stage::new(shared, &journal, reader, standing, empty_out, work_in)?.run();
         // The decode stage has dropped its sender: the others finish what is on its way and end. The last one's error is
         // the cause, the others only noticed it.

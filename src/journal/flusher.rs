@@ -97,6 +97,7 @@ pub(super) fn flush(shared: &Shared) -> bool {
     {
         index.durable = index.durable.max(*written);
     }
+    index.reckon_doubted();
     // What came while flushing is younger than the flush.
     index.unsynced_since = index.segments.iter().any(|each| each.needs_sync()).then_some(started);
     index.show(&shared.metrics);

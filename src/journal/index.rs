@@ -50,6 +50,8 @@ pub(super) struct Index {
     pub next_number: u32,
     /// A power cut leaves at least this position.
     pub durable: u64,
+    /// Bytes below `durable` in segments that failed to flush: a power cut may take them, whatever later flushes say.
+    pub doubted: u64,
     /// Since when there are bytes that may not be on disk.
     pub unsynced_since: Option<Instant>,
     /// Whether the reader waits for `arrived`.
@@ -78,12 +80,22 @@ impl Index {
         self.segments.get(at).cloned()
     }
 
+    /// Reckons what is doubted, after a flush or a deletion.
+    pub(super) fn reckon_doubted(&mut self) {
+        let distrusted = self.segments.iter().filter(|segment| segment.distrusted.load(Ordering::Acquire));
+        let doubted = distrusted.map(|segment| {
+            let synced = segment.synced.load(Ordering::Acquire);
+            segment.written().min(self.durable).saturating_sub(synced)
+        });
+        self.doubted = doubted.fold(0, u64::saturating_add);
+    }
+
     /// Shows sizes in the metrics.
     pub(super) fn show(&self, metrics: &Metrics) {
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         metrics.segments.set(gauge(self.segments.len() as u64));
         metrics.size_bytes.set(gauge(self.file_bytes));
-        metrics.unsynced_bytes.set(gauge(self.end.saturating_sub(self.durable)));
+        metrics.unsynced_bytes.set(gauge(self.end.saturating_sub(self.durable).saturating_add(self.doubted)));
     }
 
     /// Shows how long the oldest unsynced byte has waited until now.

@@ -23,7 +23,7 @@ pub struct Metrics {
     pub segments: Gauge,
     /// Bytes that all segment files take.
     pub size_bytes: Gauge,
-    /// Bytes appended that are not yet known to be on disk.
+    /// Bytes appended that are not known to be on disk, those of files that failed to flush among them.
     pub unsynced_bytes: Gauge,
     /// The longest that appended bytes have waited for the disk since the start, in milliseconds.
     pub unsynced_ms_max: Gauge,

@@ -89,7 +89,7 @@ pub use error::JournalError;
 pub use metrics::Metrics;
 pub use reader::{Chunk, Opening, Reader};
 pub use record::{Datagram, DropCause, Dropped, MAX_PAYLOAD_BYTES, Record, Stream, Transport};
-pub use writer::Writer;
+pub use writer::{Pulse, Writer};
 
 use crate::clock::SystemClock;
 use serde::{Deserialize, Serialize};
@@ -104,7 +104,8 @@ use uuid::Uuid;
 pub struct Settings {
     /// The directory that holds the journal; made when missing.
     pub directory: PathBuf,
-    /// Size at which a new file is begun, in bytes: at least 4 KiB. A file is larger only when one batch is.
+    /// Size at which a new file is begun, in bytes: at least 4 KiB. A file is larger only when one batch is, or while no
+    /// other can be begun.
     pub segment_bytes: u64,
     /// The most that all files together take, in bytes: at least twice `segment_bytes`. Beyond it the newest datagrams are
     /// dropped and counted.

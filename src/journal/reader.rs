@@ -217,6 +217,7 @@ impl Reader {
             let mut index = lock(&self.shared.index);
             index.segments.pop_front();
             index.file_bytes = index.file_bytes.saturating_sub(oldest.file_bytes.load(Ordering::Acquire));
+            index.reckon_doubted();
             index.show(&self.shared.metrics);
         }
     }

@@ -10,13 +10,16 @@ use super::record::{MAX_PAYLOAD_BYTES, Record};
 use super::segment::{HEADER_BYTES, Header, Segment};
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long nothing is tried after a write failed. A full disk is asked again this often, not at every batch.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
+
+/// How long after a failed write was told in the log further ones are not: the log may be on the same full disk.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
 
 /// Bytes of a record that tells of dropped datagrams.
 const NOTICE_BYTES: u64 = 56;
@@ -30,6 +33,18 @@ pub struct Writer {
 impl fmt::Debug for Writer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Writer").field("id", &self.handle.shared.id).finish_non_exhaustive()
+    }
+}
+
+/// Whether a journal that has writers is flushed.
+#[derive(Clone)]
+pub struct Pulse(Weak<Handle>);
+
+impl Pulse {
+    /// Whether the flushing thread has ended before the last writer went, which it only does by a defect.
+    pub fn has_ended(&self) -> bool {
+        let handle = self.0.upgrade();
+        handle.is_some_and(|handle| handle.flusher.as_ref().is_some_and(JoinHandle::is_finished))
     }
 }
 
@@ -57,6 +72,12 @@ impl Writer {
         let flusher = flusher::start(Arc::clone(&shared))
             .map_err(JournalError::file("start the flushing thread for", shared.settings.directory.as_path()))?;
         Ok(Self { handle: Arc::new(Handle { shared, flusher: Some(flusher) }) })
+    }
+
+    /// A writer whose flushing thread is this one.
+    #[cfg(test)]
+    pub(super) fn flushed_by(shared: Arc<Shared>, flusher: JoinHandle<()>) -> Self {
+        Self { handle: Arc::new(Handle { shared, flusher: Some(flusher) }) }
     }
 
     /// A writer that nothing is flushed for but by hand.
@@ -91,6 +112,11 @@ impl Writer {
         Ok(lock(&shared.writer).offer(shared, records, Room::Common))
     }
 
+    /// What tells whether appended bytes are still carried to the disk. It does not keep the journal open.
+    pub fn pulse(&self) -> Pulse {
+        Pulse(Arc::downgrade(&self.handle))
+    }
+
     /// What this journal counts.
     pub fn metrics(&self) -> Metrics {
         self.handle.shared.metrics.clone()
@@ -123,6 +149,11 @@ fn most_exporters(shared: &Shared) -> usize {
     usize::try_from(shared.settings.reserve() / NOTICE_BYTES / 2).unwrap_or(usize::MAX)
 }
 
+/// Whether there is no room on the disk, which may pass.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// What the writer knows.
 pub(super) struct State {
     /// The segment that takes the next batch, unless it is full or distrusted.
@@ -140,6 +171,8 @@ pub(super) struct State {
     ends: Vec<usize>,
     pending: Pending,
     retry_at: Option<Instant>,
+    /// When the log was last told of a failed write.
+    told: Option<Instant>,
 }
 
 impl State {
@@ -155,6 +188,7 @@ impl State {
             ends: Vec::new(),
             pending: Pending::default(),
             retry_at: None,
+            told: None,
         }
     }
 
@@ -257,9 +291,8 @@ impl State {
         }
         if let Err(error) = outcome {
             let cut = shared.disk.truncate(&segment.file, offset.saturating_add(bytes));
-            let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
             self.failed(shared, "write", &error);
-            if !full || cut.is_err() {
+            if !is_full(&error) || cut.is_err() {
                 self.abandon(shared);
             }
         }
@@ -292,7 +325,7 @@ impl State {
         }
     }
 
-    /// The segment that takes a batch of `bytes`: the active one, unless it would grow too large.
+    /// The segment that takes a batch of `bytes`: the active one, unless it would grow too large and another can be begun.
     fn segment_for(&mut self, shared: &Shared, bytes: u64) -> io::Result<Arc<Segment>> {
         if let Some(active) = &self.active {
             let after = active.offset_of(self.next).saturating_add(bytes);
@@ -300,7 +333,17 @@ impl State {
                 return Ok(Arc::clone(active));
             }
         }
-        self.begin_segment(shared)
+        match (self.begin_segment(shared), self.active.clone()) {
+            // As without a handle for another file: what can still be kept is kept.
+            (Err(error), Some(active)) => {
+                // A full disk is told by the write that fails next.
+                if !is_full(&error) {
+                    self.tell(shared, "begin a segment", &error, "the last one grows");
+                }
+                Ok(active)
+            }
+            (begun, _) => begun,
+        }
     }
 
     /// Makes the file of the next segment and takes it as the active one.
@@ -350,9 +393,18 @@ impl State {
     }
 
     fn failed(&mut self, shared: &Shared, action: &str, error: &io::Error) {
-        shared.metrics.write_errors.inc();
-        let directory = shared.settings.directory.display();
-        tracing::warn!("the journal in {directory} cannot {action}: {error}; datagrams are dropped and counted");
+        self.tell(shared, action, error, "datagrams are dropped and counted");
         self.retry_at = shared.clock.instant().checked_add(RETRY_AFTER);
+    }
+
+    /// Counts a failure, and tells what follows from it unless one was told just now.
+    fn tell(&mut self, shared: &Shared, action: &str, error: &io::Error, consequence: &str) {
+        shared.metrics.write_errors.inc();
+        let now = shared.clock.instant();
+        if self.told.is_none_or(|told| now.saturating_duration_since(told) > TELL_AGAIN) {
+            self.told = Some(now);
+            let directory = shared.settings.directory.display();
+            tracing::warn!("the journal in {directory} cannot {action}: {error}; {consequence}");
+        }
     }
 }

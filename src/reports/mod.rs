@@ -125,6 +125,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Whether the loop that runs reports has ended, which it only does when it is stopped or by a defect.
+    pub fn is_finished(&self) -> bool {
+        self.task.is_finished()
+    }
+
     /// Finishes the run that is being worked on, begins no other, and returns.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
@@ -134,5 +139,24 @@ impl Running {
         if let Err(error) = self.task.await {
             tracing::error!(%error, "the loop that runs reports had died");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_loop_that_panicked_is_seen_to_have_ended() {
+        let (stop, _) = watch::channel(false);
+        let timer = timer(Arc::default()).await.unwrap();
+        let running = Running { stop, task: tokio::spawn(async { panic!("a defect") }), timer };
+        for _ in 0..1_000 {
+            if running.is_finished() {
+                return running.stop().await;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("nobody would have known");
     }
 }

@@ -12,6 +12,8 @@
 mod activation;
 /// sFlow agents behind a relay are exporters each.
 mod agents;
+/// A clock that jumps.
+mod clocks;
 /// Batches are loaded beside each other and stored in their turn, each once.
 mod commits;
 /// What the worst datagrams cost.
@@ -24,20 +26,32 @@ mod export;
 mod exporters;
 /// The main job from the first datagram to the answer, on an empty machine.
 mod first_answer;
+/// A flush that fails: what is said, and what is not believed.
+mod flush;
 /// Datagrams above the MTU, and lost fragments of them.
 mod fragments;
+/// A journal that is full, or whose disk refuses or cuts what is written.
+mod full_disk;
+/// No file handles left.
+mod handles;
 /// Exporters that lie and strangers that flood, against a whole server.
 mod hostile;
 /// `kill -9` of the server and of PostgreSQL: stored equals journalled, nothing twice.
 mod kills;
 /// The three founding questions against real exporters, `nfcapd` and `nfdump`.
 mod nfdump;
+/// A receive buffer that overflows.
+mod overflow;
+/// A defect in a thread: never half alive.
+mod panics;
 /// The engine over a real database: workers, budgets, dropped queries.
 mod queries;
 /// Each period of a report once: asleep, beside other servers, with the mail server away.
 mod reports;
 /// Days that go when the database takes too much.
 mod retention;
+/// How soon a restarted server is at work, and journals of other versions.
+mod restarts;
 /// SQL over `flows` and the API give equal answers.
 mod rows_equal_answers;
 /// Sampled exporters, from the datagram to the answer.
@@ -48,6 +62,8 @@ mod seal;
 mod seeds;
 /// What an answer may be missing: from the datagram to the stamp.
 mod stamps;
+/// Stopping in order, under load.
+mod stops;
 /// IPFIX over TCP and TLS, from our own exporter and from a real one, and who may send.
 mod streams;
 mod support;

@@ -196,6 +196,7 @@ impl History {
             rows: self.rows,
             stopping: AtomicBool::new(false),
             abandon: Arc::new(AtomicBool::new(false)),
+            broken: AtomicBool::new(false),
             started: self.clock.now(),
             author: process.into(),
             stored: AtomicU64::new(0),

@@ -4,6 +4,7 @@
 //! PostgreSQL run by the project's own launcher. Tests of one run share the PostgreSQL, and each has a database of its own.
 
 pub mod certificates;
+pub mod faults;
 pub mod memory;
 pub mod messages;
 pub mod namespaces;

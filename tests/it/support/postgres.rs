@@ -65,6 +65,17 @@ impl TestDatabase {
         url(&self.name)
     }
 
+    /// Lets nobody in any more and ends all sessions: for the server, the database is away.
+    pub fn close(&self) {
+        administer(format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", self.name));
+        administer(format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'", self.name));
+    }
+
+    /// Lets sessions in again.
+    pub fn open(&self) {
+        administer(format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name));
+    }
+
     /// Runs one statement and gives the rows, each value as text.
     pub fn query(&self, statement: &str) -> Vec<Vec<Option<String>>> {
         query(&self.url(), statement)

@@ -8,13 +8,18 @@ use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Hands the standard input on as a service manager hands on sockets.
 const INHERIT: &str =
     r#"exec 3<&0 </dev/null; LISTEN_PID=$$; LISTEN_FDS=1; export LISTEN_PID LISTEN_FDS; exec "$0" "$@""#;
+
+/// The program under test: the one built beside the tests, or another build that `FLOWLEDGER_TEST_PROGRAM` names.
+pub fn program() -> String {
+    std::env::var("FLOWLEDGER_TEST_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_flowledger").to_owned())
+}
 
 /// A server, and what is needed to start it again.
 pub struct TestServer {
@@ -41,11 +46,17 @@ impl TestServer {
 
     /// The same with settings, each as (`SECTION__KEY`, value).
     pub fn with(settings: &[(&str, &str)]) -> Self {
+        let mut server = Self::at_rest(settings);
+        server.launch();
+        server
+    }
+
+    /// The same, not started yet.
+    pub fn at_rest(settings: &[(&str, &str)]) -> Self {
         let database = TestDatabase::create();
         let mut server = Self::prepare(settings);
-        server.environment.insert("FLOWLEDGER__DATABASE__URL".to_owned(), database.url());
+        server.set("DATABASE__URL", &database.url());
         server.database = Some(database);
-        server.launch();
         server
     }
 
@@ -136,7 +147,7 @@ impl TestServer {
             self.set("COLLECTOR__LISTEN", &self.listeners.join(","));
         }
         self.log.lock().unwrap().clear();
-        let program = env!("CARGO_BIN_EXE_flowledger");
+        let program = &program();
         let mut command = match (&self.namespace, &self.inherited) {
             (Some(namespace), _) => super::namespaces::command(namespace, program),
             (None, None) => match tracer {
@@ -149,7 +160,7 @@ impl TestServer {
             },
             (None, Some(_)) => {
                 let mut shell = Command::new("sh");
-                shell.args(["-c", INHERIT, program]);
+                shell.args(["-c", INHERIT]).arg(program);
                 shell
             }
         };
@@ -186,6 +197,23 @@ impl TestServer {
         let listeners = ready.iter().filter(|line| line.contains("collecting "));
         self.listeners = listeners.map(|line| line.rsplit(' ').next().unwrap().to_owned()).collect();
         true
+    }
+
+    /// The id of its process.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().unwrap().id()
+    }
+
+    /// Sends the process a signal, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let arguments = [format!("-{name}"), self.pid().to_string()];
+        assert!(Command::new("kill").args(arguments).status().unwrap().success());
+    }
+
+    /// Waits until the process has ended, and tells how.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut child = self.process.take().unwrap();
+        wait_for("the server to end", 60, || child.try_wait().unwrap())
     }
 
     /// Whether the process has ended by itself.
@@ -303,7 +331,7 @@ impl TestServer {
 
     /// Runs another command of the program with the server's settings.
     pub fn command(&self, arguments: &[&str]) -> std::process::Output {
-        Command::new(env!("CARGO_BIN_EXE_flowledger"))
+        Command::new(program())
             .args(arguments)
             .current_dir(self.folder.path())
             .envs(&self.environment)

@@ -11,7 +11,7 @@ pub struct Stream {
 
 /// Begins to send `count` flows at `rate` flows a second.
 pub fn begin(to: SocketAddr, protocol: &str, count: u64, rate: u64, seed: u64) -> Stream {
-    let process = Command::new(env!("CARGO_BIN_EXE_flowledger"))
+    let process = Command::new(super::server::program())
         .args(["simulate", "--to", &to.to_string(), "--protocol", protocol])
         .args(["--count", &count.to_string(), "--rate", &rate.to_string(), "--seed", &seed.to_string()])
         .stdin(Stdio::null())
@@ -29,7 +29,7 @@ pub fn send(to: SocketAddr, protocol: &str, count: u64, rate: u64, seed: u64) ->
 
 /// Runs `simulate` with these arguments, and gives the totals that were sent or else what it said.
 pub fn simulate(arguments: &[&str]) -> Result<Value, String> {
-    let program = Command::new(env!("CARGO_BIN_EXE_flowledger")).arg("simulate").args(arguments).output().unwrap();
+    let program = Command::new(super::server::program()).arg("simulate").args(arguments).output().unwrap();
     if program.status.success() {
         Ok(serde_json::from_slice(&program.stdout).unwrap())
     } else {

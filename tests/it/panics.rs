@@ -1,0 +1,159 @@
+//! A defect in a thread: never half alive. Either the server goes on and makes good what the thread left undone, or the process
+//! ends at once with a failure, so that a service manager starts it again; nothing is lost either way.
+//!
+//! There is no switch that makes the server panic. But Rust's `thread::sleep` panics when the kernel refuses to let the
+//! thread sleep for a reason that cannot be, and a tracer on that one thread makes the kernel do so.
+
+use crate::support::faults::{Exporters, given};
+use crate::support::server::TestServer;
+use crate::support::wait_for;
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A thread whose next sleep is its end.
+struct Doomed(Child);
+
+impl Doomed {
+    /// Dooms the server's thread of this name.
+    fn new(server: &TestServer, name: &str) -> Result<Self, String> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap().map(|entry| entry.unwrap().path());
+        let named =
+            |path: &std::path::PathBuf| fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name);
+        let task = tasks.into_iter().find(named).unwrap_or_else(|| panic!("no thread {name}"));
+        let id = task.file_name().unwrap().to_str().unwrap().to_owned();
+        let inject = "inject=clock_nanosleep:error=EFAULT";
+        let mut tracer = Command::new("strace")
+            .args(["-qq", "-o", "/dev/null", "-e", "trace=clock_nanosleep", "-e", inject, "-p", &id])
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("strace: {error}; install Debian's package strace"))?;
+        wait_for("the tracer", 20, || {
+            if tracer.try_wait().unwrap().is_some() {
+                return Some(Err("strace may not trace here".to_owned()));
+            }
+            let status = fs::read_to_string(task.join("status")).unwrap();
+            (!status.contains("TracerPid:\t0\n")).then_some(Ok(()))
+        })?;
+        Ok(Self(tracer))
+    }
+}
+
+impl Drop for Doomed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_panic_where_flows_are_received_or_decoded_ends_the_process_at_once_and_loses_nothing() {
+    for (thread, told) in [("collect", "a listener of the collector"), ("ingest", "storing flows")] {
+        let mut server = TestServer::with(&[("INGEST__COMMIT_INTERVAL_MS", "50")]);
+        let mut exporters = Exporters::new(1, 2, server.collector());
+        exporters.send(100);
+        server.wait_for_flows(exporters.flows);
+        let Some(doomed) = given(Doomed::new(&server, thread)) else { return };
+        exporters.send(2);
+        let begun = Instant::now();
+        let status = server.wait();
+        drop(doomed);
+        assert_eq!(status.code(), Some(1), "{}", server.log());
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        assert!(server.log().contains(&format!("{told} has ended: stopping")), "{}", server.log());
+        server.launch();
+        exporters.send(100);
+        server.wait_for_flows(exporters.flows);
+    }
+}
+
+#[test]
+fn a_panic_where_flows_are_stored_begins_anew_from_what_is_stored_while_receiving_goes_on() {
+    let server = TestServer::with(&[("INGEST__COMMIT_INTERVAL_MS", "50")]);
+    let mut exporters = Exporters::new(1, 2, server.collector());
+    exporters.send(100);
+    server.wait_for_flows(exporters.flows);
+    let Some(doomed) = given(Doomed::new(&server, "ingest-commit")) else { return };
+    // This thread sleeps only after a transaction that failed.
+    server.database.as_ref().unwrap().close();
+    exporters.send(100);
+    wait_for("the thread to end", 20, || server.log().contains("thread 'ingest-commit'").then_some(()));
+    drop(doomed);
+    exporters.send(100);
+    wait_for("receiving to go on", 20, || {
+        (server.metric("journal_datagrams_total") == exporters.datagrams).then_some(())
+    });
+    server.database.as_ref().unwrap().open();
+    server.wait_for_flows(exporters.flows);
+    assert!(server.metric("ingest_restarts_total") >= 1);
+    wait_for("the server to be ready again", 20, || (server.fetch("/readyz").0 == 200).then_some(()));
+}
+
+/// Limits how much memory the server may address, in bytes; no limit for `None`.
+fn limit_memory(server: &TestServer, bytes: Option<u64>) {
+    // The hard limit stays, so that the other can be lifted again.
+    let limit = format!("--as={}:", bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string()));
+    let status = Command::new("prlimit").args(["--pid", &server.pid().to_string(), &limit]).status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
+fn without_memory_the_process_goes_on_or_ends_and_every_flow_is_stored_or_told() {
+    let mut server = TestServer::with(&[("INGEST__COMMIT_INTERVAL_MS", "50")]);
+    let mut exporters = Exporters::new(1, 2, server.collector());
+    exporters.send(100);
+    server.wait_for_flows(exporters.flows);
+    let statm = fs::read_to_string(format!("/proc/{}/statm", server.pid())).unwrap();
+    let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
+    // Not a page more than it has, while the work grows.
+    limit_memory(&server, Some(pages * 4_096));
+    for _ in 0..10 {
+        exporters.send(400);
+        if server.has_ended() {
+            break;
+        }
+    }
+    if server.has_ended() {
+        assert!(!server.wait().success(), "{}", server.log());
+        server.launch();
+    } else {
+        limit_memory(&server, None);
+    }
+    exporters.send(2);
+    wait_for("all to be stored or told", 30, || {
+        let database = server.database.as_ref().unwrap();
+        let lost = database.query("SELECT coalesce(sum(count), 0)::text FROM loss WHERE cause = 'network'");
+        let lost: u64 = lost[0][0].as_deref().unwrap().parse().unwrap();
+        (server.stored_flows() + lost == exporters.flows).then_some(())
+    });
+}
+
+#[test]
+fn a_panic_while_the_database_is_away_ends_the_process_and_loses_nothing() {
+    let mut server = TestServer::with(&[("INGEST__COMMIT_INTERVAL_MS", "50")]);
+    let mut exporters = Exporters::new(1, 2, server.collector());
+    exporters.send(100);
+    server.wait_for_flows(exporters.flows);
+    server.database.as_ref().unwrap().close();
+    exporters.send(200);
+    wait_for("a transaction to fail", 20, || (server.metric("ingest_commits_failed_total") > 0).then_some(()));
+    let Some(doomed) = given(Doomed::new(&server, "ingest")) else { return };
+    let begun = Instant::now();
+    while !server.has_ended() && begun.elapsed() < Duration::from_secs(30) {
+        exporters.send(2);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(doomed);
+    assert!(server.has_ended(), "half alive for {:?}\n{}", begun.elapsed(), server.log());
+    assert_eq!(server.wait().code(), Some(1), "{}", server.log());
+    // All that came meanwhile was journalled, and what found no socket any more leaves a gap that is told.
+    server.database.as_ref().unwrap().open();
+    server.launch();
+    exporters.send(2);
+    wait_for("all to be stored or told", 20, || {
+        let database = server.database.as_ref().unwrap();
+        let lost = database.query("SELECT coalesce(sum(count), 0)::text FROM loss WHERE cause = 'network'");
+        let lost: u64 = lost[0][0].as_deref().unwrap().parse().unwrap();
+        (server.stored_flows() + lost == exporters.flows).then_some(())
+    });
+}
