@@ -117,7 +117,7 @@ impl Server {
         let collector = collector.start()?;
         let (address, private_postgres) = locate_database(&config).await?;
         let database = Database::new(&address)?;
-        let engine = Engine::new(database.clone(), Arc::clone(&clock), config.query.clone());
+        let engine = Engine::new(database.clone(), Arc::clone(&clock), config.query.clone(), &config.network.local);
 
         let ingest_metrics = ingest::Metrics::default();
         ingest_metrics.register(&mut registry);
@@ -132,7 +132,6 @@ impl Server {
         let state = api::State {
             engine: engine.clone(),
             database: database.clone(),
-            local: config.network.local.clone(),
             zone: config.network.timezone,
             clock: Arc::clone(&clock),
             readiness: readiness.clone(),

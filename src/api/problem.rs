@@ -66,6 +66,7 @@ codes! {
     UriTooLong "uri_too_long" URI_TOO_LONG "URL too long" "Path and query together are longer than the server allows.";
     UnknownHost "unknown_host" MISDIRECTED_REQUEST "Unknown host name" "The request asks for a host by a name that this server does not go by; [api] allowed_hosts lists further names.";
     QueryTooLarge "query_too_large" UNPROCESSABLE_ENTITY "Query too large" "The answer has more groups than the memory for one query holds; ask for a shorter window, fewer dimensions or a narrower filter.";
+    WindowNotOnHours "window_not_on_hours" UNPROCESSABLE_ENTITY "Window not on whole hours" "Of an hour that the window cuts only totals are left, not the flows; the detail names the nearest windows that can be answered.";
     Internal "internal" INTERNAL_SERVER_ERROR "Internal error" "A fault of the server; its log has the cause under the id that the detail names.";
     NotReady "not_ready" SERVICE_UNAVAILABLE "Not ready" "The server is starting or stopping.";
     StorageUnavailable "storage_unavailable" SERVICE_UNAVAILABLE "Storage unavailable" "The database cannot be asked at the moment; its log entry has the id that the detail names.";
@@ -150,6 +151,7 @@ impl From<QueryError> for Problem {
     fn from(error: QueryError) -> Self {
         match error {
             QueryError::Request { .. } => Self::new(Code::InvalidParameter, sentence(&error)),
+            QueryError::WindowNotOnHours { .. } => Self::new(Code::WindowNotOnHours, sentence(&error)),
             QueryError::Memory { .. } => Self::new(Code::QueryTooLarge, sentence(&error)),
             QueryError::Time { .. } => Self::new(Code::QueryTimeout, sentence(&error)),
             QueryError::Store(error) => error.into(),

@@ -2,12 +2,13 @@
 //!
 //! [`fields`] is the one catalogue of a flow's fields, [`batch`] holds flows as columns in memory, [`segment`] is a batch
 //! as the database keeps it, [`value`] is one value on its way to a reader, [`facts`] is what exporters tell beside flows,
-//! [`parked`] is data that waits for its template, [`names`] knows IANA's protocol names. Nothing here does I/O, reads a
-//! clock or knows a wire format.
+//! [`parked`] is data that waits for its template, [`local`] knows the networks of the house, [`names`] IANA's protocol
+//! names. Nothing here does I/O, reads a clock or knows a wire format.
 
 pub mod batch;
 pub mod facts;
 pub mod fields;
+pub mod local;
 pub mod names;
 pub mod parked;
 pub mod segment;

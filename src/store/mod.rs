@@ -18,6 +18,7 @@ mod error;
 pub mod exporter;
 pub mod facts;
 pub mod flows;
+pub mod host_traffic;
 mod migrate;
 pub mod parked;
 pub mod partitions;

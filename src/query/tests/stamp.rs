@@ -20,7 +20,7 @@ fn sender(exporter_id: u32, most_flows: u64) -> Sender {
 
 /// A window of ten seconds that was recorded and is stored whole.
 fn known(loss: Vec<StoredLoss>, senders: Vec<Sender>) -> Known {
-    Known { loss, senders, unnumbered: false, recorded_from: Some(at(0)), stored_until: Some(at(11)) }
+    Known { loss, senders, unnumbered: false, recorded_from: Some(at(0)), holes: 0, stored_until: Some(at(11)) }
 }
 
 fn told(known: &Known) -> Completeness {
