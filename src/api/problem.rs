@@ -270,6 +270,8 @@ impl ToSchema for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{HOUR, Timestamp};
+    use crate::query::Window;
     use actix_web::body::to_bytes;
     use std::collections::HashSet;
 
@@ -306,12 +308,18 @@ mod tests {
 
     #[test]
     fn errors_from_below_get_the_code_that_tells_the_caller_what_to_do() {
+        let at = Timestamp::from_micros(1_795_392_000_000_000);
+        let outer = Window { from: at, to: at.plus(HOUR), zone: chrono_tz::Asia::Kathmandu };
+        let cut = QueryError::WindowNotOnHours { inner: None, outer };
+        let detail = Problem::from(QueryError::WindowNotOnHours { inner: None, outer }).detail;
+        assert!(detail.ends_with("ask from 2026-11-23T05:45:00+05:45 to 2026-11-23T06:45:00+05:45."), "{detail}");
         let away = || StoreError::CommitTimeout { seconds: 1 };
         let request = QueryError::Request { parameter: "by", message: "too many".into() };
         for (error, code) in [
             (request, Code::InvalidParameter),
             (QueryError::Memory { limit: 1 }, Code::QueryTooLarge),
             (QueryError::Time { limit: 1 }, Code::QueryTimeout),
+            (cut, Code::WindowNotOnHours),
             (QueryError::Cancelled, Code::Internal),
             (QueryError::Store(away()), Code::StorageUnavailable),
         ] {

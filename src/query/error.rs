@@ -17,7 +17,7 @@ pub enum QueryError {
     },
     /// The window cuts an hour of which only totals are left.
     #[error(
-        "the window cuts an hour whose flows are no longer kept one by one, only as totals of whole hours: ask for {}",
+        "the window cuts an hour whose flows are no longer kept one by one, only as totals of whole hours: ask {}",
         offers(.inner.as_ref(), .outer)
     )]
     WindowNotOnHours {

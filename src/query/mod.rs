@@ -162,6 +162,7 @@ impl Engine {
             scan,
         };
         let mut scan = new()?;
+        let empty = scan.memory();
         let Some(question) = question else { return Ok(from_segments(scan)) };
         let days = snapshot.hours(window.from, window.to, &self.local.fingerprint()).await?;
         let reach = snapshot.reach().await?;
@@ -170,7 +171,7 @@ impl Engine {
         let stretch = plan.stretch();
         let whole = stretch.is_empty() || question.add_totals(&mut scan, snapshot, &stretch, budget).await?;
         if !whole && plan.has_flows(flows_from, &reach) {
-            budget.spend(scan.memory(), 0)?;
+            budget.spend(scan.memory(), empty)?;
             return Ok(from_segments(new()?));
         }
         Ok(Covered { gone: plan.gone(flows_from, &reach), plan, stretch, scan })

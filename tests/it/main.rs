@@ -24,6 +24,8 @@ mod exporters;
 mod first_answer;
 /// Datagrams above the MTU, and lost fragments of them.
 mod fragments;
+/// Totals of hosts give the answers that flows give.
+mod host_totals;
 /// Exporters that lie and strangers that flood, against a whole server.
 mod hostile;
 /// `kill -9` of the server and of PostgreSQL: stored equals journalled, nothing twice.

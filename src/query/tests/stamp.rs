@@ -75,6 +75,18 @@ fn a_window_before_anything_was_recorded_is_not_exact_and_says_for_how_long() {
 }
 
 #[test]
+fn hours_whose_flows_are_gone_without_totals_count_as_not_recorded() {
+    let seconds = |recorded_from, holes| {
+        let stamped = told(&Known { recorded_from: Some(at(recorded_from)), holes, ..known(Vec::new(), Vec::new()) });
+        assert_eq!(stamped.undercount.is_some(), stamped.exact);
+        stamped.lost.iter().map(|row| (row.cause.clone(), row.count)).collect::<Vec<_>>()
+    };
+    assert!(seconds(0, 0).is_empty());
+    assert_eq!(seconds(0, SECOND + 1), [(NOT_RECORDED.to_owned(), 2)]);
+    assert_eq!(seconds(3, 2 * SECOND), [(NOT_RECORDED.to_owned(), 5)]);
+}
+
+#[test]
 fn gaps_in_numbers_bound_the_lost_flows_and_datagrams_count_as_the_fullest_of_their_exporter() {
     let bound = |rows: &[StoredLoss]| {
         let known = known(rows.to_vec(), vec![sender(1, 30), sender(2, 24), sender(3, 0)]);
