@@ -49,7 +49,7 @@ pub fn flows_of(random: &mut fastrand::Rng, hour: Timestamp) -> FlowBatch {
     times.sort_unstable();
     batch.column_mut(Field::Received).time_run(0, rows).copy_from_slice(&times);
     batch.column_mut(Field::ExporterId).u32_run(0, rows).iter_mut().for_each(|id| *id = random.u32(1..4));
-    for row in 0..rows {
+    for (row, received) in times.into_iter().enumerate() {
         let host = |random: &mut fastrand::Rng| wide_from_address(addresses[random.usize(..addresses.len())]);
         let source = host(random);
         for (field, address) in
@@ -75,7 +75,7 @@ pub fn flows_of(random: &mut fastrand::Rng, hour: Timestamp) -> FlowBatch {
         }
         for (field, before) in [(Field::FirstSeen, 90 * SECOND), (Field::LastSeen, 5 * SECOND)] {
             if random.u8(..3) > 0 {
-                batch.column_mut(field).time_run(row, 1)[0] = times[row] - random.i64(0..before);
+                batch.column_mut(field).time_run(row, 1)[0] = received - random.i64(0..before);
             }
         }
     }
