@@ -120,7 +120,7 @@ impl Server {
         let collector = collector.start()?;
         let (address, private_postgres) = locate_database(&config).await?;
         let database = Database::new(&address)?;
-        let engine = Engine::new(database.clone(), Arc::clone(&clock), config.query.clone());
+        let engine = Engine::new(database.clone(), Arc::clone(&clock), config.query.clone(), &config.network.local);
 
         let ingest_metrics = ingest::Metrics::default();
         ingest_metrics.register(&mut registry);
@@ -136,7 +136,6 @@ impl Server {
         let state = api::State {
             engine: engine.clone(),
             database: database.clone(),
-            local: config.network.local.clone(),
             zone: config.network.timezone,
             max_bytes: retention.max_bytes,
             clock: Arc::clone(&clock),

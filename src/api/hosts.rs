@@ -7,7 +7,7 @@ use super::fields::DimensionName;
 use super::format::{self, Format, Table};
 use super::params::{Asked, CounterParams, RankParams, WindowParams, address, invalid, limit};
 use super::problem::Problem;
-use super::shapes::{Completeness, PeerRowShape, TotalsShape, Window, ranked_table};
+use super::shapes::{Completeness, PeerRowShape, Source, TotalsShape, Window, ranked_table};
 use super::top::rows_as_csv;
 use crate::filter::Expression;
 use crate::flow::fields::{Dimension, Field};
@@ -37,6 +37,8 @@ pub struct HostShape {
     pub internal: TotalsShape,
     /// What the answer may be missing.
     pub completeness: Completeness,
+    /// What the answer was read from.
+    pub source: Source,
 }
 
 impl HostShape {
@@ -49,6 +51,7 @@ impl HostShape {
             upload: answer.upload.into(),
             internal: answer.internal.into(),
             completeness: Completeness::new(&answer.completeness, request.window.zone),
+            source: answer.source.into(),
         }
     }
 }
@@ -79,7 +82,7 @@ pub async fn get_host(
         window: window.window(state.zone, state.clock.now())?,
         counters: counters.counters()?,
     };
-    let answer = state.engine.host(&request, &state.local).await?;
+    let answer = state.engine.host(&request).await?;
     format::json(&HostShape::new(&request, &answer))
 }
 
@@ -167,6 +170,8 @@ pub struct PeersShape<'a> {
     pub groups: u64,
     /// What the answer may be missing.
     pub completeness: Completeness,
+    /// What the answer was read from.
+    pub source: Source,
     /// The largest peers, largest first; equal ones by address, ascending.
     #[schema(value_type = Vec<PeerRowShape>, required = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -193,6 +198,7 @@ fn respond(
         totals: answer.totals.into(),
         groups: answer.groups,
         completeness: Completeness::new(&answer.completeness, zone),
+        source: answer.source.into(),
         rows,
     };
     let table = ranked_table(&["peer"], &answer.rows, &answer.totals, request.order, zone);
@@ -226,6 +232,7 @@ fn respond(
                     "groups": 38,
                     "completeness": {"exact": true, "estimated": false, "sampled_flows": 0, "stale_since": null, "lost": [],
                         "undercount": {"flows_at_most": 0, "percent_at_most": 0.0}, "exporters": [], "more_exporters": 0},
+                    "source": {"days": 0, "hours": 0, "segments": 812},
                     "rows": [{"rank": 1, "peer": "203.0.113.8", "bytes": 104857600, "packets": 80000, "flows": 12,
                         "first_seen": "2026-11-17T09:30:00+01:00", "last_seen": "2026-11-17T09:41:07+01:00", "share": 0.340136}]
                 })),
@@ -291,6 +298,7 @@ mod tests {
             upload: sums(8),
             internal: Totals::default(),
             completeness: query::Completeness::default(),
+            source: query::Source { days: 1, hours: 2, segments: 3 },
         };
         let request = HostRequest { host: answer.host, window: window(), counters: Counters::Raw };
         assert_eq!(
@@ -305,6 +313,7 @@ mod tests {
                 "completeness":
                     {"exact": false, "estimated": false, "sampled_flows": 0, "stale_since": null, "lost": [],
                      "undercount": null, "exporters": [], "more_exporters": 0},
+                "source": {"days": 1, "hours": 2, "segments": 3},
             })
         );
     }
@@ -329,7 +338,7 @@ mod tests {
         let key = vec![Value::Address("203.0.113.8".parse().unwrap())];
         let rows = vec![TopRow { key, totals: sums(5), first_seen: None, last_seen: None }];
         let completeness = query::Completeness { estimated: true, sampled_flows: 1, ..query::Completeness::default() };
-        let answer = TopAnswer { rows, totals: sums(5), groups: 1, completeness };
+        let answer = TopAnswer { rows, totals: sums(5), groups: 1, completeness, source: query::Source::default() };
         let body = async |format| {
             let response = respond(format, host, Direction::Download, &request, &answer).unwrap();
             String::from_utf8(to_bytes(response.into_body()).await.unwrap().to_vec()).unwrap()
@@ -344,6 +353,7 @@ mod tests {
                 "filter": "dst ip 10.0.0.7", "totals": {"bytes": 5, "packets": 2, "flows": 1}, "groups": 1,
                 "completeness": {"exact": false, "estimated": true, "sampled_flows": 1, "stale_since": null, "lost": [],
                                  "undercount": null, "exporters": [], "more_exporters": 0},
+                "source": {"days": 0, "hours": 0, "segments": 0},
                 "rows": [row],
             })
         );

@@ -31,7 +31,6 @@ use actix_web::dev::Server;
 use actix_web::middleware::{Compress, from_fn};
 use actix_web::{App, HttpServer, web};
 use chrono_tz::Tz;
-use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -78,8 +77,6 @@ pub struct State {
     pub engine: Engine,
     /// Knows the exporters.
     pub database: Database,
-    /// The networks of the house.
-    pub local: Vec<IpNetwork>,
     /// The zone of questions that name none.
     pub zone: Tz,
     /// The most bytes that the database may take.

@@ -66,6 +66,7 @@ codes! {
     UriTooLong "uri_too_long" URI_TOO_LONG "URL too long" "Path and query together are longer than the server allows.";
     UnknownHost "unknown_host" MISDIRECTED_REQUEST "Unknown host name" "The request asks for a host by a name that this server does not go by; [api] allowed_hosts lists further names.";
     QueryTooLarge "query_too_large" UNPROCESSABLE_ENTITY "Query too large" "The answer has more groups than the memory for one query holds; ask for a shorter window, fewer dimensions or a narrower filter.";
+    WindowNotOnHours "window_not_on_hours" UNPROCESSABLE_ENTITY "Window not on whole hours" "Of an hour that the window cuts only totals are left, not the flows; the detail names the nearest windows that can be answered.";
     Internal "internal" INTERNAL_SERVER_ERROR "Internal error" "A fault of the server; its log has the cause under the id that the detail names.";
     NotReady "not_ready" SERVICE_UNAVAILABLE "Not ready" "The server is starting or stopping.";
     StorageUnavailable "storage_unavailable" SERVICE_UNAVAILABLE "Storage unavailable" "The database cannot be asked at the moment; its log entry has the id that the detail names.";
@@ -150,6 +151,7 @@ impl From<QueryError> for Problem {
     fn from(error: QueryError) -> Self {
         match error {
             QueryError::Request { .. } => Self::new(Code::InvalidParameter, sentence(&error)),
+            QueryError::WindowNotOnHours { .. } => Self::new(Code::WindowNotOnHours, sentence(&error)),
             QueryError::Memory { .. } => Self::new(Code::QueryTooLarge, sentence(&error)),
             QueryError::Time { .. } => Self::new(Code::QueryTimeout, sentence(&error)),
             QueryError::Store(error) => error.into(),
@@ -268,6 +270,8 @@ impl ToSchema for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{HOUR, Timestamp};
+    use crate::query::Window;
     use actix_web::body::to_bytes;
     use std::collections::HashSet;
 
@@ -304,12 +308,18 @@ mod tests {
 
     #[test]
     fn errors_from_below_get_the_code_that_tells_the_caller_what_to_do() {
+        let at = Timestamp::from_micros(1_795_392_000_000_000);
+        let outer = Window { from: at, to: at.plus(HOUR), zone: chrono_tz::Asia::Kathmandu };
+        let cut = QueryError::WindowNotOnHours { inner: None, outer };
+        let detail = Problem::from(QueryError::WindowNotOnHours { inner: None, outer }).detail;
+        assert!(detail.ends_with("ask from 2026-11-23T05:45:00+05:45 to 2026-11-23T06:45:00+05:45."), "{detail}");
         let away = || StoreError::CommitTimeout { seconds: 1 };
         let request = QueryError::Request { parameter: "by", message: "too many".into() };
         for (error, code) in [
             (request, Code::InvalidParameter),
             (QueryError::Memory { limit: 1 }, Code::QueryTooLarge),
             (QueryError::Time { limit: 1 }, Code::QueryTimeout),
+            (cut, Code::WindowNotOnHours),
             (QueryError::Cancelled, Code::Internal),
             (QueryError::Store(away()), Code::StorageUnavailable),
         ] {

@@ -68,8 +68,8 @@ impl From<Totals> for TotalsShape {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Loss {
     /// `network` (gaps in the exporters' sequence numbers), `kernel` (socket drops), `journal_full`,
-    /// `journal_corrupt`, `collector_down`, `not_recorded` (the part of the window before recording began, or whose days
-    /// are no longer kept), or the reason why something was rejected.
+    /// `journal_corrupt`, `collector_down`, `not_recorded` (the part of the window before recording began, or whose flows
+    /// are no longer kept, nor totals that would do), or the reason why something was rejected.
     #[schema(example = "network")]
     pub cause: String,
     /// What is counted: `flows`, `records`, `datagrams`, `sets`, `templates` or `seconds`.
@@ -168,6 +168,29 @@ impl Completeness {
             exporters: completeness.exporters.iter().map(exporter).collect(),
             more_exporters: completeness.more_exporters,
         }
+    }
+}
+
+/// What an answer was read from. The sums are the same, whatever it is; it tells why one answer takes longer than another.
+/// Host totals hold what local hosts transferred in whole hours that are over, so they answer `/api/v1/hosts/{ip}` of a local
+/// host and `/api/v1/top` by `dst_ip` of `dst net` (or by `src_ip` of `src net`) within the local networks, also of some
+/// exporters only. Everything else is scanned flow by flow.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Source {
+    /// UTC days whose host totals were taken.
+    #[schema(example = 6)]
+    pub days: u64,
+    /// UTC hours whose host totals were taken.
+    #[schema(example = 24)]
+    pub hours: u64,
+    /// Segments of up to 65,536 flows that were scanned for the rest of the window.
+    #[schema(example = 0)]
+    pub segments: u64,
+}
+
+impl From<query::Source> for Source {
+    fn from(source: query::Source) -> Self {
+        Self { days: source.days, hours: source.hours, segments: source.segments }
     }
 }
 

@@ -58,9 +58,8 @@ impl TestApi {
         metrics.register(&mut registry);
         let readiness = Readiness::default();
         let state = State {
-            engine: Engine::new(database.clone(), Arc::new(ManualClock::default()), query::Settings::default()),
+            engine: Engine::new(database.clone(), Arc::new(ManualClock::default()), query::Settings::default(), &[]),
             database,
-            local: vec!["10.0.0.0/8".parse().unwrap()],
             zone: chrono_tz::Europe::Berlin,
             max_bytes: None,
             clock: Arc::new(ManualClock::new(Timestamp::from_micros(1_795_435_200_000_000))),
@@ -366,9 +365,8 @@ async fn a_taken_address_says_which_and_what_to_do() {
     let away = Address::Url("postgres://nobody@127.0.0.1:1/none".into());
     let database = Database::new(&away).unwrap();
     let state = State {
-        engine: Engine::new(database.clone(), Arc::new(ManualClock::default()), query::Settings::default()),
+        engine: Engine::new(database.clone(), Arc::new(ManualClock::default()), query::Settings::default(), &[]),
         database,
-        local: Vec::new(),
         zone: chrono_tz::UTC,
         max_bytes: None,
         clock: Arc::new(ManualClock::default()),

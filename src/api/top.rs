@@ -7,7 +7,7 @@ use super::fields::DimensionName;
 use super::format::{self, Format, Table};
 use super::params::{Asked, ByParams, CounterParams, RankParams, WindowParams, limit};
 use super::problem::{Code, Problem};
-use super::shapes::{Completeness, TopRowShape, TotalsShape, Window, ranked_table};
+use super::shapes::{Completeness, Source, TopRowShape, TotalsShape, Window, ranked_table};
 use crate::flow::fields::Dimension;
 use crate::query::{Order, TopAnswer, TopRequest};
 use crate::reports::csv;
@@ -48,6 +48,8 @@ pub struct TopShape<'a> {
     pub groups: u64,
     /// What the answer may be missing.
     pub completeness: Completeness,
+    /// What the answer was read from.
+    pub source: Source,
     /// The largest groups, largest first; equal ones by key, ascending.
     #[schema(value_type = Vec<TopRowShape>, required = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,6 +67,7 @@ impl<'a> TopShape<'a> {
             totals: answer.totals.into(),
             groups: answer.groups,
             completeness: Completeness::new(&answer.completeness, request.window.zone),
+            source: answer.source.into(),
             rows,
         }
     }
@@ -118,6 +121,7 @@ fn respond(format: Format, request: &TopRequest, answer: &TopAnswer) -> Result<H
                         "undercount": {"flows_at_most": 30, "percent_at_most": 0.7264},
                         "exporters": [{"id": 3, "address": "192.0.2.1", "name": "core-1", "lost": [{"cause": "network", "unit": "flows", "count": 30}]}],
                         "more_exporters": 0},
+                    "source": {"days": 6, "hours": 24, "segments": 0},
                     "rows": [{"rank": 1, "dst_ip": "192.168.10.57", "bytes": 308281344, "packets": 240120, "flows": 911,
                         "first_seen": "2026-11-16T07:58:12+01:00", "last_seen": "2026-11-20T18:02:40.250+01:00", "share": 0.42}]
                 })),
@@ -178,7 +182,9 @@ mod tests {
             last_seen: None,
         };
         let completeness = query::Completeness { exact: true, sampled_flows: 2, ..query::Completeness::default() };
-        TopAnswer { rows: vec![row], totals: Totals { bytes: 100, packets: 9, flows: 3 }, groups: 2, completeness }
+        let totals = Totals { bytes: 100, packets: 9, flows: 3 };
+        let source = query::Source { days: 6, hours: 23, segments: 4 };
+        TopAnswer { rows: vec![row], totals, groups: 2, completeness, source }
     }
 
     const AROUND: &str = concat!(
@@ -186,7 +192,8 @@ mod tests {
         r#""by":["dst_ip"],"order":"bytes","counters":"raw","filter":"dst net 192.168.0.0/16","#,
         r#""totals":{"bytes":100,"packets":9,"flows":3},"groups":2,"#,
         r#""completeness":{"exact":true,"estimated":false,"sampled_flows":2,"stale_since":null,"lost":[],"#,
-        r#""undercount":null,"exporters":[],"more_exporters":0}"#
+        r#""undercount":null,"exporters":[],"more_exporters":0},"#,
+        r#""source":{"days":6,"hours":23,"segments":4}"#
     );
     const ROW: &str = concat!(
         r#"{"rank":1,"dst_ip":"192.168.10.57","bytes":42,"packets":4,"flows":2,"#,

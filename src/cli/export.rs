@@ -152,7 +152,7 @@ async fn write(request: &ExportRequest, config: &Config) -> Result<Outcome, Box<
     let clock: SharedClock = Arc::new(SystemClock);
     let work = async {
         database.prepare(|error| tracing::warn!("waiting for the database: {error}")).await?;
-        let engine = Engine::new(database.clone(), Arc::clone(&clock), config.query.clone());
+        let engine = Engine::new(database.clone(), Arc::clone(&clock), config.query.clone(), &config.network.local);
         Ok(export::run(&engine, &clock, request).await?)
     };
     let outcome = tokio::select! {

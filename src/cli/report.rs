@@ -82,7 +82,7 @@ async fn make(wanted: &Run, span: Option<Span>, config: &Config) -> Result<RunOu
     let database = Database::new(&address)?;
     database.prepare(|error| tracing::warn!("waiting for the database: {error}")).await?;
     let clock: SharedClock = Arc::new(SystemClock);
-    let engine = Engine::new(database.clone(), Arc::clone(&clock), config.query.clone());
+    let engine = Engine::new(database.clone(), Arc::clone(&clock), config.query.clone(), &config.network.local);
     let deliverer = Deliverer { mailer: Mailer::new(&config.smtp)? };
     let metrics = reports::Metrics::default();
     let scheduler = Scheduler::new(config.definitions()?, database.clone(), engine, deliverer, clock, metrics);

@@ -2,9 +2,8 @@
 //!
 //! [`fields`] is the one catalogue of a flow's fields, [`batch`] holds flows as columns in memory, [`segment`] is a batch
 //! as the database keeps it, [`value`] is one value on its way to a reader, [`facts`] is what exporters tell beside flows,
-//! [`host_traffic`] the sums kept of local hosts, [`local`] which hosts are local,
-//! [`parked`] is data that waits for its template, [`names`] knows IANA's protocol names. Nothing here does I/O, reads a
-//! clock or knows a wire format.
+//! [`parked`] is data that waits for its template, [`host_traffic`] the sums kept of local hosts, [`local`] knows the networks
+//! of the house, [`names`] IANA's protocol names. Nothing here does I/O, reads a clock or knows a wire format.
 
 pub mod batch;
 pub mod facts;

@@ -126,7 +126,8 @@ pub struct TopRow {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LossCount {
     /// `network` (sequence gaps), `kernel` (socket drops), `journal_full`, `journal_corrupt`, `collector_down`,
-    /// `not_recorded` (before recording began, or dropped by now), or a reason of rejection.
+    /// `not_recorded` (before recording began, or dropped by now without totals that answer the request), or a reason of
+    /// rejection.
     pub cause: String,
     /// What is counted: `flows`, `records`, `datagrams`, `sets`, `templates` or `seconds`.
     pub unit: String,
@@ -206,6 +207,17 @@ impl Completeness {
     }
 }
 
+/// What an answer was read from. The sums are the same, whatever it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    /// UTC days whose host totals were taken.
+    pub days: u64,
+    /// UTC hours whose host totals were taken.
+    pub hours: u64,
+    /// Segments that were scanned for the rest of the window.
+    pub segments: u64,
+}
+
 /// The groups, largest first; equal ones by key, ascending.
 #[derive(Clone, Debug)]
 pub struct TopAnswer {
@@ -217,6 +229,8 @@ pub struct TopAnswer {
     pub groups: u64,
     /// What may be missing.
     pub completeness: Completeness,
+    /// What it was read from.
+    pub source: Source,
 }
 
 /// One host's traffic. A flow is internal when both ends are local networks.
@@ -232,4 +246,6 @@ pub struct HostAnswer {
     pub internal: Totals,
     /// What may be missing.
     pub completeness: Completeness,
+    /// What it was read from.
+    pub source: Source,
 }

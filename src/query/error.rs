@@ -1,5 +1,6 @@
 //! Why a question was not answered.
 
+use super::answer::Window;
 use crate::columns::ColumnsError;
 use crate::store::StoreError;
 
@@ -13,6 +14,17 @@ pub enum QueryError {
         parameter: &'static str,
         /// What is wrong with it and what would be right.
         message: String,
+    },
+    /// The window cuts an hour of which only totals are left.
+    #[error(
+        "the window cuts an hour whose flows are no longer kept one by one, only as totals of whole hours: ask {}",
+        offers(.inner.as_ref(), .outer)
+    )]
+    WindowNotOnHours {
+        /// The nearest window within the one asked for that can be answered, if there is one.
+        inner: Option<Window>,
+        /// The nearest one around it.
+        outer: Window,
     },
     /// The groups need more memory than a query may take.
     #[error(
@@ -45,6 +57,16 @@ pub enum QueryError {
     /// A worker ended without a result, which only a defect in this program can cause.
     #[error("a query worker ended early: {0}; this is a defect, please report it")]
     Worker(String),
+}
+
+fn offers(inner: Option<&Window>, outer: &Window) -> String {
+    let offer = |window: &Window| {
+        let [from, to] = [window.from, window.to].map(|moment| {
+            moment.to_utc().with_timezone(&window.zone).to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
+        });
+        format!("from {from} to {to}")
+    };
+    inner.map_or_else(|| offer(outer), |inner| format!("{}, or {}", offer(inner), offer(outer)))
 }
 
 impl QueryError {

@@ -14,6 +14,7 @@ use crate::flow::fields::{Dimension, Field, Kind};
 use crate::flow::segment::Totals;
 use crate::flow::value::Value;
 use crate::pages;
+use crate::store::host_traffic::HostSums;
 use std::cmp::Ordering;
 
 /// The most rows that are added at a time.
@@ -42,6 +43,16 @@ impl Sums {
         self.totals.add(&other.totals);
         self.first_seen = self.first_seen.min(other.first_seen);
         self.last_seen = self.last_seen.max(other.last_seen);
+    }
+}
+
+impl From<&HostSums> for Sums {
+    fn from(sums: &HostSums) -> Self {
+        Self {
+            totals: sums.totals,
+            first_seen: sums.first_seen.map_or(i64::MAX, Timestamp::micros),
+            last_seen: sums.last_seen.map_or(i64::MIN, Timestamp::micros),
+        }
     }
 }
 
@@ -251,6 +262,16 @@ impl Groups {
                     sums.add(&Sums { totals, first_seen: *first_seen, last_seen: *last_seen });
                 }
             }
+        }
+    }
+
+    /// Adds ready sums to the group of a host. Does nothing unless the groups have one dimension.
+    pub(super) fn add_host(&mut self, sums: &HostSums) {
+        let [numbering] = self.numberings.as_mut_slice() else { return };
+        let number = numbering.number(sums.host);
+        pages::grow(&mut self.sums, numbering.values().len(), Sums::default());
+        if let Some(own) = self.sums.get_mut(number as usize) {
+            own.add(&sums.into());
         }
     }
 

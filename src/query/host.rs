@@ -14,16 +14,19 @@ use crate::columns::ColumnsError;
 use crate::filter::Expression;
 use crate::flow::batch::FlowBatch;
 use crate::flow::fields::{Dimension, Field};
+use crate::flow::local::Local;
 use crate::flow::segment::{Segment, Totals};
-use crate::flow::value::{address_from_wide, wide_from_address};
+use crate::flow::value::wide_from_address;
+use crate::store::host_traffic::{Direction, HostSums};
 use ipnetwork::IpNetwork;
+use std::sync::Arc;
 
 /// Scans segments for one host.
 #[derive(Debug)]
 pub(super) struct HostScan {
     reader: Reader,
     host: u128,
-    local: Vec<IpNetwork>,
+    local: Arc<Local>,
     host_is_local: bool,
     counters: Counters,
     pub(super) download: Totals,
@@ -35,7 +38,7 @@ pub(super) struct HostScan {
 
 impl HostScan {
     /// A scan that answers `request`, with what lies in `local` as the inside.
-    pub(super) fn new(request: &HostRequest, local: &[IpNetwork]) -> Result<Self, QueryError> {
+    pub(super) fn new(request: &HostRequest, local: &Arc<Local>) -> Result<Self, QueryError> {
         plan::check_window(&request.window)?;
         let host = request.host.to_canonical();
         let either = Dimension::Either { name: "ip", source: Field::SrcIp, destination: Field::DstIp };
@@ -46,8 +49,8 @@ impl HostScan {
         Ok(Self {
             reader: Reader::new(request.window, Some(filter), fields),
             host: wide_from_address(host),
-            local: local.to_vec(),
-            host_is_local: local.iter().any(|network| network.contains(host)),
+            host_is_local: local.contains(wide_from_address(host)),
+            local: Arc::clone(local),
             counters: request.counters,
             download: Totals::default(),
             upload: Totals::default(),
@@ -55,6 +58,23 @@ impl HostScan {
             records: 0,
             sampled_flows: 0,
         })
+    }
+
+    /// Whether the host is local, so that there can be totals of it.
+    pub(super) fn host_is_local(&self) -> bool {
+        self.host_is_local
+    }
+
+    /// Takes in what is known already of the flows that went one way.
+    pub(super) fn add_totals(&mut self, direction: Direction, sums: &HostSums) {
+        let kind = match direction {
+            Direction::Download => &mut self.download,
+            Direction::Upload => &mut self.upload,
+            Direction::Internal => &mut self.internal,
+        };
+        kind.add(&sums.totals);
+        self.records = self.records.saturating_add(sums.records);
+        self.sampled_flows = self.sampled_flows.saturating_add(sums.sampled_flows);
     }
 }
 
@@ -66,10 +86,7 @@ impl Scan for HostScan {
     fn segment(&mut self, segment: &Segment) -> Result<(), ColumnsError> {
         let Some(read) = self.reader.read(segment)? else { return Ok(()) };
         let Some(selection) = read.selection else { return Ok(()) };
-        let inside = |address: Option<u128>| {
-            let address = address.map(address_from_wide);
-            address.is_some_and(|address| self.local.iter().any(|network| network.contains(address)))
-        };
+        let inside = |address: Option<u128>| address.is_some_and(|address| self.local.contains(address));
         for row in selection.iter() {
             let source = read.batch.column(Field::SrcIp).bits(row);
             let destination = read.batch.column(Field::DstIp).bits(row);

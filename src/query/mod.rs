@@ -1,12 +1,14 @@
 //! Turns a request into a plan, runs it over segments in one snapshot, and returns exact rows with what was lost.
 //!
-//! [`Engine`] is the only part that waits for anything: it lists the segments of the window, has workers load the columns
-//! that are needed and scan them, and adds the stamp of completeness, all from one moment of the database. [`plan`]
-//! (what to read), [`scan`] (segment by segment), [`group`] (sums by key), [`rank`] (the largest), [`host`] and [`stamp`]
-//! (what may be missing) are pure. [`extract`] hands out flows instead of sums, to a program of its own.
+//! [`Engine`] and what it asks in [`totals`] and [`workers`] are the only parts that wait for anything. It takes host totals
+//! where they answer the request, lists the segments of the rest of the window, has workers load the columns that are needed
+//! and scan them, and adds the stamp of completeness, all from one moment of the database. [`cover`] (what totals cover),
+//! [`plan`] (what to read), [`scan`] (segment by segment), [`group`] (sums by key), [`rank`] (the largest), [`host`] and
+//! [`stamp`] (what may be missing) are pure. [`extract`] hands out flows instead of sums, to a program of its own.
 
 pub mod answer;
 pub mod budget;
+mod cover;
 mod error;
 pub mod extract;
 mod group;
@@ -20,22 +22,26 @@ pub mod stamp;
 mod table;
 #[cfg(test)]
 mod tests;
+mod totals;
 pub mod window;
 mod workers;
 
 pub use answer::{
-    Completeness, Counters, ExporterLoss, HostAnswer, HostRequest, LossCount, Order, TopAnswer, TopRequest, TopRow,
-    Undercount, Window,
+    Completeness, Counters, ExporterLoss, HostAnswer, HostRequest, LossCount, Order, Source, TopAnswer, TopRequest,
+    TopRow, Undercount, Window,
 };
 pub use budget::Settings;
 pub use error::QueryError;
 pub use group::MAX_DIMENSIONS;
 pub use plan::MAX_LIMIT;
 
-use crate::clock::SharedClock;
+use crate::clock::{SharedClock, Timestamp};
+use crate::flow::local::Local;
 use crate::store::Database;
-use crate::store::snapshot::{COLLECTOR_ALIVE, Snapshot};
+use crate::store::host_traffic::{Reach, Stretch};
+use crate::store::snapshot::{COLLECTOR_ALIVE, SegmentHeader, Snapshot};
 use budget::Budget;
+use cover::{Gone, Plan};
 use host::HostScan;
 use ipnetwork::IpNetwork;
 use scan::{Scan, TopScan};
@@ -43,6 +49,10 @@ use stamp::{Known, UNNUMBERED};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::Semaphore;
+use totals::Question;
+
+/// So many ranges are listed one by one; of more, what lies between is listed, too, and passed over.
+const LISTED_RANGES: usize = 8;
 
 /// Answers requests from what the database holds. Clones share the limit of queries at a time.
 #[derive(Clone)]
@@ -50,14 +60,32 @@ pub struct Engine {
     database: Database,
     clock: SharedClock,
     settings: Settings,
+    local: Arc<Local>,
     turns: Arc<Semaphore>,
 }
 
+/// What was found in a window.
+struct Run<S> {
+    found: S,
+    completeness: Completeness,
+    source: Source,
+}
+
+/// What is read, what is taken from totals, and what nobody can tell any more.
+struct Covered<S> {
+    plan: Plan,
+    stretch: Stretch,
+    gone: Gone,
+    /// Has the totals.
+    scan: S,
+}
+
 impl Engine {
-    /// An engine over `database`, within `settings`. The clock tells what is still to come in a window.
-    pub fn new(database: Database, clock: SharedClock, settings: Settings) -> Self {
+    /// An engine over `database`, within `settings`. The clock tells what is still to come in a window; what lies in the
+    /// networks in `local` is inside.
+    pub fn new(database: Database, clock: SharedClock, settings: Settings, local: &[IpNetwork]) -> Self {
         let turns = Arc::new(Semaphore::new(settings.turns()));
-        Self { database, clock, settings, turns }
+        Self { database, clock, settings, local: Arc::new(Local::new(local)), turns }
     }
 
     /// The largest groups of a window. Dropping the future stops the query.
@@ -65,58 +93,136 @@ impl Engine {
     /// # Errors
     /// A request that cannot be answered, an exhausted budget, a damaged segment, or a database that fails.
     pub async fn top(&self, request: &TopRequest) -> Result<TopAnswer, QueryError> {
-        let scans = self.scans(|| TopScan::new(request))?;
-        let (found, completeness) = self.run(request.window, scans).await?;
+        let hosts = totals::hosts(request, &self.local);
+        let run = self.run(&request.window, || TopScan::new(request), hosts).await?;
+        let Run { found, completeness, source } = run;
         let completeness = completeness.of(found.records(), request.counters, found.sampled_flows());
         let ranking = tokio::task::spawn_blocking(move || found.finish());
         let (rows, totals, groups) = ranking.await.map_err(|error| QueryError::Worker(error.to_string()))?;
-        Ok(TopAnswer { rows, totals, groups, completeness })
+        Ok(TopAnswer { rows, totals, groups, completeness, source })
     }
 
-    /// What a host downloaded, uploaded and exchanged within the networks in `local`; see [`HostAnswer`]. When the host is
-    /// itself not in `local`, nothing is internal and all flows to it are download. Dropping the future stops the query.
+    /// What a host downloaded, uploaded and exchanged within the local networks; see [`HostAnswer`]. When the host is itself
+    /// not local, nothing but what it sent itself is internal and all other flows to it are download. Dropping the future
+    /// stops the query.
     ///
     /// # Errors
     /// A window in which nothing can be, an exhausted budget, a damaged segment, or a database that fails.
-    pub async fn host(&self, request: &HostRequest, local: &[IpNetwork]) -> Result<HostAnswer, QueryError> {
-        let scans = self.scans(|| HostScan::new(request, local))?;
-        let (found, completeness) = self.run(request.window, scans).await?;
+    pub async fn host(&self, request: &HostRequest) -> Result<HostAnswer, QueryError> {
+        let new = || HostScan::new(request, &self.local);
+        let question = new()?.host_is_local().then_some(*request);
+        let Run { found, completeness, source } = self.run(&request.window, new, question).await?;
         let HostScan { download, upload, internal, records, sampled_flows, .. } = found;
         let completeness = completeness.of(records, request.counters, sampled_flows);
-        Ok(HostAnswer { host: request.host.to_canonical(), download, upload, internal, completeness })
+        Ok(HostAnswer { host: request.host.to_canonical(), download, upload, internal, completeness, source })
     }
 
-    /// A scan for each worker.
-    fn scans<S>(&self, new: impl Fn() -> Result<S, QueryError>) -> Result<Vec<S>, QueryError> {
-        (0..self.settings.worker_count()).map(|_| new()).collect()
-    }
-
-    /// Runs the scans over the window, within the budget, when it is this query's turn.
-    async fn run<S: Scan>(&self, window: Window, scans: Vec<S>) -> Result<(S, Completeness), QueryError> {
+    /// Runs scans over the window, within the budget, when it is this query's turn. Where totals answer the `question`, they
+    /// are taken instead.
+    async fn run<S: Scan>(
+        &self,
+        window: &Window,
+        new: impl Fn() -> Result<S, QueryError>,
+        question: Option<impl Question<S>>,
+    ) -> Result<Run<S>, QueryError> {
+        let mut scans = (1..self.settings.worker_count()).map(|_| new()).collect::<Result<Vec<S>, QueryError>>()?;
         let budget = Arc::new(Budget::new(&self.settings, Instant::now()));
         let answer = async {
             // The semaphore is never closed, so there always comes a turn.
             let _turn = self.turns.acquire().await.ok();
             let mut snapshot = self.database.snapshot().await?;
-            let headers = snapshot.segments(window.from, window.to).await?;
-            let completeness = self.completeness(&mut snapshot, &window).await?;
-            let fields = scans.first().map(Scan::load_fields).unwrap_or_default();
-            let loads = plan::loads(&headers, &window, &fields);
-            Ok((workers::run(snapshot, loads, scans, &budget).await?, completeness))
+            let covered = self.cover(&mut snapshot, window, new, question, &budget).await?;
+            let headers = list(&mut snapshot, &covered.plan).await?;
+            let completeness = self.completeness(&mut snapshot, window, covered.gone).await?;
+            let loads = plan::loads(&headers, window, &covered.scan.load_fields());
+            let source = Source {
+                days: covered.stretch.days.len() as u64,
+                hours: covered.stretch.hours.len() as u64,
+                segments: headers.len() as u64,
+            };
+            scans.push(covered.scan);
+            Ok(Run { found: workers::run(snapshot, loads, scans, &budget).await?, completeness, source })
         };
         tokio::time::timeout(self.settings.duration(), answer).await.unwrap_or_else(|_| Err(budget.out_of_time()))
     }
 
-    async fn completeness(&self, snapshot: &mut Snapshot, window: &Window) -> Result<Completeness, QueryError> {
+    /// Takes the totals that there are, and says what is left to be read.
+    async fn cover<S: Scan>(
+        &self,
+        snapshot: &mut Snapshot,
+        window: &Window,
+        new: impl Fn() -> Result<S, QueryError>,
+        question: Option<impl Question<S>>,
+        budget: &Budget,
+    ) -> Result<Covered<S>, QueryError> {
+        let flows_from = snapshot.recorded_from().await?;
+        let from_segments = |scan| Covered {
+            plan: Plan::scan(window),
+            stretch: Stretch::default(),
+            gone: Gone { recorded_from: flows_from, holes: 0 },
+            scan,
+        };
+        let mut scan = new()?;
+        let empty = scan.memory();
+        let Some(question) = question else { return Ok(from_segments(scan)) };
+        let days = snapshot.hours(window.from, window.to, &self.local.fingerprint()).await?;
+        let reach = snapshot.reach().await?;
+        let plan = Plan::new(window, &days);
+        answerable(&plan, window, flows_from, &reach)?;
+        let stretch = plan.stretch();
+        let whole = stretch.is_empty() || question.add_totals(&mut scan, snapshot, &stretch, budget).await?;
+        if !whole && plan.has_flows(flows_from, &reach) {
+            budget.spend(scan.memory(), empty)?;
+            return Ok(from_segments(new()?));
+        }
+        Ok(Covered { gone: plan.gone(flows_from, &reach), plan, stretch, scan })
+    }
+
+    async fn completeness(
+        &self,
+        snapshot: &mut Snapshot,
+        window: &Window,
+        gone: Gone,
+    ) -> Result<Completeness, QueryError> {
         let now = self.clock.now();
         let loss = snapshot.loss(window.from, window.to).await?;
         let known = Known {
             senders: snapshot.senders(&stamp::exporters_of(&loss)).await?,
             unnumbered: snapshot.sent(UNNUMBERED.code(), window.from, window.to).await?,
-            recorded_from: snapshot.recorded_from().await?,
+            recorded_from: gone.recorded_from,
+            holes: gone.holes,
             stored_until: snapshot.complete_until(now, COLLECTOR_ALIVE).await?,
             loss,
         };
         Ok(stamp::stamp(window, &known, now))
     }
+}
+
+/// Refuses a window that cuts an hour of which only totals are left, and says which windows can be had.
+fn answerable(plan: &Plan, window: &Window, flows_from: Option<Timestamp>, reach: &Reach) -> Result<(), QueryError> {
+    let Some(nearest) = plan.nearest(flows_from, reach) else { return Ok(()) };
+    let offer = |range: std::ops::Range<Timestamp>| Window { from: range.start, to: range.end, zone: window.zone };
+    Err(QueryError::WindowNotOnHours { inner: nearest.inner.map(offer), outer: offer(nearest.outer) })
+}
+
+/// The segments that are to be read, in the order of time.
+async fn list(snapshot: &mut Snapshot, plan: &Plan) -> Result<Vec<SegmentHeader>, QueryError> {
+    let ranges = plan.ranges();
+    let mut headers = Vec::new();
+    if ranges.len() <= LISTED_RANGES {
+        for range in ranges {
+            headers.extend(snapshot.segments(range.start, range.end).await?);
+        }
+        return Ok(headers);
+    }
+    if let (Some(first), Some(last)) = (ranges.first(), ranges.last()) {
+        headers = snapshot.segments(first.start, last.end).await?;
+        // A segment lies in one hour, and so in one range or in none.
+        headers.retain(|header| {
+            let after = ranges.partition_point(|range| range.start <= header.received_last);
+            let range = after.checked_sub(1).and_then(|index| ranges.get(index));
+            range.is_some_and(|range| header.received_first < range.end)
+        });
+    }
+    Ok(headers)
 }

@@ -14,6 +14,7 @@ use crate::filter::{Expression, Selection};
 use crate::flow::batch::FlowBatch;
 use crate::flow::fields::{FIELD_COUNT, Field};
 use crate::flow::segment::{Segment, Totals};
+use crate::store::host_traffic::HostSums;
 
 /// What a query does with segments. A worker owns one; those of all workers are merged in the end.
 pub(super) trait Scan: Send + 'static {
@@ -177,6 +178,14 @@ impl TopScan {
             self.found.add(read.batch, read.selection, known);
         }
         Ok(())
+    }
+
+    /// Takes in what is known already of one host, which is the value of the only dimension.
+    pub(super) fn add_host(&mut self, sums: &HostSums) {
+        self.found.groups.add_host(sums);
+        self.found.totals.add(&sums.totals);
+        self.found.records = self.found.records.saturating_add(sums.records);
+        self.found.sampled_flows = self.found.sampled_flows.saturating_add(sums.sampled_flows);
     }
 
     /// Takes in what another scan for the same request found.

@@ -37,6 +37,8 @@ pub(super) struct Known {
     pub(super) unnumbered: bool,
     /// Since when flows are recorded and kept.
     pub(super) recorded_from: Option<Timestamp>,
+    /// Microseconds of the window after that moment whose flows are no longer kept and that nothing else tells of.
+    pub(super) holes: i64,
     /// Everything received before this moment is stored. `None` when no collector is alive: then nothing is on its way,
     /// and only the future is still to come.
     pub(super) stored_until: Option<Timestamp>,
@@ -68,12 +70,13 @@ pub(super) fn stamp(window: &Window, known: &Known, now: Timestamp) -> Completen
         }
     }
     let recorded_from = known.recorded_from.unwrap_or(window.to).min(window.to);
-    if window.from < recorded_from {
-        let before = recorded_from.micros().saturating_sub(window.from.micros());
+    let before = recorded_from.micros().saturating_sub(window.from.micros()).max(0);
+    let unrecorded = before.saturating_add(known.holes).cast_unsigned();
+    if unrecorded > 0 {
         // A part of a second is missing, too, and must not look like nothing.
-        sums.add(NOT_RECORDED, "seconds", before.cast_unsigned().div_ceil(SECOND.cast_unsigned()));
+        sums.add(NOT_RECORDED, "seconds", unrecorded.div_ceil(SECOND.cast_unsigned()));
     }
-    let bounded = !known.unnumbered && window.from >= recorded_from;
+    let bounded = !known.unnumbered && unrecorded == 0;
     let flows = bounded.then(|| at_most(&loss, &known.senders)).flatten();
     let mut exporters: Vec<_> = concerned.into_iter().collect();
     exporters.sort_by_key(|(id, sums)| (Reverse(sums.all()), *id));

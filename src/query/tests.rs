@@ -17,6 +17,7 @@ use proptest::prelude::*;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+mod cover;
 mod samples;
 mod stamp;
 
@@ -210,6 +211,7 @@ proptest! {
         let local: [Vec<IpNetwork>; 3] =
             [vec![], vec!["10.0.0.0/30".parse().unwrap()], vec!["10.0.0.0/8".parse().unwrap(), "::/120".parse().unwrap()]];
         let local = &local[random.usize(..3)];
+        let known = Arc::new(Local::new(local));
         let host: IpAddr = ["10.0.0.1", "10.0.0.7", "::3", "::ffff:10.0.0.2"][random.usize(..4)].parse().unwrap();
         let window = [window(0, 3_600), window(100, 700)][random.usize(..2)];
         let inside = |value: Option<Value>| match value {
@@ -218,7 +220,7 @@ proptest! {
         };
         let host_value = Some(Value::Address(host.to_canonical()));
         let request = HostRequest { host, window, counters: Counters::ALL[random.usize(..2)] };
-        let mut scans = [HostScan::new(&request, local).unwrap(), HostScan::new(&request, local).unwrap()];
+        let mut scans = [HostScan::new(&request, &known).unwrap(), HostScan::new(&request, &known).unwrap()];
         let (mut download, mut upload, mut internal) = Default::default();
         let mut sampled_flows = 0u64;
         for _ in 0..3 {
@@ -370,7 +372,7 @@ fn requests_that_cannot_be_answered_name_the_parameter() {
         assert_eq!(parameter, expected);
     }
     let host = HostRequest { host: "10.0.0.1".parse().unwrap(), window: empty, counters: Counters::Scaled };
-    assert!(HostScan::new(&host, &[]).is_err());
+    assert!(HostScan::new(&host, &Arc::default()).is_err());
 }
 
 #[test]

@@ -267,15 +267,40 @@ mod tests {
 
     #[test]
     fn weeks_are_167_or_169_hours_long_where_clocks_change() {
-        for (text, zone, hours) in [
-            ("2026-W13", Tz::Europe__Berlin, 167),
-            ("2026-W43", Tz::Europe__Berlin, 169),
-            ("2026-W47", Tz::Europe__Berlin, 168),
-            ("2026-W10", Tz::America__New_York, 167),
-            ("2026-W44", Tz::America__New_York, 169),
+        for (text, zone, hours, minutes) in [
+            ("2026-W13", Tz::Europe__Berlin, 167, 0),
+            ("2026-W43", Tz::Europe__Berlin, 169, 0),
+            ("2026-W47", Tz::Europe__Berlin, 168, 0),
+            ("2026-W10", Tz::America__New_York, 167, 0),
+            ("2026-W44", Tz::America__New_York, 169, 0),
+            // Three and a half hours behind, five and a half ahead, five and three quarters, twelve and three quarters.
+            ("2026-W10", Tz::America__St_Johns, 167, 0),
+            ("2026-W44", Tz::America__St_Johns, 169, 0),
+            ("2026-W13", Tz::Asia__Kolkata, 168, 0),
+            ("2026-W43", Tz::Asia__Kathmandu, 168, 0),
+            ("2026-W14", Tz::Pacific__Chatham, 169, 0),
+            ("2026-W39", Tz::Pacific__Chatham, 167, 0),
+            // Clocks move by half an hour.
+            ("2026-W14", Tz::Australia__Lord_Howe, 168, 30),
+            ("2026-W40", Tz::Australia__Lord_Howe, 167, 30),
         ] {
             let (from, to) = week(text, zone).unwrap();
-            assert_eq!((to.micros() - from.micros()) / HOUR, hours, "{text} in {zone}");
+            assert_eq!(to.micros() - from.micros(), hours * HOUR + minutes * 60 * SECOND, "{text} in {zone}");
+        }
+    }
+
+    #[test]
+    fn days_and_weeks_begin_at_local_midnight_wherever_that_is_in_the_hour() {
+        for (words, zone, expected) in [
+            ("week=2026-W47", "Asia/Kolkata", "2026-11-15T18:30:00Z 2026-11-22T18:30:00Z"),
+            ("from=2026-11-16&to=2026-11-17", "Asia/Kolkata", "2026-11-15T18:30:00Z 2026-11-16T18:30:00Z"),
+            ("from=2026-11-16&to=2026-11-17", "Asia/Kathmandu", "2026-11-15T18:15:00Z 2026-11-16T18:15:00Z"),
+            ("week=2026-W47", "America/St_Johns", "2026-11-16T03:30:00Z 2026-11-23T03:30:00Z"),
+            // Days of 23 and 25 hours that begin and end at half past.
+            ("from=2026-03-08&to=2026-03-09", "America/St_Johns", "2026-03-08T03:30:00Z 2026-03-09T02:30:00Z"),
+            ("from=2026-11-01&to=2026-11-02", "America/St_Johns", "2026-11-01T02:30:00Z 2026-11-02T03:30:00Z"),
+        ] {
+            assert_eq!(ask(words, zone).as_deref(), Ok(expected), "{words} in {zone}");
         }
     }
 

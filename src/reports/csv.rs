@@ -81,12 +81,13 @@ fn harmless(text: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::query::{Completeness, TopRow};
+    use crate::query::{Completeness, Source, TopRow};
     use chrono_tz::Europe::Berlin;
 
     fn answer(rows: Vec<TopRow>) -> TopAnswer {
         let totals = Totals { bytes: 400, packets: 8, flows: 4 };
-        TopAnswer { groups: rows.len() as u64, rows, totals, completeness: Completeness::default() }
+        let (completeness, source) = (Completeness::default(), Source::default());
+        TopAnswer { groups: rows.len() as u64, rows, totals, completeness, source }
     }
 
     fn row(key: Vec<Value>, bytes: u64) -> TopRow {

@@ -46,6 +46,7 @@ struct Manifest<'a> {
     groups: u64,
     totals: Sums,
     completeness: Stamp,
+    source: Sources,
     generated_at: String,
     sha256: String,
 }
@@ -93,6 +94,14 @@ pub struct Stamp {
     undercount: Option<AtMost>,
     exporters: Vec<Concerned>,
     more_exporters: u64,
+}
+
+/// What the answer was read from, as in answers of the API.
+#[derive(Serialize)]
+struct Sources {
+    days: u64,
+    hours: u64,
+    segments: u64,
 }
 
 #[derive(Serialize)]
@@ -175,6 +184,7 @@ impl Document {
             groups: answer.groups,
             totals: Sums::from(&answer.totals),
             completeness: Stamp::new(&answer.completeness, zone),
+            source: Sources { days: answer.source.days, hours: answer.source.hours, segments: answer.source.segments },
             generated_at: csv::time(generated_at, zone),
             sha256: Sha256::digest(csv.as_bytes()).iter().fold(String::new(), |mut text, byte| {
                 let _ = write!(text, "{byte:02x}");
@@ -283,7 +293,7 @@ mod tests {
     use super::*;
     use crate::flow::segment::Totals;
     use crate::flow::value::Value;
-    use crate::query::{TopRow, Undercount};
+    use crate::query::{Source, TopRow, Undercount};
     use crate::reports::definition::{Settings, Surroundings};
     use crate::reports::schedule::{Period, Span};
     use std::path::Path;
@@ -305,7 +315,8 @@ mod tests {
             last_seen: None,
         };
         let totals = Totals { bytes: 1_200, packets: 24, flows: 12 };
-        let answer = TopAnswer { rows: (1..=12).map(row).collect(), totals, groups: 12, completeness };
+        let source = Source { days: 6, hours: 24, segments: 0 };
+        let answer = TopAnswer { rows: (1..=12).map(row).collect(), totals, groups: 12, completeness, source };
         let span = Span::parse(Period::Week, "2026-W47").unwrap();
         let now = Timestamp::from_micros(1_795_395_600_000_000);
         Document::new(&definition, &span.to_string(), span.window(zone), &answer, now).unwrap()
@@ -333,6 +344,7 @@ mod tests {
             "totals": {"bytes": 1_200, "packets": 24, "flows": 12},
             "completeness": {"exact": true, "estimated": false, "sampled_flows": 0, "stale_since": null, "lost": [],
                              "undercount": {"flows_at_most": 0, "percent_at_most": 0.0}, "exporters": [], "more_exporters": 0},
+            "source": {"days": 6, "hours": 24, "segments": 0},
             "generated_at": "2026-11-23T02:00:00+01:00",
             "sha256": told["sha256"],
         });

@@ -21,6 +21,7 @@ pub mod exporter;
 mod extent;
 pub mod facts;
 pub mod flows;
+pub mod host_traffic;
 pub mod hours;
 mod migrate;
 pub mod parked;

@@ -121,7 +121,7 @@ fn three(totals: &Value) -> [u128; 3] {
 fn engine(url: &str) -> (Engine, SharedClock) {
     let database = Database::new(&Address::Url(url.to_owned())).unwrap();
     let clock: SharedClock = Arc::new(SystemClock);
-    (Engine::new(database, Arc::clone(&clock), Settings::default()), clock)
+    (Engine::new(database, Arc::clone(&clock), Settings::default(), &[]), clock)
 }
 
 /// A server with flows of all versions, sampled ones among them.

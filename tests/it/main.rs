@@ -34,6 +34,8 @@ mod fragments;
 mod full_disk;
 /// No file handles left.
 mod handles;
+/// Totals of hosts give the answers that flows give.
+mod host_totals;
 /// Exporters that lie and strangers that flood, against a whole server.
 mod hostile;
 /// `kill -9` of the server and of PostgreSQL: stored equals journalled, nothing twice.
@@ -48,10 +50,10 @@ mod panics;
 mod queries;
 /// Each period of a report once: asleep, beside other servers, with the mail server away.
 mod reports;
-/// Days that go when the database takes too much.
-mod retention;
 /// How soon a restarted server is at work, and journals of other versions.
 mod restarts;
+/// Days that go when the database takes too much.
+mod retention;
 /// SQL over `flows` and the API give equal answers.
 mod rows_equal_answers;
 /// Sampled exporters, from the datagram to the answer.

@@ -63,7 +63,7 @@ async fn began(test: &TestDatabase, moment: Timestamp) {
 }
 
 fn engine(database: &Database, settings: Settings) -> Engine {
-    Engine::new(database.clone(), Arc::new(ManualClock::new(SystemClock.now())), settings)
+    Engine::new(database.clone(), Arc::new(ManualClock::new(SystemClock.now())), settings, &[])
 }
 
 fn request(start: Timestamp, seconds: std::ops::Range<i64>) -> TopRequest {
@@ -105,7 +105,7 @@ fn several_workers_find_what_one_finds_and_the_stamp_tells_what_may_be_missing()
                 assert_eq!(first, (flows > 0).then(|| "10.0.0.40".into()));
                 let host = "10.0.0.1".parse().unwrap();
                 let host = HostRequest { host, window: request.window, counters: Counters::Scaled };
-                let host = engine.host(&host, &[]).await.unwrap();
+                let host = engine.host(&host).await.unwrap();
                 // Flows of row 0 go from the host to itself; all others come to it.
                 assert_eq!(host.download.bytes + host.internal.bytes, bytes);
                 assert_eq!(host.download.flows + host.internal.flows, flows);

@@ -102,7 +102,7 @@ impl Ledger {
     /// The answers to some questions about the day, by scanning segments.
     async fn answers(&self) -> Vec<Vec<TopRow>> {
         let clock = Arc::new(flowledger::clock::ManualClock::new(DAY.plus(30 * HOUR)));
-        let engine = Engine::new(self.database.clone(), clock, Settings::default());
+        let engine = Engine::new(self.database.clone(), clock, Settings::default(), &[]);
         let mut answers = Vec::new();
         for (by, filter) in [
             (vec![Field::DstIp], None),

@@ -45,7 +45,7 @@ fn the_largest_counter_times_the_largest_interval_saturates() {
     assert_eq!(totals.bytes, u64::MAX);
     let request =
         HostRequest { host: "10.0.0.0".parse().unwrap(), window: window(0, 3_600), counters: Counters::Scaled };
-    let mut scan = HostScan::new(&request, &[]).unwrap();
+    let mut scan = HostScan::new(&request, &Arc::default()).unwrap();
     Scan::segment(&mut scan, &Encoder::new(0).encode(&batch, 0..3).unwrap()).unwrap();
     assert_eq!((scan.upload.bytes, scan.sampled_flows), (u64::MAX, 1));
 }

@@ -20,7 +20,7 @@ fn sender(exporter_id: u32, most_flows: u64) -> Sender {
 
 /// A window of ten seconds that was recorded and is stored whole.
 fn known(loss: Vec<StoredLoss>, senders: Vec<Sender>) -> Known {
-    Known { loss, senders, unnumbered: false, recorded_from: Some(at(0)), stored_until: Some(at(11)) }
+    Known { loss, senders, unnumbered: false, recorded_from: Some(at(0)), holes: 0, stored_until: Some(at(11)) }
 }
 
 fn told(known: &Known) -> Completeness {
@@ -72,6 +72,18 @@ fn a_window_before_anything_was_recorded_is_not_exact_and_says_for_how_long() {
     assert!(seconds(moment(0)).is_empty() && seconds(moment(-SECOND)).is_empty());
     assert_eq!((seconds(moment(1)), seconds(moment(4 * SECOND))), (vec![1], vec![4]));
     assert_eq!((seconds(moment(99 * SECOND)), seconds(None)), (vec![10], vec![10]));
+}
+
+#[test]
+fn hours_whose_flows_are_gone_without_totals_count_as_not_recorded() {
+    let seconds = |recorded_from, holes| {
+        let stamped = told(&Known { recorded_from: Some(at(recorded_from)), holes, ..known(Vec::new(), Vec::new()) });
+        assert_eq!(stamped.undercount.is_some(), stamped.exact);
+        stamped.lost.iter().map(|row| (row.cause.clone(), row.count)).collect::<Vec<_>>()
+    };
+    assert!(seconds(0, 0).is_empty());
+    assert_eq!(seconds(0, SECOND + 1), [(NOT_RECORDED.to_owned(), 2)]);
+    assert_eq!(seconds(3, 2 * SECOND), [(NOT_RECORDED.to_owned(), 5)]);
 }
 
 #[test]

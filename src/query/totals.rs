@@ -1,0 +1,188 @@
+//! Which questions host totals answer just as a scan of all flows does.
+//!
+//! Totals know local hosts, which way their flows went, and by which exporter they came. So they answer what a local host
+//! transferred, and the top of destinations (or sources) among flows to (or from) networks that are local, also of some
+//! exporters only. Every other question reads segments.
+
+use super::QueryError;
+use super::answer::{Counters, HostRequest, TopRequest};
+use super::budget::Budget;
+use super::host::HostScan;
+use super::scan::{Scan, TopScan};
+use crate::filter::{Comparison, Expression, NumberTest};
+use crate::flow::fields::{Dimension, Field};
+use crate::flow::local::Local;
+use crate::store::host_traffic::{HostSums, Hosts, Stretch};
+use crate::store::snapshot::Snapshot;
+use ipnetwork::IpNetwork;
+
+/// A question that totals answer.
+pub(super) trait Question<S: Scan> {
+    /// Adds the totals of the stretch to what `scan` found, within the budget. False when one of them is as large as the
+    /// database can keep: then only flows tell the truth.
+    async fn add_totals(
+        &self,
+        scan: &mut S,
+        snapshot: &mut Snapshot,
+        stretch: &Stretch,
+        budget: &Budget,
+    ) -> Result<bool, QueryError>;
+}
+
+impl Question<TopScan> for Hosts {
+    async fn add_totals(
+        &self,
+        scan: &mut TopScan,
+        snapshot: &mut Snapshot,
+        stretch: &Stretch,
+        budget: &Budget,
+    ) -> Result<bool, QueryError> {
+        let mut whole = true;
+        let take = |sums: &_| {
+            let before = scan.memory();
+            whole &= !HostSums::is_cut(sums);
+            scan.add_host(sums);
+            budget.spend(before, scan.memory())
+        };
+        snapshot.totals_by_host(stretch, self, take).await?;
+        Ok(whole)
+    }
+}
+
+impl Question<HostScan> for HostRequest {
+    async fn add_totals(
+        &self,
+        scan: &mut HostScan,
+        snapshot: &mut Snapshot,
+        stretch: &Stretch,
+        budget: &Budget,
+    ) -> Result<bool, QueryError> {
+        let raw = self.counters == Counters::Raw;
+        let found = snapshot.totals_of_host(stretch, self.host.to_canonical(), raw).await?;
+        budget.spend(0, 0)?;
+        found.iter().for_each(|(direction, sums)| scan.add_totals(*direction, sums));
+        Ok(!found.iter().any(|(_, sums)| sums.is_cut()))
+    }
+}
+
+/// The hosts whose totals answer `request`; `None` when they cannot.
+pub(super) fn hosts(request: &TopRequest, local: &Local) -> Option<Hosts> {
+    let side = match request.by.as_slice() {
+        [side @ Dimension::One(Field::DstIp | Field::SrcIp)] => *side,
+        _ => return None,
+    };
+    let parts = match request.filter.as_ref()? {
+        Expression::And(parts) => parts.as_slice(),
+        other => std::slice::from_ref(other),
+    };
+    let (mut networks, mut exporters) = (None, None);
+    for part in parts {
+        // Two conditions of one kind would have to be intersected; nobody asks so.
+        if let Some(found) = networks_of(part, side) {
+            if networks.replace(found).is_some() {
+                return None;
+            }
+        } else if exporters.replace(exporters_of(part)?).is_some() {
+            return None;
+        }
+    }
+    let networks: Vec<IpNetwork> = networks?;
+    if !networks.iter().all(|network| local.covers(network)) {
+        return None;
+    }
+    Some(Hosts {
+        sent: side == Dimension::One(Field::SrcIp),
+        networks: (!local.lies_in(&networks)).then_some(networks),
+        exporters,
+        raw: request.counters == Counters::Raw,
+    })
+}
+
+/// The networks that `part` asks of `side`, when it asks for nothing else.
+fn networks_of(part: &Expression, side: Dimension) -> Option<Vec<IpNetwork>> {
+    match part {
+        Expression::Address { of, networks } if *of == side => Some(networks.clone()),
+        Expression::Or(parts) => {
+            parts.iter().map(|part| networks_of(part, side)).collect::<Option<Vec<_>>>().map(|lists| lists.concat())
+        }
+        _ => None,
+    }
+}
+
+/// The exporters that `part` asks for, when it asks for nothing else.
+fn exporters_of(part: &Expression) -> Option<Vec<u32>> {
+    let Expression::Number { of: Dimension::One(Field::ExporterId), test } = part else { return None };
+    let numbers = match test {
+        NumberTest::Compare(Comparison::Equal, number) => std::slice::from_ref(number),
+        NumberTest::In(numbers) => numbers,
+        NumberTest::Compare(..) => return None,
+    };
+    numbers.iter().map(|number| u32::try_from(*number).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::query::{Order, Window};
+
+    fn asked(by: &str, filter: &str) -> Option<Hosts> {
+        let local = ["10.0.0.0/8", "192.168.0.0/16", "fc00::/7"].map(|text| text.parse().unwrap());
+        let at = Timestamp::from_micros(0);
+        let request = TopRequest {
+            window: Window { from: at, to: at, zone: chrono_tz::Tz::UTC },
+            by: by.split(',').map(|name| Dimension::parse(name).unwrap()).collect(),
+            order: Order::Bytes,
+            limit: 10,
+            filter: (!filter.is_empty()).then(|| crate::filter::parse(filter).unwrap()),
+            counters: Counters::Raw,
+        };
+        hosts(&request, &Local::new(&local))
+    }
+
+    #[test]
+    fn destinations_in_local_networks_and_sources_in_them_are_answered_by_totals() {
+        let networks = |texts: &[&str]| Some(texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>());
+        let all = "dst net 10.0.0.0/8 or dst net 192.168.0.0/16 or dst net fc00::/7";
+        for (by, filter, sent, expected, exporters) in [
+            ("dst_ip", "dst net 10.1.0.0/16", false, networks(&["10.1.0.0/16"]), None),
+            ("dst_ip", "dst ip 10.1.2.3", false, networks(&["10.1.2.3/32"]), None),
+            ("dst_ip", "dst net 10.1.2.3/30", false, networks(&["10.1.2.0/30"]), None),
+            ("src_ip", "src ip in [10.1.0.0/16 fd00::/8]", true, networks(&["10.1.0.0/16", "fd00::/8"]), None),
+            ("dst_ip", "dst net 10.0.0.0/9 or dst ip fd00::1", false, networks(&["10.0.0.0/9", "fd00::1/128"]), None),
+            ("dst_ip", all, false, None, None),
+            ("dst_ip", "dst net 10.0.0.0/9 and exporter_id 3", false, networks(&["10.0.0.0/9"]), Some(vec![3])),
+            ("src_ip", "exporter_id in [3 4] and src ip 10.0.0.1", true, networks(&["10.0.0.1/32"]), Some(vec![3, 4])),
+        ] {
+            let expected = Hosts { sent, networks: expected, exporters, raw: true };
+            assert_eq!(asked(by, filter), Some(expected), "{by} {filter}");
+        }
+    }
+
+    #[test]
+    fn all_other_questions_are_not() {
+        for (by, filter) in [
+            ("dst_ip", ""),
+            ("dst_ip", "any"),
+            ("dst_ip", "dst net 0.0.0.0/0"),
+            ("dst_ip", "dst net 10.0.0.0/7"),
+            ("dst_ip", "dst net ::/0"),
+            ("dst_ip", "dst ip in [10.0.0.0/8 203.0.113.0/24]"),
+            ("dst_ip", "not dst net 10.0.0.0/8"),
+            ("dst_ip", "src net 10.0.0.0/8"),
+            ("src_ip", "dst net 10.0.0.0/8"),
+            ("ip", "ip 10.0.0.1"),
+            ("dst_ip", "ip 10.0.0.1"),
+            ("dst_ip,src_ip", "dst net 10.0.0.0/8"),
+            ("dst_port", "dst net 10.0.0.0/8"),
+            ("dst_ip", "dst net 10.0.0.0/8 and proto tcp"),
+            ("dst_ip", "dst net 10.0.0.0/8 and dst net 10.1.0.0/16"),
+            ("dst_ip", "dst net 10.0.0.0/8 or proto tcp"),
+            ("dst_ip", "dst net 10.0.0.0/8 and exporter_id > 3"),
+            ("dst_ip", "dst net 10.0.0.0/8 and exporter_id 3 and exporter_id 4"),
+            ("dst_ip", "exporter_id 3"),
+        ] {
+            assert_eq!(asked(by, filter), None, "{by} {filter}");
+        }
+    }
+}
