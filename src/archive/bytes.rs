@@ -21,7 +21,6 @@ impl<'a> Bytes<'a> {
     number!(u16 u16);
     number!(u32 u32);
     number!(u64 u64);
-    number!(i64 i64);
 
     /// The next `count` bytes.
     pub(super) fn take(&mut self, count: usize) -> Option<&'a [u8]> {

@@ -5,6 +5,7 @@
 
 pub mod check_config;
 pub mod doctor;
+pub mod import;
 pub mod openapi;
 pub mod report;
 pub mod serve;
@@ -34,6 +35,8 @@ enum Command {
     CheckConfig,
     /// Compare counters, journal, segments, rows and settings with each other, and name every difference. Changes nothing.
     Doctor(doctor::Arguments),
+    /// Bring in files of other collectors: nfdump's archives, and captures of packets with flow exports in them.
+    Import(import::Arguments),
     /// Print the OpenAPI description of the HTTP interface.
     Openapi,
     /// Make reports.
@@ -60,6 +63,7 @@ fn execute(line: CommandLine) -> Result<(), Box<dyn Error>> {
         Command::Serve => serve::run(config),
         Command::CheckConfig => check_config::run(config, environment(), &mut std::io::stdout().lock()),
         Command::Doctor(arguments) => doctor::run(&arguments, config, &mut std::io::stdout().lock()),
+        Command::Import(arguments) => import::run(&arguments, config, &mut std::io::stdout().lock()),
         Command::Openapi => Ok(openapi::run()?),
         Command::Report(arguments) => report::run(&arguments, config),
         Command::Simulate(arguments) => Ok(simulate::run(&arguments, &mut std::io::stdout().lock()).map(drop)?),

@@ -30,6 +30,12 @@ impl FlowRecord {
         self.values.iter().rev().find(|(known, _)| *known == field).map(|(_, bits)| *bits)
     }
 
+    /// Everything that is known of `row` of a batch.
+    pub fn of(batch: &FlowBatch, row: usize) -> Self {
+        let values = Field::ALL.into_iter().filter_map(|field| Some((field, batch.column(field).bits(row)?)));
+        Self { values: values.collect() }
+    }
+
     /// Adds the flow to `batch` as its last row.
     pub fn append(&self, batch: &mut FlowBatch) {
         let row = batch.add_rows(1);
@@ -86,6 +92,9 @@ mod tests {
         assert_eq!(shown(Field::SrcVlan, 0).as_deref(), Some("65535"));
         assert_eq!(shown(Field::SrcIp, 0).as_deref(), Some("10.0.0.1"));
         assert_eq!(shown(Field::SrcIp, 1).as_deref(), Some("2001:db8::1"));
+        let mut copy = FlowBatch::default();
+        (0..2).for_each(|row| FlowRecord::of(&batch, row).append(&mut copy));
+        assert_eq!(copy, batch);
         assert_eq!((shown(Field::SrcPort, 1), shown(Field::LastSeen, 0), batch.rows()), (None, None, 2));
     }
 }

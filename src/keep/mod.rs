@@ -123,5 +123,5 @@ async fn round(
     }
     let oldest = oldest_kept(clock.now(), newest, settings.segments_days);
     metrics.trimmed.inc_by(database.trim_counters(oldest).await?);
-    Ok(())
+    database.trim_imports(oldest).await
 }

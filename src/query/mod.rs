@@ -109,10 +109,12 @@ impl Engine {
     async fn completeness(&self, snapshot: &mut Snapshot, window: &Window) -> Result<Completeness, QueryError> {
         let now = self.clock.now();
         let loss = snapshot.loss(window.from, window.to).await?;
+        let recorded_from = snapshot.recorded_from().await?;
         let known = Known {
             senders: snapshot.senders(&stamp::exporters_of(&loss)).await?,
             unnumbered: snapshot.sent(UNNUMBERED.code(), window.from, window.to).await?,
-            recorded_from: snapshot.recorded_from().await?,
+            recorded_from,
+            imported: snapshot.imported(window.from, window.to, recorded_from.unwrap_or(window.to)).await?,
             stored_until: snapshot.complete_until(now, COLLECTOR_ALIVE).await?,
             loss,
         };

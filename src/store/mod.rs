@@ -2,7 +2,7 @@
 //!
 //! A file a table family: [`commit`] stores a batch of the journal in one transaction, [`segments`] and [`flows`] write
 //! flows in both shapes, [`snapshot`] reads them back, [`catalogue`] knows exporters and their decoders, [`facts`] writes what
-//! they tell about themselves, [`exporter`] reads all that is known of one, [`partitions`] makes and drops days, [`reports`]
+//! they tell about themselves, [`imports`] stores files of other collectors, [`exporter`] reads all that is known of one, [`partitions`] makes and drops days, [`reports`]
 //! keeps what was reported, [`audit`] reads what can be compared, [`durability`] tells what a crash could take. The store knows no wire format, no filter and no HTTP; it
 //! keeps blocks of compressed values without looking into them.
 //!
@@ -18,6 +18,7 @@ mod error;
 pub mod exporter;
 pub mod facts;
 pub mod flows;
+pub mod imports;
 mod migrate;
 pub mod parked;
 pub mod partitions;

@@ -45,6 +45,20 @@ impl Maps {
     }
 }
 
+/// Learns whose flow of type 1 or 10 it is.
+pub(super) fn learn(kind: u16, mut record: Bytes<'_>, sources: &mut Sources) -> Option<()> {
+    record.u8()?;
+    let second = record.u8()?;
+    let map = record.u16()?;
+    if sources.maps.0.get(&map).is_some_and(|map| map.contains(&23) || map.contains(&24)) {
+        return Some(());
+    }
+    record.take(16)?;
+    let number = if kind == 1 { second.into() } else { record.u16()? };
+    sources.refer(number);
+    Some(())
+}
+
 /// Reads a flow of type 1 or 10.
 pub(super) fn flow(kind: u16, mut record: Bytes<'_>, sources: &Sources, flow: &mut Flow) -> Option<()> {
     let (flags, second, map) = (record.u8()?, record.u8()?, record.u16()?);

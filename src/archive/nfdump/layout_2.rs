@@ -38,6 +38,23 @@ impl Addresses {
     }
 }
 
+/// Learns whose flow of type 11 it is.
+pub(super) fn learn(mut record: Bytes<'_>, sources: &mut Sources) -> Option<()> {
+    let extensions = record.u16()?;
+    record.u16()?;
+    let number = record.u16()?;
+    record.u16()?;
+    for _ in 0..extensions {
+        let (kind, length) = (record.u16()?, usize::from(record.u16()?));
+        record.take(length.checked_sub(4)?)?;
+        if matches!(kind, 12 | 13) {
+            return Some(());
+        }
+    }
+    sources.refer(number);
+    Some(())
+}
+
 /// Reads a flow of type 11.
 pub(super) fn flow(mut record: Bytes<'_>, sources: &Sources, flow: &mut Flow) -> Option<()> {
     let extensions = record.u16()?;

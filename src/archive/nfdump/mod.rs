@@ -66,8 +66,10 @@ pub struct Head {
     pub compression: Compression,
     /// How many blocks of data follow; 0 in a file that its writer never closed.
     pub blocks: u32,
-    /// How often a sequence number was not the expected one, all exporters together; layout 1 only, 2 has it in the appendix.
-    pub sequence_failures: u32,
+    /// How often a sequence number was not the expected one, all exporters together; layout 2 tells it in the appendix.
+    pub sequence_failures: u64,
+    /// Whether an appendix follows the blocks.
+    pub appendix: bool,
     /// Where the first block begins.
     pub size: u64,
 }
@@ -153,8 +155,8 @@ impl<R: Read> Archive<R> {
     pub fn step(&mut self) -> Result<Step, ArchiveError> {
         self.block.clear();
         self.records = 0;
-        let closed = self.head.blocks > 0;
-        if closed && self.blocks >= self.head.blocks {
+        let closed = self.is_closed();
+        if self.is_at_end() {
             return Ok(Step::End(None));
         }
         self.block_at = self.offset;
@@ -201,6 +203,34 @@ impl<R: Read> Archive<R> {
         Ok(Step::Block)
     }
 
+    /// Whether the writer has told how many blocks there are, which it does when it closes the file.
+    fn is_closed(&self) -> bool {
+        self.head.blocks > 0 || self.head.appendix
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.is_closed() && self.blocks >= self.head.blocks
+    }
+
+    /// At the end of the blocks: how often a sequence number was not the expected one, all exporters together.
+    ///
+    /// # Errors
+    /// When reading fails.
+    pub fn sequence_failures(&mut self) -> Result<u64, ArchiveError> {
+        if self.head.appendix && self.is_at_end() {
+            self.head.appendix = false;
+            // It is a block like the others; damaged, it tells nothing.
+            self.head.blocks = self.head.blocks.saturating_add(1);
+            let (offset, blocks) = (self.offset, self.blocks);
+            if self.step()? == Step::Block {
+                self.head.sequence_failures = records::statistics(&self.block).unwrap_or(0);
+            }
+            self.head.blocks = self.head.blocks.saturating_sub(1);
+            (self.offset, self.blocks) = (offset, blocks);
+        }
+        Ok(self.head.sequence_failures)
+    }
+
     /// Gives each flow of the block to `take`, and learns from its other records. Returns what is damaged in it.
     pub fn flows(&mut self, sources: &mut Sources, mut take: impl FnMut(&Flow)) -> Option<Damage> {
         self.walk(sources, Some(&mut take))
@@ -234,9 +264,9 @@ fn head_1(bytes: &[u8]) -> Option<Head> {
     let (flags, blocks) = (bytes.u32()?, bytes.u32()?);
     // Ident, sums and times.
     bytes.take(128 + 15 * 8 + 12)?;
-    let sequence_failures = bytes.u32()?;
+    let sequence_failures = bytes.u32()?.into();
     let compression = Compression::of_layout_1(flags);
-    Some(Head { layout: 1, compression, blocks, sequence_failures, size: HEAD_1 as u64 })
+    Some(Head { layout: 1, compression, blocks, sequence_failures, appendix: false, size: HEAD_1 as u64 })
 }
 
 /// The head of layout 2 without magic and version.
@@ -245,16 +275,16 @@ fn head_2(bytes: &[u8]) -> Result<Head, ArchiveError> {
     let mut read = || {
         // Version of nfdump and time of creation.
         bytes.take(4 + 8)?;
-        let (compression, encryption) = (bytes.u8()?, bytes.u8()?);
-        // Appendix blocks, creator, offset of the appendix, block size.
-        bytes.take(2 + 4 + 8 + 4)?;
-        Some((compression, encryption, bytes.u32()?))
+        let (compression, encryption, appendix) = (bytes.u8()?, bytes.u8()?, bytes.u16()?);
+        // Creator, offset of the appendix, block size.
+        bytes.take(4 + 8 + 4)?;
+        Some((compression, encryption, appendix > 0, bytes.u32()?))
     };
-    let (compression, encryption, blocks) = read().ok_or_else(short)?;
+    let (compression, encryption, appendix, blocks) = read().ok_or_else(short)?;
     if encryption != 0 {
         return Err(ArchiveError::Head("it is encrypted".to_owned()));
     }
     let compression = Compression::of_layout_2(compression)
         .ok_or_else(|| ArchiveError::Head(format!("its compression has the unknown number {compression}")))?;
-    Ok(Head { layout: 2, compression, blocks, sequence_failures: 0, size: HEAD_2 as u64 })
+    Ok(Head { layout: 2, compression, blocks, sequence_failures: 0, appendix, size: HEAD_2 as u64 })
 }

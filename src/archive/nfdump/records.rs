@@ -7,7 +7,7 @@ use crate::archive::bytes::Bytes;
 use crate::clock::{SECOND, Timestamp};
 use crate::flow::fields::Field;
 use crate::flow::value::address_from_wide;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// The most exporters, and the most maps of extensions, that are remembered of a file: their numbers have 16 bits.
@@ -27,6 +27,8 @@ pub struct Failures {
 pub struct Sources {
     exporters: BTreeMap<u16, (IpAddr, u32)>,
     failures: BTreeMap<u32, u64>,
+    /// Numbers of exporters of flows that do not tell the address themselves.
+    referred: BTreeSet<u16>,
     pub(super) maps: Maps,
 }
 
@@ -37,11 +39,26 @@ impl Sources {
         self.failures.clear();
     }
 
-    /// How often sequence numbers were not the expected ones, by exporter, where they were not.
-    pub fn failures(&self) -> Vec<Failures> {
+    /// How often sequence numbers were not the expected ones, by exporter, where they were not. What is more in `all` than of
+    /// all exporters together is of nobody.
+    pub fn failures(&self, all: u64) -> Vec<Failures> {
         let of = |number: &u32| Some(self.exporters.get(&u16::try_from(*number).ok()?)?.0);
-        let failures = self.failures.iter().filter(|(_, count)| **count > 0);
-        failures.map(|(number, count)| Failures { exporter: of(number), count: *count }).collect()
+        let told = self.failures.iter().map(|(number, count)| Failures { exporter: of(number), count: *count });
+        let mut failures: Vec<_> = told.collect();
+        let sum = failures.iter().fold(0u64, |sum, of| sum.saturating_add(of.count));
+        failures.push(Failures { exporter: None, count: all.saturating_sub(sum) });
+        failures.retain(|of| of.count > 0);
+        failures
+    }
+
+    /// Whether there are flows whose exporter nothing tells. To be asked when all of the file is learned.
+    pub fn has_nameless(&self) -> bool {
+        self.referred.iter().any(|number| !self.exporters.contains_key(number))
+    }
+
+    /// There is a flow of the exporter of this number, which does not tell its address.
+    pub(super) fn refer(&mut self, number: u16) {
+        self.referred.insert(number);
     }
 
     /// Exporter and observation domain of a flow.
@@ -115,6 +132,8 @@ pub(super) fn walk(
         let read = match kind {
             1 | 10 if take.is_some() => layout_1::flow(kind, body, sources, flow).map(|()| true),
             11 if take.is_some() => layout_2::flow(body, sources, flow).map(|()| true),
+            1 | 10 => layout_1::learn(kind, body, sources).map(|()| false),
+            11 => layout_2::learn(body, sources).map(|()| false),
             2 => sources.maps.learn(body).map(|()| false),
             7 => sources.exporter(body).map(|()| false),
             8 => sources.counters(body).map(|()| false),
@@ -123,6 +142,7 @@ pub(super) fn walk(
         match (read, &mut take) {
             (Some(true), Some(take)) => {
                 received(flow);
+                log(flow);
                 take(flow);
             }
             (Some(_), _) => {}
@@ -136,6 +156,15 @@ pub(super) fn walk(
 fn received(flow: &mut Flow) {
     let moment = |field| flow.record.get(field).and_then(|bits| i64::try_from(bits).ok()).map(Timestamp::from_micros);
     flow.received = flow.received.or_else(|| moment(Field::LastSeen)).or_else(|| moment(Field::FirstSeen));
+}
+
+/// What a NAT logs without counting anything is no flow, as everywhere (`wire::plan`).
+fn log(flow: &mut Flow) {
+    let none = |field| flow.record.get(field).is_none_or(|count| count == 0);
+    let logged = flow.record.get(Field::NatEvent).is_some() && flow.record.get(Field::FirewallEvent).is_none();
+    if logged && [Field::InBytes, Field::InPackets, Field::OutBytes].into_iter().all(none) {
+        flow.set(Field::AggregatedFlows, 0u8);
+    }
 }
 
 /// A moment of nfdump, in milliseconds; 0 is none.
@@ -168,4 +197,17 @@ pub(super) fn labels(flow: &mut Flow, mut stack: Bytes<'_>) -> Option<()> {
         }
     }
     Some(())
+}
+
+/// The sequence failures in the statistics of an appendix: the last of 18 numbers.
+pub(super) fn statistics(appendix: &[u8]) -> Option<u64> {
+    let mut rest = Bytes(appendix);
+    loop {
+        let (kind, size) = (rest.u16()?, usize::from(rest.u16()?));
+        let mut body = Bytes(rest.take(size.checked_sub(4)?)?);
+        if kind == 0x8002 {
+            body.take(17 * 8)?;
+            return body.u64();
+        }
+    }
 }

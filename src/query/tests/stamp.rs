@@ -3,6 +3,7 @@
 use super::super::stamp::{EXPORTERS, NOT_RECORDED, exporters_of, stamp};
 use super::*;
 use crate::clock::SECOND;
+use crate::store::imports::Imported;
 use crate::store::snapshot::{Sender, StoredLoss};
 
 fn at(second: i64) -> Timestamp {
@@ -20,7 +21,8 @@ fn sender(exporter_id: u32, most_flows: u64) -> Sender {
 
 /// A window of ten seconds that was recorded and is stored whole.
 fn known(loss: Vec<StoredLoss>, senders: Vec<Sender>) -> Known {
-    Known { loss, senders, unnumbered: false, recorded_from: Some(at(0)), stored_until: Some(at(11)) }
+    let imported = Imported::default();
+    Known { loss, senders, unnumbered: false, recorded_from: Some(at(0)), imported, stored_until: Some(at(11)) }
 }
 
 fn told(known: &Known) -> Completeness {
