@@ -47,6 +47,9 @@ pub struct Arguments {
     /// A UDP port to which flows were sent in captures; can be given several times [default: the usual ones].
     #[arg(long = "port", value_name = "PORT")]
     ports: Vec<u16>,
+    /// So many flows are stored at a time.
+    #[arg(long, hide = true, default_value_t = piece::FLOWS)]
+    flows_at_once: usize,
 }
 
 /// What flows are kept, by the moment they were received.
@@ -108,7 +111,8 @@ async fn store_files(
     let progress = Arc::new(Progress::start(found.bytes));
     // While one piece is stored the next one is collected, and no more.
     let (pieces, collected) = sync_channel::<Piece>(1);
-    let mut reading = Reading::new(database.clone(), Handle::current(), kept, Arc::clone(&progress), pieces);
+    let (runtime, told) = (Handle::current(), Arc::clone(&progress));
+    let mut reading = Reading::new(database.clone(), runtime, kept, told, pieces, arguments.flows_at_once);
     reading.exporter = arguments.exporter.map(|address| address.to_canonical());
     reading.max_exporters = config.ingest.max_exporters;
     reading.configured = config.ingest().exporters;

@@ -47,6 +47,15 @@ pub enum Step {
     End(Option<Damage>),
 }
 
+/// Reads as much as there is room for: the parser takes what comes with the first read for the whole head.
+struct Greedy<R>(R);
+
+impl<R: Read> Read for Greedy<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        super::fill(&mut self.0, buffer)
+    }
+}
+
 /// How an interface captured.
 #[derive(Clone, Copy, Debug)]
 struct Interface {
@@ -81,7 +90,7 @@ impl Capture {
     pub fn open(mut input: impl Read + 'static) -> Result<Self, ArchiveError> {
         let mut head = [0; super::HEAD];
         let filled = super::fill(&mut input, &mut head)?;
-        let all = std::io::Cursor::new(head.into_iter().take(filled).collect::<Vec<_>>()).chain(input);
+        let all = Greedy(std::io::Cursor::new(head.into_iter().take(filled).collect::<Vec<_>>()).chain(input));
         let failed = |error: PcapError<&[u8]>| ArchiveError::Head(format!("its head cannot be read: {}", told(&error)));
         let reader: Box<dyn PcapReaderIterator> = if head == [0x0a, 0x0d, 0x0d, 0x0a] {
             Box::new(PcapNGReader::new(LARGEST, all).map_err(failed)?)

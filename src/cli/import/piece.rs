@@ -10,12 +10,12 @@ use crate::store::imports::{ImportState, ImportStep};
 use std::collections::BTreeMap;
 
 /// So many flows make a piece: enough to fill segments, few enough to be held twice in memory.
-const FLOWS: usize = 4 * MAX_SEGMENT_FLOWS;
+pub(super) const FLOWS: usize = 4 * MAX_SEGMENT_FLOWS;
 /// So many files, or hours, make a piece as well.
 const FILES: usize = 1_024;
 
 /// What one transaction stores.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Piece {
     /// By the UTC hour in which they were received.
     pub(super) flows: BTreeMap<Timestamp, FlowBatch>,
@@ -24,12 +24,19 @@ pub(super) struct Piece {
     /// By exporter, hour, cause and unit.
     loss: BTreeMap<(u32, Timestamp, &'static str, &'static str), i64>,
     rows: usize,
+    /// So many flows are enough.
+    pub(super) limit: usize,
 }
 
 impl Piece {
+    /// Nothing yet. With `limit` flows it is full.
+    pub(super) fn new(limit: usize) -> Self {
+        Self { flows: BTreeMap::new(), steps: Vec::new(), loss: BTreeMap::new(), rows: 0, limit }
+    }
+
     /// Whether it should be stored before more is added.
     pub(super) fn is_full(&self) -> bool {
-        self.rows >= FLOWS || self.steps.len() >= FILES || self.flows.len() >= FILES || self.loss.len() >= FLOWS
+        self.rows >= self.limit || self.steps.len() >= FILES || self.flows.len() >= FILES || self.loss.len() >= FLOWS
     }
 
     /// The flows that were received in the hour of `received`, where `rows` are about to be added.

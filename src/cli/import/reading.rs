@@ -144,6 +144,7 @@ impl Reading {
         kept: Kept,
         progress: Arc<Progress>,
         pieces: SyncSender<Piece>,
+        flows_at_once: usize,
     ) -> Self {
         Self {
             database,
@@ -151,7 +152,7 @@ impl Reading {
             kept,
             progress,
             pieces,
-            piece: Piece::default(),
+            piece: Piece::new(flows_at_once),
             exporter: None,
             ports: Vec::new(),
             max_exporters: u32::MAX,
@@ -380,7 +381,8 @@ impl Reading {
     }
 
     fn hand_over(&mut self) -> Result<(), ReadingError> {
-        let piece = std::mem::take(&mut self.piece);
+        let next = Piece::new(self.piece.limit);
+        let piece = std::mem::replace(&mut self.piece, next);
         if piece.steps.is_empty() {
             return Ok(());
         }
