@@ -41,7 +41,9 @@ pub enum StoreError {
         found: i64,
     },
     /// Another program brings in the same file.
-    #[error("file {import_id} of the table imports is no longer at byte {expected}: does another import bring in the same file?")]
+    #[error(
+        "file {import_id} of the table imports is no longer at byte {expected}: does another import bring in the same file?"
+    )]
     ImportMoved {
         /// The file's number.
         import_id: i64,

@@ -145,7 +145,10 @@ impl Database {
     /// # Errors
     /// When the database does not answer.
     pub async fn forget_import(&self, import_id: i64) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM imports WHERE import_id = $1 AND flows = 0").bind(import_id).execute(&self.writers).await?;
+        sqlx::query("DELETE FROM imports WHERE import_id = $1 AND flows = 0")
+            .bind(import_id)
+            .execute(&self.writers)
+            .await?;
         Ok(())
     }
 

@@ -65,7 +65,11 @@ fn filter(random: &mut fastrand::Rng) -> String {
         4 => format!("bytes > {}", random.u32(40..100_000)),
         5 => format!("packets < {}", random.u32(2..200)),
         6 => format!("dst net 192.168.0.0/{}", random.u8(16..30)),
-        7 => format!("src net {}.0.0.0/{}", random.u8(1..224), random.u8(1..4)),
+        7 => {
+            // Newer nfdumps take a network with bits behind its mask for one that holds nothing.
+            let bits = random.u8(1..4);
+            format!("src net {}.0.0.0/{bits}", random.u8(1..224) & !(0xff >> bits))
+        }
         _ => "port 443".to_owned(),
     };
     let (first, second) = (term(), term());

@@ -128,7 +128,8 @@ impl Capture {
                     return Step::End(Some(Damage { offset: self.offset, what }));
                 }
             };
-            let mut sink = Sink { interfaces: &mut self.interfaces, fragments: &mut self.fragments, cut: &mut self.cut };
+            let mut sink =
+                Sink { interfaces: &mut self.interfaces, fragments: &mut self.fragments, cut: &mut self.cut };
             sink.block(&found, &mut take);
             self.reader.consume(length);
             self.offset = self.offset.saturating_add(length as u64);

@@ -53,7 +53,7 @@ pub(super) fn learn(kind: u16, mut record: Bytes<'_>, sources: &mut Sources) -> 
     if sources.maps.0.get(&map).is_some_and(|map| map.contains(&23) || map.contains(&24)) {
         return Some(());
     }
-    record.take(16)?;
+    record.take(20)?;
     let number = if kind == 1 { second.into() } else { record.u16()? };
     sources.refer(number);
     Some(())

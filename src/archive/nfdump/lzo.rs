@@ -142,7 +142,10 @@ mod tests {
         // A run of 3 + 15 + 2 literals at the beginning.
         assert_eq!(unpack(&stream(&[&[0, 2], b"01234567890123456789"])), Ok(b"01234567890123456789".to_vec()));
         // Four bytes, then 3 + 2 bytes from a distance of 2 with one literal behind, in three kinds of instruction.
-        assert_eq!(unpack(&stream(&[&[17 + 4], b"abcd", &[32 + 3, (1 << 2) | 1, 0], b"X"])), Ok(b"abcdcdcdcX".to_vec()));
+        assert_eq!(
+            unpack(&stream(&[&[17 + 4], b"abcd", &[32 + 3, (1 << 2) | 1, 0], b"X"])),
+            Ok(b"abcdcdcdcX".to_vec())
+        );
         assert_eq!(unpack(&stream(&[&[17 + 4], b"abcd", &[128 | (1 << 2) | 1, 0], b"X"])), Ok(b"abcdcdcdcX".to_vec()));
         assert_eq!(unpack(&stream(&[&[17 + 4], b"abcd", &[64 | (1 << 2), 0]])), Ok(b"abcdcdc".to_vec()));
         // Two bytes after few literals.

@@ -121,7 +121,9 @@ impl<R: Read> Archive<R> {
         let head = match version {
             Some(1) => head_1(read).ok_or_else(short)?,
             Some(2) => head_2(read)?,
-            Some(other) => return Err(ArchiveError::Head(format!("it has layout {other}, and only 1 and 2 are known"))),
+            Some(other) => {
+                return Err(ArchiveError::Head(format!("it has layout {other}, and only 1 and 2 are known")));
+            }
             None => return Err(ArchiveError::Head("it is no file of nfdump".to_owned())),
         };
         Ok(Self {

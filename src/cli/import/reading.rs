@@ -218,9 +218,8 @@ impl Reading {
     }
 
     fn archive(&mut self, path: &Path, standing: &ImportStanding) -> Result<(), FileError> {
-        let open = || -> Result<_, FileError> {
-            Ok(Archive::open(BufReader::with_capacity(BUFFER, File::open(path)?))?)
-        };
+        let open =
+            || -> Result<_, FileError> { Ok(Archive::open(BufReader::with_capacity(BUFFER, File::open(path)?))?) };
         // Newer nfcapds write blocks in any order, so who the exporters are may stand behind their flows.
         let (mut sources, mut archive) = (Sources::default(), open()?);
         loop {
@@ -364,7 +363,8 @@ impl Reading {
         }
         let damaged = part.damaged_before || !part.damages.is_empty();
         self.report.problems = self.report.problems.saturating_add(u64::from(damaged));
-        self.report.whole = self.report.whole.saturating_add(u64::from(!damaged && (part.kept || part.all_refused == 0)));
+        self.report.whole =
+            self.report.whole.saturating_add(u64::from(!damaged && (part.kept || part.all_refused == 0)));
         self.report.flows = self.report.flows.saturating_add(part.all_flows);
         self.ended.insert(part.import_id);
         if !part.kept && part.all_refused > 0 {
