@@ -119,7 +119,7 @@ async fn store_files(
     reading.ports.clone_from(&arguments.ports);
     let mut storing = Storing::new(database.clone(), Handle::current(), kept, Arc::clone(&progress));
     let storing = tokio::task::spawn_blocking(move || collected.iter().try_for_each(|piece| storing.store(piece)));
-    let reading = tokio::task::spawn_blocking(move || reading.run(found));
+    let reading = tokio::task::spawn_blocking(move || reading.run(&found));
     let (stored, report) = (storing.await?, reading.await?);
     progress.end();
     // When storing ended, reading cannot go on either; the first tells why.

@@ -164,7 +164,8 @@ impl Sink<'_> {
             }
             PcapBlockOwned::Legacy(packet) => {
                 let Some(interface) = self.interfaces.first().copied() else { return };
-                let parts = u64::from(packet.ts_usec).saturating_mul(1_000_000) / interface.units;
+                let parts =
+                    u64::from(packet.ts_usec).saturating_mul(1_000_000).checked_div(interface.units).unwrap_or(0);
                 let whole = i64::from(packet.ts_sec).saturating_mul(SECOND);
                 let received = whole.saturating_add(i64::try_from(parts).unwrap_or(0));
                 let whole = packet.caplen >= packet.origlen;

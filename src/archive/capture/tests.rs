@@ -112,7 +112,7 @@ fn datagrams_are_found_behind_every_link_layer_tag_and_header() {
         (0, [&[2, 0, 0, 0][..], &packet].concat(), four),
     ] {
         for nanoseconds in [false, true] {
-            let found = read(&pcap(link, nanoseconds, &[frame.clone()])).unwrap();
+            let found = read(&pcap(link, nanoseconds, std::slice::from_ref(&frame))).unwrap();
             assert_eq!(found, (vec![(AT, SocketAddr::new(source, 4_000), b"flows".to_vec())], None), "{link}");
         }
     }

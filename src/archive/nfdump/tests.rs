@@ -292,7 +292,8 @@ fn blocks_are_unpacked_and_a_damaged_one_costs_itself_only() {
     };
     let zstd =
         |bytes: &[u8]| ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Uncompressed);
-    let packers: [(u8, u32, &dyn Fn(&[u8]) -> Vec<u8>); 5] =
+    type Pack<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
+    let packers: [(u8, u32, Pack<'_>); 5] =
         [(0, 0, &plain), (1, 1, &lzo), (2, 8, &bzip2), (3, 16, &lz4), (4, u32::MAX, &zstd)];
     for (code, flags, pack) in packers {
         let blocks: Vec<_> = (0..3).map(|_| block(3, &[flow_2(1, &[]), flow_2(1, &[])], pack)).collect();

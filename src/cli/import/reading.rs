@@ -164,7 +164,7 @@ impl Reading {
     }
 
     /// Reads all files.
-    pub(super) fn run(mut self, found: Found) -> Result<Report, ReadingError> {
+    pub(super) fn run(mut self, found: &Found) -> Result<Report, ReadingError> {
         self.exporters = self.runtime.block_on(self.database.exporter_ids())?.into_iter().collect();
         self.report.unfinished = found.unfinished;
         for problem in &found.problems {

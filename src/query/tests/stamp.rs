@@ -77,6 +77,28 @@ fn a_window_before_anything_was_recorded_is_not_exact_and_says_for_how_long() {
 }
 
 #[test]
+fn imported_hours_are_neither_exact_nor_bounded_and_do_not_count_as_not_recorded() {
+    let imported = |hours, before| {
+        let recorded_from = Some(at(6));
+        let known = Known { imported: Imported { hours, before }, recorded_from, ..known(Vec::new(), Vec::new()) };
+        let stamped = told(&known);
+        assert_eq!((stamped.exact, stamped.undercount), (false, None));
+        stamped
+            .lost
+            .iter()
+            .map(|row| format!("{} {} {}", row.count, row.cause, row.unit))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    assert_eq!(imported(0, 0), "6 not_recorded seconds");
+    assert_eq!(imported(1, 6 * SECOND), "1 imported hours");
+    assert_eq!(imported(2, 2 * SECOND - 1), "2 imported hours, 5 not_recorded seconds");
+    // A gap in the numbers of an archive says nothing about how much was missing.
+    let rows = vec![loss(1, "network", "gaps", 3)];
+    assert_eq!(told(&known(rows, vec![sender(1, 30)])).undercount, None);
+}
+
+#[test]
 fn gaps_in_numbers_bound_the_lost_flows_and_datagrams_count_as_the_fullest_of_their_exporter() {
     let bound = |rows: &[StoredLoss]| {
         let known = known(rows.to_vec(), vec![sender(1, 30), sender(2, 24), sender(3, 0)]);

@@ -35,7 +35,7 @@ fn map(number: u16, extensions: &[u16]) -> Vec<u8> {
     let mut body = bytes16(&[number, sizes.sum()]);
     body.extend(bytes16(extensions));
     body.extend([0, 0]);
-    if body.len() % 4 != 0 {
+    if !body.len().is_multiple_of(4) {
         body.extend([0, 0]);
     }
     record(2, &body)
