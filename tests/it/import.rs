@@ -3,6 +3,7 @@
 use crate::kills::rounds;
 use crate::nfdump::{Nfcapd, nfdump, rows};
 use crate::support::archives::{OldFlow, capture, nfdump_1_6};
+use crate::support::messages::{message, set, template, words};
 use crate::support::server::TestServer;
 use crate::support::{traffic, wait_for};
 use serde_json::Value;
@@ -315,6 +316,30 @@ fn captures_are_decoded_at_the_moments_of_their_packets() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("7777 ("), "{output:?}");
     assert!(import(&server, &["--port", "7777"], &path).status.success());
     assert_eq!(totals(&server, &window(begin, 1)).0, 12_000);
+}
+
+#[test]
+fn data_before_its_template_lies_where_it_was_captured_and_an_hour_of_templates_is_empty() {
+    const FIELDS: [(u16, u16); 2] = [(8, 4), (1, 4)];
+    let server = TestServer::start();
+    let begin = hour(3);
+    let at = |seconds: i64| (begin.timestamp_micros() + seconds * 1_000_000) as u64;
+    let datagrams = [
+        (at(-1_800), message(9, 0, 1_000, &template(0, 300, &FIELDS))),
+        (at(60), message(9, 1, 1_000, &set(256, &words(&[0x0a00_0001, 100, 0x0a00_0002, 200])))),
+        (at(3_700), message(9, 2, 1_000, &template(0, 256, &FIELDS))),
+        (at(3_701), message(9, 3, 1_000, &set(256, &words(&[0x0a00_0003, 400])))),
+        (at(3_702), message(9, 4, 1_000, &set(999, &[0; 8]))),
+    ];
+    let path = write(&server, "late.pcap", &capture(&datagrams, 2_055));
+    assert!(imported(&server, &path).starts_with("3 flows of 1 files"));
+    let of = |hours: i64| totals(&server, &window(begin + chrono::TimeDelta::hours(hours), 1));
+    assert_eq!(((of(-1).0, of(0).1, of(1).1), of(0).0), ((0, 300, 400), 2));
+    // What waited and came is not missing; the set whose template never came is.
+    let loss = server.database.as_ref().unwrap().query("SELECT cause, unit, count FROM loss WHERE count <> 0");
+    let told: Vec<Vec<_>> = loss.into_iter().map(|row| row.into_iter().flatten().collect()).collect();
+    assert_eq!(told, [["no_template", "sets", "1"]]);
+    is_well(&server);
 }
 
 #[test]

@@ -51,7 +51,8 @@ impl Storing {
         let (mut segments, mut rows) = (Vec::new(), Vec::new());
         for (hour, flows) in piece.flows {
             segments.extend(segments_of(&mut self.encoder, &flows)?);
-            if self.kept.rows_from.is_some_and(|from| hour.day() >= from) {
+            // An hour may have had nothing but templates.
+            if flows.rows() > 0 && self.kept.rows_from.is_some_and(|from| hour.day() >= from) {
                 rows.push(flows);
             }
         }
