@@ -228,6 +228,27 @@ fn an_import_that_is_killed_anywhere_goes_on_and_counts_each_flow_once() {
 }
 
 #[test]
+fn imports_of_the_same_files_beside_each_other_count_each_flow_once() {
+    let server = TestServer::start();
+    let begin = hour(2);
+    let made: Vec<_> = (0..4).map(|index| flows(1_500, begin, 200 + index)).collect();
+    for (index, flows) in made.iter().enumerate() {
+        write(&server, &format!("archive/nfcapd.2026112212{index:02}"), &nfdump_1_6(flows, 100, 0));
+    }
+    let archive = server.folder().join("archive");
+    let arguments = ["import", "--flows-at-once", "300", archive.to_str().unwrap()];
+    let both = [server.begin(&arguments), server.begin(&arguments)];
+    for mut child in both {
+        // The later one ends where it finds a file further than it has brought it itself.
+        child.wait().unwrap();
+    }
+    let output = server.command(&arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(totals(&server, &window(begin, 1)), sums(&made.concat()));
+    is_well(&server);
+}
+
+#[test]
 fn a_file_that_is_cut_or_damaged_is_named_with_the_offset_and_the_rest_goes_in() {
     let server = TestServer::start();
     let begin = hour(1);

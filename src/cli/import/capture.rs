@@ -76,7 +76,7 @@ impl Reading {
                 Step::Read if decoding.stored => {}
                 Step::Read => self.advance(&mut part, end)?,
                 Step::End(damage) => {
-                    part.damages.extend(damage);
+                    damage.into_iter().for_each(|damage| part.damaged(damage));
                     break;
                 }
             }
@@ -85,7 +85,7 @@ impl Reading {
         self.expire(&mut part, &mut decoding);
         if capture.cut() > 0 {
             let what = format!("{} packets were captured without their end", capture.cut());
-            part.damages.push(crate::archive::Damage { offset: 0, what });
+            part.damaged(crate::archive::Damage { offset: 0, what });
         }
         if !part.kept && !decoding.others.is_empty() {
             let mut others: Vec<_> = decoding.others.iter().collect();

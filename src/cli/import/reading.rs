@@ -252,12 +252,12 @@ impl Reading {
                     if let Some(error) = fatal {
                         return Err(FileError::Fatal(error));
                     }
-                    part.damages.extend(damage);
+                    damage.into_iter().for_each(|damage| part.damaged(damage));
                 }
-                Step::Damaged(damage) if new => part.damages.push(damage),
+                Step::Damaged(damage) if new => part.damaged(damage),
                 Step::Damaged(_) => {}
                 Step::End(damage) => {
-                    part.damages.extend(damage);
+                    damage.into_iter().for_each(|damage| part.damaged(damage));
                     break;
                 }
             }
@@ -355,11 +355,11 @@ impl Reading {
     /// The file is at its end.
     pub(super) fn finish(&mut self, path: &Path, mut part: Part, end: u64) -> Result<(), FileError> {
         let path = path.display();
-        for damage in part.damages.iter().take(DAMAGES) {
+        for damage in &part.damages {
             self.progress.say(&format!("{path}: {damage}"));
         }
-        if part.damages.len() > DAMAGES {
-            self.progress.say(&format!("{path}: {} damages in all", part.damages.len()));
+        if part.damage_count > DAMAGES as u64 {
+            self.progress.say(&format!("{path}: {} damages in all", part.damage_count));
         }
         let damaged = part.damaged_before || !part.damages.is_empty();
         self.report.problems = self.report.problems.saturating_add(u64::from(damaged));
@@ -407,8 +407,9 @@ pub(super) struct Part {
     pub(super) kept: bool,
     all_flows: u64,
     all_refused: u64,
-    /// What could not be read.
-    pub(super) damages: Vec<Damage>,
+    /// What could not be read: the first of it, and how often.
+    damages: Vec<Damage>,
+    damage_count: u64,
     damaged_before: bool,
 }
 
@@ -426,6 +427,7 @@ impl Part {
             all_flows: 0,
             all_refused: 0,
             damages: Vec::new(),
+            damage_count: 0,
             damaged_before: standing.error.is_some(),
         }
     }
@@ -437,6 +439,14 @@ impl Part {
         self.all_flows = self.all_flows.saturating_add(flows);
         widen(&mut self.received, received);
         widen(&mut self.bounds, received);
+    }
+
+    /// Something cannot be read. A file can have millions of damages; only the first are remembered.
+    pub(super) fn damaged(&mut self, damage: Damage) {
+        self.damage_count = self.damage_count.saturating_add(1);
+        if self.damages.len() < DAMAGES {
+            self.damages.push(damage);
+        }
     }
 
     /// Flows are left out.
