@@ -14,7 +14,9 @@ pub mod flow;
 pub mod journal;
 pub mod private_postgres;
 
-// Floor 2: translations. Datagram to flows, text to selection, batch to bytes, rows to PostgreSQL.
+// Floor 2: translations. Datagram to flows, files of other collectors to flows, text to selection, batch to bytes, rows to
+// PostgreSQL.
+pub mod archive;
 pub mod columns;
 pub mod filter;
 pub mod store;

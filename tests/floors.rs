@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 7] = [
     &["clock", "metrics", "pages"],
     &["flow", "journal", "private_postgres"],
-    &["columns", "filter", "store", "wire"],
+    &["archive", "columns", "filter", "store", "wire"],
     &["collect", "ingest", "keep", "query"],
     &["reports"],
     &["api", "dashboard", "export"],
@@ -31,6 +31,7 @@ const TOP: usize = 6;
 /// Where a crate may be named: modules of `src/`, or folders and files in them. An empty list: anywhere.
 const HOMES: &[(&str, &[&str])] = &[
     ("actix_web", &["api", "dashboard", "server"]),
+    ("bzip2", &["archive/nfdump"]),
     ("chrono", &[]),
     ("chrono_tz", &[]),
     ("clap", &["cli"]),
@@ -45,12 +46,15 @@ const HOMES: &[(&str, &[&str])] = &[
     ("lettre", &["reports/delivery"]),
     ("libc", &["cli", "collect", "journal", "pages", "private_postgres"]),
     ("parquet", &["export/parquet"]),
+    ("lz4_flex", &["archive/nfdump"]),
+    ("pcap_parser", &["archive/capture"]),
     ("pco", &["columns"]),
     ("prometheus_client", &["metrics"]),
     ("rustls", &["cli/simulate", "collect", "server", "reports/delivery"]),
+    ("ruzstd", &["archive/nfdump"]),
     ("serde", &[]),
     ("serde_json", &[]),
-    ("sha2", &["reports"]),
+    ("sha2", &["cli/import", "reports"]),
     ("socket2", &["cli/simulate", "collect"]),
     ("sqlx", &["store"]),
     ("strsim", &["api", "config", "export", "query"]),

@@ -69,10 +69,12 @@ impl From<Totals> for TotalsShape {
 pub struct Loss {
     /// `network` (gaps in the exporters' sequence numbers), `kernel` (socket drops), `journal_full`,
     /// `journal_corrupt`, `collector_down`, `not_recorded` (the part of the window before recording began, or whose flows
-    /// are no longer kept, nor totals that would do), or the reason why something was rejected.
+    /// are no longer kept, nor totals that would do), `imported` (hours whose flows another collector received), or the
+    /// reason why something was rejected.
     #[schema(example = "network")]
     pub cause: String,
-    /// What is counted: `flows`, `records`, `datagrams`, `sets`, `templates` or `seconds`.
+    /// What is counted: `flows`, `records`, `datagrams`, `sets`, `templates`, `seconds`, `hours`, or `gaps`: how often the
+    /// numbers of an imported archive had one, however much was missing.
     #[schema(example = "flows")]
     pub unit: String,
     /// How many.

@@ -121,7 +121,9 @@ async fn compare(arguments: &Arguments, config: &Config, database: &Database) ->
     let [rows_days, segment_days] = present.as_slice() else { return Ok(findings) };
     let (sent, stored) = snapshot.records().await?;
     let began = snapshot.began().await?;
-    findings.push(checks::records(sent, stored, began, segment_days.first().copied()));
+    let imported = snapshot.imported_days().await?;
+    let oldest = segment_days.iter().find(|day| !imported.contains(day)).copied();
+    findings.push(checks::records(sent, stored, began, oldest));
     let (repeated, of_nobody) = (snapshot.repeated_segments().await?, snapshot.segments_of_nobody().await?);
     findings.push(checks::segment_ids(&repeated, &of_nobody));
     let chosen = chosen(arguments, segment_days, now);

@@ -7,6 +7,7 @@ pub mod check_config;
 pub mod doctor;
 pub mod expire;
 pub mod export;
+pub mod import;
 pub mod openapi;
 pub mod report;
 pub mod serve;
@@ -44,6 +45,8 @@ enum Command {
     /// days, in no particular order within a day, with counters as they were exported: the field sampling_interval says by
     /// what to multiply bytes and packets of routers that sample. Files get their names when they are complete.
     Export(export::Arguments),
+    /// Bring in files of other collectors: nfdump's archives, and captures of packets with flow exports in them.
+    Import(import::Arguments),
     /// Print the OpenAPI description of the HTTP interface.
     Openapi,
     /// Make reports.
@@ -72,6 +75,7 @@ fn execute(line: CommandLine) -> Result<(), Box<dyn Error>> {
         Command::Doctor(arguments) => doctor::run(&arguments, config, &mut std::io::stdout().lock()),
         Command::Expire(arguments) => expire::run(&arguments, config, &mut std::io::stdout().lock()),
         Command::Export(arguments) => export::run(&arguments, config),
+        Command::Import(arguments) => import::run(&arguments, config, &mut std::io::stdout().lock()),
         Command::Openapi => Ok(openapi::run()?),
         Command::Report(arguments) => report::run(&arguments, config),
         Command::Simulate(arguments) => Ok(simulate::run(&arguments, &mut std::io::stdout().lock()).map(drop)?),

@@ -93,7 +93,7 @@ impl Configured {
     }
 
     /// How the exporter at `address` samples.
-    pub(super) fn sampling(&self, address: IpAddr) -> ConfiguredSampling {
+    pub fn sampling(&self, address: IpAddr) -> ConfiguredSampling {
         let forced = self.find(address, |exporter| exporter.sampling_interval.filter(|interval| *interval > 0));
         ConfiguredSampling { forced, default: self.default }
     }

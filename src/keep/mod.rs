@@ -279,5 +279,5 @@ async fn round(
     let oldest = oldest_kept(clock.now(), newest, settings.segments_days);
     database.forget_open_hours(oldest).await?;
     metrics.trimmed.inc_by(database.trim_counters(oldest).await?);
-    Ok(())
+    database.trim_imports(oldest).await
 }

@@ -10,6 +10,7 @@ use crate::columns::{ColumnsError, Decoder, Encoder};
 use crate::flow::batch::FlowBatch;
 use crate::flow::local::Local;
 use crate::flow::segment::{MAX_SEGMENT_FLOWS, Segment};
+use crate::store::commit::FIRST_OF_COLLECTORS;
 use crate::store::partitions::{DailyTable, MonthlyTable};
 use crate::store::snapshot::SegmentHeader;
 use crate::store::{Database, StoreError};
@@ -101,7 +102,7 @@ fn groups(headers: &[SegmentHeader]) -> Vec<Group> {
         let fits =
             |group: &&mut Group| group.merges && rows(group).saturating_add(header.rows as usize) <= MAX_SEGMENT_FLOWS;
         // Large ones between them do not keep small ones apart.
-        match groups.iter_mut().rfind(|group| group.merges).filter(fits).filter(|_| merges) {
+        match groups.iter_mut().rfind(goes_with).filter(fits).filter(|_| merges) {
             Some(group) => group.headers.push(*header),
             None => groups.push(Group { merges, headers: vec![*header] }),
         }
@@ -174,6 +175,10 @@ mod tests {
         assert_eq!(grouped(&[(FULL - 1, true), (1, true), (1, true)]), [(true, vec![1, 2]), (true, vec![3])]);
         assert_eq!(grouped(&[(FULL, false), (3, false)]), [(false, vec![1]), (false, vec![2])]);
         assert_eq!(grouped(&[(FULL, false), (3, false), (2, true)]), [(false, vec![1]), (true, vec![2, 3])]);
+        let mixed = [header(1, 5, false), header(FIRST_OF_COLLECTORS, 5, true), header(2, 5, false)];
+        let ids: Vec<Vec<i64>> =
+            groups(&mixed).iter().map(|group| group.headers.iter().map(|header| header.segment_id).collect()).collect();
+        assert_eq!(ids, [vec![1, 2], vec![FIRST_OF_COLLECTORS]]);
         assert_eq!(grouped(&[(3, false), (LARGE, false), (4, false)]), [(true, vec![1, 3]), (false, vec![2])]);
     }
 }

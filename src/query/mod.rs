@@ -191,6 +191,7 @@ impl Engine {
             unnumbered: snapshot.sent(UNNUMBERED.code(), window.from, window.to).await?,
             recorded_from: gone.recorded_from,
             holes: gone.holes,
+            imported: snapshot.imported(window.from, window.to, gone.recorded_from.unwrap_or(window.to)).await?,
             stored_until: snapshot.complete_until(now, COLLECTOR_ALIVE).await?,
             loss,
         };

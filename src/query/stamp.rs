@@ -7,11 +7,15 @@
 //! too, and is counted twice: rather too much than too little. Everything else has no bound, and then the answer has none.
 //! With a filter all that was lost may have been what the filter selects; so the bound is compared to what was selected.
 //!
+//! Hours that hold imported flows are never exact, and have no bound: another collector received them, and what it lost
+//! without a trace nobody knows. For the same reason they do not count as recorded, but neither as not recorded.
+//!
 //! This module does no I/O. docs/decisions/0006 and 0009 give the reasons.
 
 use super::answer::{Completeness, ExporterLoss, LossCount, Undercount, Window};
 use crate::clock::{SECOND, Timestamp};
 use crate::store::facts::FACTS;
+use crate::store::imports::Imported;
 use crate::store::snapshot::{Sender, StoredLoss};
 use crate::wire::Version;
 use std::cmp::Reverse;
@@ -26,6 +30,9 @@ const DUPLICATE: &str = "duplicate";
 /// The cause of loss that stands for a part of the window in which nothing was recorded, or whose days were dropped.
 pub(super) const NOT_RECORDED: &str = "not_recorded";
 
+/// The cause that stands for hours whose flows another collector received.
+const IMPORTED: &str = "imported";
+
 /// What the database knows about a window, all from one moment.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
@@ -39,6 +46,8 @@ pub(super) struct Known {
     pub(super) recorded_from: Option<Timestamp>,
     /// Microseconds of the window after that moment whose flows are no longer kept and that nothing else tells of.
     pub(super) holes: i64,
+    /// What imports hold of the window.
+    pub(super) imported: Imported,
     /// Everything received before this moment is stored. `None` when no collector is alive: then nothing is on its way,
     /// and only the future is still to come.
     pub(super) stored_until: Option<Timestamp>,
@@ -70,13 +79,17 @@ pub(super) fn stamp(window: &Window, known: &Known, now: Timestamp) -> Completen
         }
     }
     let recorded_from = known.recorded_from.unwrap_or(window.to).min(window.to);
-    let before = recorded_from.micros().saturating_sub(window.from.micros()).max(0);
+    let before =
+        recorded_from.micros().saturating_sub(window.from.micros()).saturating_sub(known.imported.before).max(0);
     let unrecorded = before.saturating_add(known.holes).cast_unsigned();
     if unrecorded > 0 {
         // A part of a second is missing, too, and must not look like nothing.
         sums.add(NOT_RECORDED, "seconds", unrecorded.div_ceil(SECOND.cast_unsigned()));
     }
-    let bounded = !known.unnumbered && unrecorded == 0;
+    if known.imported.hours > 0 {
+        sums.add(IMPORTED, "hours", known.imported.hours);
+    }
+    let bounded = !known.unnumbered && unrecorded == 0 && known.imported.hours == 0;
     let flows = bounded.then(|| at_most(&loss, &known.senders)).flatten();
     let mut exporters: Vec<_> = concerned.into_iter().collect();
     exporters.sort_by_key(|(id, sums)| (Reverse(sums.all()), *id));

@@ -141,14 +141,16 @@ impl Snapshot {
         Ok(sqlx::query_scalar(statement).bind(LISTED).fetch_all(self.connection()).await?)
     }
 
-    /// Ids of segments that no journal has given out, some of them: one of them may be given out again.
+    /// Ids of segments that neither a journal nor an import has given out, some of them: one of them may be given out again.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn segments_of_nobody(&mut self) -> Result<Vec<i64>, StoreError> {
         let ids = sqlx::query_scalar(
             "SELECT segment_id FROM segment_headers WHERE NOT EXISTS (SELECT FROM journal_positions \
-             WHERE number = segment_id >> $1 AND next_segment > segment_id - (number << $1)) ORDER BY 1 LIMIT $2",
+             WHERE number = segment_id >> $1 AND next_segment > segment_id - (number << $1)) \
+             AND NOT EXISTS (SELECT FROM import_segments WHERE segment_id >= 0 AND next_segment > segment_id) \
+             ORDER BY 1 LIMIT $2",
         )
         .bind(i32::try_from(SEGMENT_BITS).unwrap_or(0))
         .bind(LISTED)
@@ -157,18 +159,29 @@ impl Snapshot {
         Ok(ids)
     }
 
-    /// How many records exporters are known to have sent, ever, and how many the segments hold.
+    /// How many records exporters are known to have sent to collectors, ever, and how many the segments hold of these.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn records(&mut self) -> Result<(u64, u64), StoreError> {
         let (sent, stored): (i64, i64) = sqlx::query_as(
             "SELECT (SELECT coalesce(sum(flows), 0)::bigint FROM exporter_activity), \
-             (SELECT coalesce(sum(flow_rows), 0)::bigint FROM segment_headers)",
+             (SELECT coalesce(sum(flow_rows), 0)::bigint FROM segment_headers WHERE segment_id >> $1 <> 0)",
         )
+        .bind(i32::try_from(SEGMENT_BITS).unwrap_or(0))
         .fetch_one(self.connection())
         .await?;
         Ok((count(sent), count(stored)))
+    }
+
+    /// The days of `flow_segments` that are there because of an import.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn imported_days(&mut self) -> Result<Vec<Timestamp>, StoreError> {
+        let days: Vec<DateTime<Utc>> =
+            sqlx::query_scalar("SELECT day FROM imported_days").fetch_all(self.connection()).await?;
+        Ok(days.into_iter().map(Timestamp::from).collect())
     }
 
     /// Since when the first collector records; `None` when there was none.

@@ -54,14 +54,14 @@ pub struct Loaded {
 /// A session of the pool. Unless it is handed back its socket is closed: a failed or broken-off COPY can leave both sides
 /// out of step, and the server ends the transaction of a session that is gone.
 #[derive(Debug)]
-struct Session(Option<PoolConnection<Postgres>>);
+pub(super) struct Session(Option<PoolConnection<Postgres>>);
 
 impl Session {
-    fn connection(&mut self) -> Result<&mut PgConnection, StoreError> {
+    pub(super) fn connection(&mut self) -> Result<&mut PgConnection, StoreError> {
         self.0.as_deref_mut().ok_or(StoreError::Database(sqlx::Error::PoolClosed))
     }
 
-    fn hand_back(mut self) {
+    pub(super) fn hand_back(mut self) {
         drop(self.0.take());
     }
 }
@@ -217,7 +217,7 @@ impl Database {
         self.finish(journal, batch, loaded).await
     }
 
-    async fn begin(&self) -> Result<Session, StoreError> {
+    pub(super) async fn begin(&self) -> Result<Session, StoreError> {
         let mut session = Session(Some(self.writers.acquire().await?));
         in_time(async {
             sqlx::query("BEGIN").execute(session.connection()?).await?;
@@ -256,6 +256,9 @@ impl Database {
 
 /// How many low bits of a segment id count the journal's segments; the journal's number stands above them.
 pub(super) const SEGMENT_BITS: u32 = 40;
+
+/// Ids of segments that collectors stored begin here; those of imports lie below.
+pub const FIRST_OF_COLLECTORS: i64 = 1 << SEGMENT_BITS;
 
 const fn segment_id(number: i64, segment: i64) -> i64 {
     (number << SEGMENT_BITS) | segment
@@ -302,7 +305,7 @@ pub(crate) fn position_moved(journal: &str, batch: &Batch, stored: &StoredPositi
 }
 
 /// One step of a commit, unless it takes too long.
-async fn in_time<T>(step: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+pub(super) async fn in_time<T>(step: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     let done = tokio::time::timeout(COMMIT_TIMEOUT, step).await;
     done.unwrap_or(Err(StoreError::CommitTimeout { seconds: COMMIT_TIMEOUT.as_secs() }))
 }
@@ -424,7 +427,7 @@ async fn write_activity(connection: &mut PgConnection, activity: &[Activity]) ->
     Ok(())
 }
 
-async fn write_loss(connection: &mut PgConnection, loss: &[Loss]) -> Result<(), StoreError> {
+pub(super) async fn write_loss(connection: &mut PgConnection, loss: &[Loss]) -> Result<(), StoreError> {
     if loss.is_empty() {
         return Ok(());
     }

@@ -40,6 +40,16 @@ pub enum StoreError {
         /// The position that the database holds.
         found: i64,
     },
+    /// Another program brings in the same file.
+    #[error(
+        "file {import_id} of the table imports is no longer at byte {expected}: does another import bring in the same file?"
+    )]
+    ImportMoved {
+        /// The file's number.
+        import_id: i64,
+        /// Where the part to be stored begins.
+        expected: u64,
+    },
     /// A stored block belongs to no field this version knows, or the like.
     #[error("the database holds something unexpected in {place}: {detail}")]
     Unexpected {

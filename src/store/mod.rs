@@ -1,12 +1,12 @@
 //! PostgreSQL: everything that is kept, and the only place where SQL is written.
 //!
 //! A file a table family: [`commit`] stores a batch of the journal in one transaction, [`segments`] and [`flows`] write
-//! flows in both shapes, [`snapshot`] reads them back (`extent`: of what time they are and with which fields),
-//! [`catalogue`] knows exporters and their decoders, [`facts`] writes what they tell about themselves, [`exporter`] reads all
-//! that is known of one, [`partitions`] makes and drops days, [`hours`] and [`seal`] close hours, [`usage`] tells what all of
-//! it takes, [`reports`] keeps what was reported, [`audit`] reads what can be compared, [`durability`] tells what a crash
-//! could take. The store knows no wire format, no filter and no HTTP; it keeps blocks of compressed values without looking
-//! into them.
+//! flows in both shapes, [`snapshot`] reads them back (`extent`: of what time they are and with which fields), [`imports`]
+//! stores files of other collectors, [`catalogue`] knows exporters and their decoders, [`facts`] writes what they tell about
+//! themselves, [`exporter`] reads all that is known of one, [`partitions`] makes and drops days, [`hours`] and [`seal`] close
+//! hours, [`usage`] tells what all of it takes, [`reports`] keeps what was reported, [`audit`] reads what can be compared,
+//! [`durability`] tells what a crash could take. The store knows no wire format, no filter and no HTTP; it keeps blocks of
+//! compressed values without looking into them.
 //!
 //! Two pools: writers (ingest, reports, upkeep), whose sessions are never cut short, and readers (queries), whose sessions
 //! are read-only and plan every statement with its values, so that partitions are left out by time.
@@ -23,6 +23,7 @@ pub mod facts;
 pub mod flows;
 pub mod host_traffic;
 pub mod hours;
+pub mod imports;
 mod migrate;
 pub mod parked;
 pub mod partitions;

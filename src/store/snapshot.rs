@@ -224,21 +224,24 @@ impl Snapshot {
     }
 
     /// The moment since which flows are recorded and still there: when the first collector began, or the oldest day that
-    /// was not dropped, whichever is later; `None` when nothing was ever recorded.
+    /// was not dropped, whichever is later; `None` when nothing was ever recorded. Days that are there only because of an
+    /// import do not count.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn recorded_from(&mut self) -> Result<Option<Timestamp>, StoreError> {
         let table = DailyTable::FlowSegments;
-        let (began, partitions): (Option<DateTime<Utc>>, Vec<String>) = sqlx::query_as(
+        type Row = (Option<DateTime<Utc>>, Vec<String>, Vec<DateTime<Utc>>);
+        let (began, partitions, imported): Row = sqlx::query_as(
             "SELECT (SELECT min(created_at) FROM journal_positions), \
              ARRAY(SELECT child.relname::text FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid \
-             WHERE inhparent = $1::regclass)",
+             WHERE inhparent = $1::regclass), ARRAY(SELECT day FROM imported_days)",
         )
         .bind(table.name())
         .fetch_one(&mut *self.transaction)
         .await?;
-        let oldest_day = partitions.iter().filter_map(|name| table.day(name)).min();
+        let days = partitions.iter().filter_map(|name| table.day(name));
+        let oldest_day = days.filter(|day| !imported.contains(&day.to_utc())).min();
         Ok(began.map(Timestamp::from).zip(oldest_day).map(|(began, day)| began.max(day)))
     }
 }

@@ -38,6 +38,8 @@ mod handles;
 mod host_totals;
 /// Exporters that lie and strangers that flood, against a whole server.
 mod hostile;
+/// Files of nfdump and captures: the same numbers as `nfdump`, once, through `kill -9`.
+mod import;
 /// `kill -9` of the server and of PostgreSQL: stored equals journalled, nothing twice.
 mod kills;
 /// The three founding questions against real exporters, `nfcapd` and `nfdump`.

@@ -104,14 +104,19 @@ impl FanOut {
 }
 
 /// A real `nfcapd` that writes into a folder.
-struct Nfcapd {
+pub struct Nfcapd {
     process: Child,
     folder: PathBuf,
-    address: SocketAddr,
+    pub address: SocketAddr,
 }
 
 impl Nfcapd {
     fn start(folder: &Path) -> Self {
+        Self::with(folder, &[])
+    }
+
+    /// The same with further arguments; empty ones do not count.
+    pub fn with(folder: &Path, arguments: &[&str]) -> Self {
         let folder = folder.join("nfcapd");
         std::fs::create_dir(&folder).unwrap();
         // It cannot be asked which port it took, so a free one is looked for first.
@@ -119,6 +124,7 @@ impl Nfcapd {
         let process = Command::new("nfcapd")
             .args(["-l", folder.to_str().unwrap(), "-p", &address.port().to_string(), "-b", "127.0.0.1"])
             .args(["-B", "8000000"])
+            .args(arguments.iter().filter(|argument| !argument.is_empty()))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -131,7 +137,7 @@ impl Nfcapd {
     }
 
     /// Ends the collector, which then writes its file.
-    fn end(mut self) -> PathBuf {
+    pub fn end(mut self) -> PathBuf {
         let killed = Command::new("kill").arg(self.process.id().to_string()).status().unwrap();
         assert!(killed.success());
         self.process.wait().unwrap();
@@ -140,12 +146,13 @@ impl Nfcapd {
 }
 
 /// A row: address, bytes, packets, flows.
-type Row = (std::net::IpAddr, u64, u64, u64);
+pub type Row = (std::net::IpAddr, u64, u64, u64);
 
 /// All rows of `nfdump -s ELEMENT/bytes`, in our order: bytes descending, then address ascending. nfdump leaves open the
 /// order of equal rows.
-fn nfdump(archive: &Path, element: &str, filter: Option<&str>, limit: usize) -> Vec<Row> {
-    let output = Command::new("nfdump")
+pub fn nfdump(archive: &Path, element: &str, filter: Option<&str>, limit: usize) -> Vec<Row> {
+    let program = std::env::var("FLOWLEDGER_NFDUMP").unwrap_or_else(|_| "nfdump".to_owned());
+    let output = Command::new(program)
         .args(["-R", archive.to_str().unwrap(), "-s", &format!("{element}/bytes"), "-n", "0", "-o", "csv"])
         .args(filter)
         .output()
@@ -170,7 +177,7 @@ fn nfdump(archive: &Path, element: &str, filter: Option<&str>, limit: usize) -> 
     rows
 }
 
-fn rows(answer: &Value, key: &str) -> Vec<Row> {
+pub fn rows(answer: &Value, key: &str) -> Vec<Row> {
     let number = |row: &Value, name: &str| row[name].as_u64().unwrap();
     answer["rows"]
         .as_array()

@@ -3,6 +3,7 @@
 use super::super::stamp::{EXPORTERS, NOT_RECORDED, exporters_of, stamp};
 use super::*;
 use crate::clock::SECOND;
+use crate::store::imports::Imported;
 use crate::store::snapshot::{Sender, StoredLoss};
 
 fn at(second: i64) -> Timestamp {
@@ -20,7 +21,8 @@ fn sender(exporter_id: u32, most_flows: u64) -> Sender {
 
 /// A window of ten seconds that was recorded and is stored whole.
 fn known(loss: Vec<StoredLoss>, senders: Vec<Sender>) -> Known {
-    Known { loss, senders, unnumbered: false, recorded_from: Some(at(0)), holes: 0, stored_until: Some(at(11)) }
+    let (imported, stored_until) = (Imported::default(), Some(at(11)));
+    Known { loss, senders, unnumbered: false, recorded_from: Some(at(0)), holes: 0, imported, stored_until }
 }
 
 fn told(known: &Known) -> Completeness {
@@ -84,6 +86,28 @@ fn hours_whose_flows_are_gone_without_totals_count_as_not_recorded() {
     assert!(seconds(0, 0).is_empty());
     assert_eq!(seconds(0, SECOND + 1), [(NOT_RECORDED.to_owned(), 2)]);
     assert_eq!(seconds(3, 2 * SECOND), [(NOT_RECORDED.to_owned(), 5)]);
+}
+
+#[test]
+fn imported_hours_are_neither_exact_nor_bounded_and_do_not_count_as_not_recorded() {
+    let imported = |hours, before| {
+        let recorded_from = Some(at(6));
+        let known = Known { imported: Imported { hours, before }, recorded_from, ..known(Vec::new(), Vec::new()) };
+        let stamped = told(&known);
+        assert_eq!((stamped.exact, stamped.undercount), (false, None));
+        stamped
+            .lost
+            .iter()
+            .map(|row| format!("{} {} {}", row.count, row.cause, row.unit))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    assert_eq!(imported(0, 0), "6 not_recorded seconds");
+    assert_eq!(imported(1, 6 * SECOND), "1 imported hours");
+    assert_eq!(imported(2, 2 * SECOND - 1), "2 imported hours, 5 not_recorded seconds");
+    // A gap in the numbers of an archive says nothing about how much was missing.
+    let rows = vec![loss(1, "network", "gaps", 3)];
+    assert_eq!(told(&known(rows, vec![sender(1, 30)])).undercount, None);
 }
 
 #[test]

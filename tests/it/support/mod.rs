@@ -3,6 +3,7 @@
 //! Everything here is the real thing: the server is the program itself in a process of its own, the database is a real
 //! PostgreSQL run by the project's own launcher. Tests of one run share the PostgreSQL, and each has a database of its own.
 
+pub mod archives;
 pub mod certificates;
 pub mod faults;
 pub mod memory;

@@ -331,13 +331,18 @@ impl TestServer {
 
     /// Runs another command of the program with the server's settings.
     pub fn command(&self, arguments: &[&str]) -> std::process::Output {
-        Command::new(program())
-            .args(arguments)
-            .current_dir(self.folder.path())
-            .envs(&self.environment)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
+        self.program(arguments).output().unwrap()
+    }
+
+    /// Begins another command of the program with the server's settings. What it says is lost.
+    pub fn begin(&self, arguments: &[&str]) -> Child {
+        self.program(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    fn program(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        command.args(arguments).current_dir(self.folder.path()).envs(&self.environment).stdin(Stdio::null());
+        command
     }
 }
 

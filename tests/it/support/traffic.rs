@@ -37,6 +37,14 @@ pub fn simulate(arguments: &[&str]) -> Result<Value, String> {
     }
 }
 
+/// What `simulate --print-only` prints with these arguments.
+pub fn print(arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flowledger"));
+    let output = command.args(["simulate", "--print-only"]).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
 impl Stream {
     /// Whether it is still sending.
     pub fn is_sending(&mut self) -> bool {

@@ -1,0 +1,473 @@
+//! The first thread: reads files one after the other and collects their flows into pieces.
+
+use super::Kept;
+use super::files::{self, Found, Named};
+use super::piece::{Piece, widen};
+use super::progress::Progress;
+use crate::archive::nfdump::{Archive, Failures, Sources, Step};
+use crate::archive::{ArchiveError, Damage, Flow, Format};
+use crate::clock::{HOUR, Timestamp};
+use crate::config::Config;
+use crate::flow::fields::Field;
+use crate::ingest::Configured;
+use crate::store::imports::{ImportFile, ImportStanding, ImportState, ImportStep};
+use crate::store::{Database, StoreError};
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::BufReader;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use tokio::runtime::Handle;
+
+/// How far the clocks of collectors may be ahead of ours, in microseconds: one hour. What was received later than that has a
+/// wrong time, and would stay for ever.
+pub(super) const CLOCKS: i64 = HOUR;
+/// The cause of loss that sequence numbers tell.
+pub(super) const NETWORK: &str = "network";
+/// What nfdump counts: how often a number was not the expected one, and not how much was missing.
+const GAPS: &str = "gaps";
+/// The most hours of a file to which its gaps are told: a year. It does not tell in which they were.
+const HOURS: usize = 24 * 366;
+/// The most damages of a file that are told one by one.
+const DAMAGES: usize = 20;
+/// How large a part of a file is read at once.
+const BUFFER: usize = 1 << 18;
+
+/// What became of all files.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    pub(super) flows: u64,
+    pub(super) whole: u64,
+    pub(super) known: u64,
+    pub(super) other: u64,
+    unfinished: u64,
+    pub(super) old: u64,
+    pub(super) future: u64,
+    pub(super) timeless: u64,
+    pub(super) problems: u64,
+}
+
+impl Report {
+    /// How many files, or names, something was wrong with.
+    pub(super) fn wrong(&self) -> u64 {
+        self.problems
+    }
+
+    /// What became of all files, for people.
+    pub(super) fn summary(&self, config: &Config) -> String {
+        let mut text = format!("{} flows of {} files were brought in\n", self.flows, self.whole);
+        let days = config.storage.segments_days;
+        let mut line = |count: u64, what: &str| {
+            if count > 0 {
+                let _ = writeln!(text, "{count} {what}");
+            }
+        };
+        line(self.known, "files had been brought in before and were left as they are");
+        line(self.other, "files in directories are none of nfdump and no captures, and were passed over");
+        line(self.unfinished, "files nfcapd.current are still being written and were passed over");
+        let old = format!(
+            "flows are older than {days} days and were left out: they would be dropped at once; raise [storage] \
+             segments_days in the configuration, of the server too, before importing them"
+        );
+        line(self.old, &old);
+        line(self.future, "flows have a receive time that is still to come, and were left out");
+        line(self.timeless, "flows have no time at all, and were left out");
+        text
+    }
+}
+
+/// Why reading cannot go on at all.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadingError {
+    /// The database does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The other thread has ended, and tells why.
+    #[error("flows are no longer stored")]
+    Ended,
+    /// There are too many exporters.
+    #[error("there are more than {0} exporters; raise [ingest] max_exporters if they are all yours")]
+    Exporters(u32),
+}
+
+/// Why one file is left.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FileError {
+    /// Nothing can go on.
+    #[error(transparent)]
+    Fatal(#[from] ReadingError),
+    /// It cannot be opened or read.
+    #[error("cannot be read: {0}")]
+    Io(#[from] std::io::Error),
+    /// Its head is wrong, or it cannot be read.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// Nobody knows who exported its flows.
+    #[error("it does not tell which exporter its flows are from; name it with --exporter ADDRESS")]
+    NoExporter,
+    /// None of its flows were sent to the usual ports.
+    #[error("nothing was sent to the ports of flow exports, but what looks like it to {0}; name the port with --port")]
+    Ports(String),
+    /// It is something else.
+    #[error("it is neither a file of nfdump nor pcap or pcapng")]
+    Unknown,
+}
+
+/// What the first thread holds.
+pub(super) struct Reading {
+    pub(super) database: Database,
+    pub(super) runtime: Handle,
+    pub(super) kept: Kept,
+    progress: Arc<Progress>,
+    pieces: SyncSender<Piece>,
+    pub(super) piece: Piece,
+    /// The exporter of flows that tell none.
+    pub(super) exporter: Option<IpAddr>,
+    /// Ports to which flows are sent in captures; none means the usual ones.
+    pub(super) ports: Vec<u16>,
+    pub(super) max_exporters: u32,
+    pub(super) exporters: HashMap<IpAddr, u32>,
+    /// What the configuration says about exporters.
+    pub(super) configured: Configured,
+    /// Files that were read to their end and may still have to be stored.
+    ended: HashSet<i64>,
+    pub(super) report: Report,
+}
+
+impl Reading {
+    pub(super) fn new(
+        database: Database,
+        runtime: Handle,
+        kept: Kept,
+        progress: Arc<Progress>,
+        pieces: SyncSender<Piece>,
+        flows_at_once: usize,
+    ) -> Self {
+        Self {
+            database,
+            runtime,
+            kept,
+            progress,
+            pieces,
+            piece: Piece::new(flows_at_once),
+            exporter: None,
+            ports: Vec::new(),
+            max_exporters: u32::MAX,
+            exporters: HashMap::new(),
+            configured: Configured::default(),
+            ended: HashSet::new(),
+            report: Report::default(),
+        }
+    }
+
+    /// Reads all files.
+    pub(super) fn run(mut self, found: &Found) -> Result<Report, ReadingError> {
+        self.exporters = self.runtime.block_on(self.database.exporter_ids())?.into_iter().collect();
+        self.report.unfinished = found.unfinished;
+        for problem in &found.problems {
+            self.problem(problem);
+        }
+        for named in &found.files {
+            match self.file(named) {
+                Ok(()) => {}
+                Err(FileError::Fatal(error)) => return Err(error),
+                Err(error) => self.problem(&format!("{}: {error}", named.path.display())),
+            }
+        }
+        self.hand_over()?;
+        Ok(self.report)
+    }
+
+    fn problem(&mut self, text: &str) {
+        self.report.problems = self.report.problems.saturating_add(1);
+        self.progress.say(text);
+    }
+
+    fn file(&mut self, named: &Named) -> Result<(), FileError> {
+        let identity = files::identify(&named.path)?;
+        let Some(format) = identity.format else {
+            if named.itself {
+                return Err(FileError::Unknown);
+            }
+            self.report.other = self.report.other.saturating_add(1);
+            self.progress.read(std::fs::metadata(&named.path)?.len());
+            return Ok(());
+        };
+        let name = std::path::absolute(&named.path).unwrap_or_else(|_| named.path.clone());
+        let name = name.to_string_lossy().replace('\0', "");
+        let file = ImportFile { hash: identity.hash, name: &name, size: identity.size, format: format.name() };
+        let standing =
+            self.runtime.block_on(self.database.begin_import(&file)).map_err(|error| FileError::Fatal(error.into()))?;
+        let left = identity.size.saturating_sub(standing.position);
+        self.progress.read(identity.size.saturating_sub(left));
+        if standing.state != ImportState::Running || self.ended.contains(&standing.import_id) {
+            self.report.known = self.report.known.saturating_add(1);
+            self.progress.read(left);
+            if let Some(error) = standing.error {
+                self.problem(&format!("{}: damaged, as told when it was brought in: {error}", named.path.display()));
+            }
+            return Ok(());
+        }
+        match format {
+            Format::Nfdump => self.archive(&named.path, &standing),
+            Format::Capture => self.capture(&named.path, &standing),
+        }
+    }
+
+    fn archive(&mut self, path: &Path, standing: &ImportStanding) -> Result<(), FileError> {
+        let open =
+            || -> Result<_, FileError> { Ok(Archive::open(BufReader::with_capacity(BUFFER, File::open(path)?))?) };
+        // Newer nfcapds write blocks in any order, so who the exporters are may stand behind their flows.
+        let (mut sources, mut archive) = (Sources::default(), open()?);
+        loop {
+            match archive.step()? {
+                Step::Block => archive.learn(&mut sources),
+                Step::Damaged(_) => {}
+                Step::End(_) => break,
+            }
+        }
+        if self.exporter.is_none() && sources.has_nameless() {
+            return Err(FileError::NoExporter);
+        }
+        let failures = sources.failures(archive.sequence_failures()?);
+        sources.begin_again();
+        let mut part = Part::new(standing);
+        let mut archive = open()?;
+        loop {
+            let step = archive.step()?;
+            let end = archive.offset();
+            let new = end > standing.position;
+            match step {
+                Step::Block if !new => archive.learn(&mut sources),
+                Step::Block => {
+                    let mut fatal = None;
+                    let damage = archive.flows(&mut sources, |flow| {
+                        if fatal.is_none() {
+                            fatal = self.flow(&mut part, flow).err();
+                        }
+                    });
+                    if let Some(error) = fatal {
+                        return Err(FileError::Fatal(error));
+                    }
+                    damage.into_iter().for_each(|damage| part.damaged(damage));
+                }
+                Step::Damaged(damage) if new => part.damaged(damage),
+                Step::Damaged(_) => {}
+                Step::End(damage) => {
+                    damage.into_iter().for_each(|damage| part.damaged(damage));
+                    break;
+                }
+            }
+            if new {
+                self.advance(&mut part, end)?;
+            }
+        }
+        self.gaps(&part, &failures)?;
+        self.finish(path, part, archive.offset())
+    }
+
+    /// Puts a flow of an archive where it belongs.
+    fn flow(&mut self, part: &mut Part, flow: &Flow) -> Result<(), ReadingError> {
+        let Some(received) = flow.received else {
+            self.report.timeless = self.report.timeless.saturating_add(1);
+            part.left_out(1);
+            return Ok(());
+        };
+        if !self.is_kept(part, received, 1) {
+            return Ok(());
+        }
+        // A file with flows of no exporter was left before.
+        let Some(address) = flow.exporter.or(self.exporter) else { return Ok(()) };
+        let exporter = self.exporter_id(address)?;
+        let batch = self.piece.hour(received, 1);
+        let row = batch.rows();
+        flow.record.append(batch);
+        if let Some(slot) = batch.column_mut(Field::Received).time_run(row, 1).first_mut() {
+            *slot = received.micros();
+        }
+        if let Some(slot) = batch.column_mut(Field::ExporterId).u32_run(row, 1).first_mut() {
+            *slot = exporter;
+        }
+        part.took(received, 1);
+        Ok(())
+    }
+
+    /// Whether flows received at that moment are kept; those that are not are counted.
+    pub(super) fn is_kept(&mut self, part: &mut Part, received: Timestamp, flows: u64) -> bool {
+        let sum = if received.day() < self.kept.segments_from {
+            &mut self.report.old
+        } else if received > self.kept.until {
+            &mut self.report.future
+        } else {
+            return true;
+        };
+        *sum = sum.saturating_add(flows);
+        part.left_out(flows);
+        false
+    }
+
+    /// The number of the exporter at `address`, which is entered when it is new.
+    pub(super) fn exporter_id(&mut self, address: IpAddr) -> Result<u32, ReadingError> {
+        if let Some(id) = self.exporters.get(&address) {
+            return Ok(*id);
+        }
+        if self.exporters.len() >= usize::try_from(self.max_exporters).unwrap_or(usize::MAX) {
+            return Err(ReadingError::Exporters(self.max_exporters));
+        }
+        let id = self.runtime.block_on(self.database.exporter_id(address))?;
+        self.exporters.insert(address, id);
+        Ok(id)
+    }
+
+    /// Tells how often sequence numbers were not the expected ones, to each hour of the file, as it does not say in which.
+    fn gaps(&mut self, part: &Part, failures: &[Failures]) -> Result<(), ReadingError> {
+        let Some((first, last)) = part.bounds else { return Ok(()) };
+        for gaps in failures {
+            let exporter = gaps.exporter.or(self.exporter).map_or(Ok(0), |address| self.exporter_id(address))?;
+            let count = i64::try_from(gaps.count).unwrap_or(i64::MAX);
+            let hours = std::iter::successors(Some(first.hour()), |hour| Some(hour.plus(HOUR)));
+            for hour in hours.take_while(|hour| *hour <= last).take(HOURS) {
+                self.piece.lost(exporter, hour, NETWORK, GAPS, count);
+            }
+        }
+        Ok(())
+    }
+
+    /// The part of the file goes up to `end`, and a full piece is handed over. As long as nothing of the file is kept there is
+    /// nothing to be stored.
+    pub(super) fn advance(&mut self, part: &mut Part, end: u64) -> Result<(), ReadingError> {
+        self.progress.read(end.saturating_sub(part.told));
+        part.told = part.told.max(end);
+        if !part.kept {
+            return Ok(());
+        }
+        part.write(&mut self.piece, end);
+        if self.piece.is_full() {
+            part.position = end;
+            self.hand_over()?;
+        }
+        Ok(())
+    }
+
+    /// The file is at its end.
+    pub(super) fn finish(&mut self, path: &Path, mut part: Part, end: u64) -> Result<(), FileError> {
+        let path = path.display();
+        for damage in &part.damages {
+            self.progress.say(&format!("{path}: {damage}"));
+        }
+        if part.damage_count > DAMAGES as u64 {
+            self.progress.say(&format!("{path}: {} damages in all", part.damage_count));
+        }
+        let damaged = part.damaged_before || !part.damages.is_empty();
+        self.report.problems = self.report.problems.saturating_add(u64::from(damaged));
+        self.report.whole =
+            self.report.whole.saturating_add(u64::from(!damaged && (part.kept || part.all_refused == 0)));
+        self.report.flows = self.report.flows.saturating_add(part.all_flows);
+        self.ended.insert(part.import_id);
+        if !part.kept && part.all_refused > 0 {
+            // Nothing of it is stored, and it can be brought in when more is kept.
+            let forgotten = self.runtime.block_on(self.database.forget_import(part.import_id));
+            return forgotten.map_err(|error| FileError::Fatal(error.into()));
+        }
+        let state = if damaged { ImportState::Damaged } else { ImportState::Done };
+        part.write(&mut self.piece, end).state = state;
+        if self.piece.is_full() {
+            self.hand_over()?;
+        }
+        Ok(())
+    }
+
+    fn hand_over(&mut self) -> Result<(), ReadingError> {
+        let next = Piece::new(self.piece.limit);
+        let piece = std::mem::replace(&mut self.piece, next);
+        if piece.steps.is_empty() {
+            return Ok(());
+        }
+        self.pieces.send(piece).map_err(|_| ReadingError::Ended)
+    }
+}
+
+/// What is known of the file that is being read.
+pub(super) struct Part {
+    import_id: i64,
+    /// Up to where it was handed over.
+    pub(super) position: u64,
+    /// Up to where the progress was told.
+    told: u64,
+    /// Flows stored, left out, and their receive times, that no step has yet.
+    flows: u64,
+    refused: u64,
+    received: Option<(Timestamp, Timestamp)>,
+    /// The receive times of all that is stored.
+    bounds: Option<(Timestamp, Timestamp)>,
+    /// Whether anything of it is stored.
+    pub(super) kept: bool,
+    all_flows: u64,
+    all_refused: u64,
+    /// What could not be read: the first of it, and how often.
+    damages: Vec<Damage>,
+    damage_count: u64,
+    damaged_before: bool,
+}
+
+impl Part {
+    pub(super) fn new(standing: &ImportStanding) -> Self {
+        Self {
+            import_id: standing.import_id,
+            position: standing.position,
+            told: standing.position,
+            flows: 0,
+            refused: 0,
+            received: None,
+            bounds: standing.received,
+            kept: standing.position > 0,
+            all_flows: 0,
+            all_refused: 0,
+            damages: Vec::new(),
+            damage_count: 0,
+            damaged_before: standing.error.is_some(),
+        }
+    }
+
+    /// Flows received at that moment are stored.
+    pub(super) fn took(&mut self, received: Timestamp, flows: u64) {
+        self.kept = true;
+        self.flows = self.flows.saturating_add(flows);
+        self.all_flows = self.all_flows.saturating_add(flows);
+        widen(&mut self.received, received);
+        widen(&mut self.bounds, received);
+    }
+
+    /// Something cannot be read. A file can have millions of damages; only the first are remembered.
+    pub(super) fn damaged(&mut self, damage: Damage) {
+        self.damage_count = self.damage_count.saturating_add(1);
+        if self.damages.len() < DAMAGES {
+            self.damages.push(damage);
+        }
+    }
+
+    /// Flows are left out.
+    fn left_out(&mut self, flows: u64) {
+        self.refused = self.refused.saturating_add(flows);
+        self.all_refused = self.all_refused.saturating_add(flows);
+    }
+
+    /// Moves what no step has yet into that of the piece, which then ends at `end`.
+    fn write<'a>(&mut self, piece: &'a mut Piece, end: u64) -> &'a mut ImportStep {
+        let step = piece.step(self.import_id, self.position);
+        step.end = end;
+        step.flows = step.flows.saturating_add(std::mem::take(&mut self.flows));
+        step.refused = step.refused.saturating_add(std::mem::take(&mut self.refused));
+        if let Some((first, last)) = self.received.take() {
+            widen(&mut step.received, first);
+            widen(&mut step.received, last);
+        }
+        if step.error.is_none() {
+            step.error = self.damages.first().map(ToString::to_string);
+        }
+        step
+    }
+}

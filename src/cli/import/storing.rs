@@ -1,0 +1,102 @@
+//! The second thread: pieces become segments and rows, and are stored.
+
+use super::Kept;
+use super::piece::Piece;
+use super::progress::Progress;
+use crate::columns::{ColumnsError, Encoder};
+use crate::flow::batch::FlowBatch;
+use crate::flow::segment::{MAX_SEGMENT_FLOWS, Segment};
+use crate::store::imports::ImportBatch;
+use crate::store::partitions::DailyTable;
+use crate::store::{Database, StoreError};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+
+/// Archives are written once and read for months: small counts more than fast.
+const LEVEL: usize = 8;
+/// How often a transaction is tried again while the database is away, and how long it waits in between.
+const TRIES: (u32, Duration) = (60, Duration::from_secs(1));
+
+/// Why pieces cannot be stored.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StoringError {
+    /// Flows cannot be compressed.
+    #[error(transparent)]
+    Columns(#[from] ColumnsError),
+    /// The database does not store them.
+    #[error("{0}; what is stored stays, start the import again to go on")]
+    Store(#[from] StoreError),
+}
+
+/// What the second thread holds.
+pub(super) struct Storing {
+    database: Database,
+    runtime: Handle,
+    kept: Kept,
+    progress: Arc<Progress>,
+    encoder: Encoder,
+    days: HashSet<(DailyTable, i64)>,
+}
+
+impl Storing {
+    pub(super) fn new(database: Database, runtime: Handle, kept: Kept, progress: Arc<Progress>) -> Self {
+        Self { database, runtime, kept, progress, encoder: Encoder::new(LEVEL), days: HashSet::new() }
+    }
+
+    /// Stores a piece, again and again while the database is away.
+    pub(super) fn store(&mut self, piece: Piece) -> Result<(), StoringError> {
+        let loss = piece.loss();
+        let (mut segments, mut rows) = (Vec::new(), Vec::new());
+        for (hour, flows) in piece.flows {
+            segments.extend(segments_of(&mut self.encoder, &flows)?);
+            // An hour may have had nothing but templates.
+            if flows.rows() > 0 && self.kept.rows_from.is_some_and(|from| hour.day() >= from) {
+                rows.push(flows);
+            }
+        }
+        let stored = segments.iter().map(|segment| u64::from(segment.rows)).sum();
+        let batch = ImportBatch { steps: piece.steps, segments, rows, loss };
+        let mut tries = 0;
+        loop {
+            match self.attempt(&batch) {
+                Ok(()) => break,
+                Err(error) if error.is_outage() && tries < TRIES.0 => {
+                    // A partition may have been dropped meanwhile.
+                    self.days.clear();
+                    tries = tries.saturating_add(1);
+                    self.progress.say(&format!("tries again: {error}"));
+                    std::thread::sleep(TRIES.1);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.progress.stored(stored);
+        Ok(())
+    }
+
+    fn attempt(&mut self, batch: &ImportBatch) -> Result<(), StoreError> {
+        for segment in &batch.segments {
+            let day = segment.received_first.day();
+            let with_rows = self.kept.rows_from.is_some_and(|from| day >= from);
+            for table in DailyTable::ALL {
+                let needed = table == DailyTable::FlowSegments || with_rows;
+                if needed && !self.days.contains(&(table, day.micros())) {
+                    self.runtime.block_on(self.database.ensure_imported_day(table, day))?;
+                    self.days.insert((table, day.micros()));
+                }
+            }
+        }
+        self.runtime.block_on(self.database.commit_import(batch))
+    }
+}
+
+/// The flows of one hour as segments of about the same size, as few as can be.
+pub(super) fn segments_of(encoder: &mut Encoder, flows: &FlowBatch) -> Result<Vec<Segment>, ColumnsError> {
+    let rows = flows.rows();
+    let count = rows.div_ceil(MAX_SEGMENT_FLOWS);
+    let size = rows.div_ceil(count.max(1)).max(1);
+    let starts = (0..rows).step_by(size);
+    starts.map(|start| encoder.encode(flows, start..rows.min(start.saturating_add(size)))).collect()
+}

@@ -1,0 +1,312 @@
+//! Files of other collectors: how far each is stored, and the one transaction that stores a part of one or of several.
+//!
+//! A file is known by the hash of its content. Its row in `imports` is locked by the transaction that stores a part of it and
+//! must stand at that part's start, as a journal's position must. So a part counts once, whichever side dies and whenever, and
+//! the same file brought in again changes nothing.
+//!
+//! Segments of imports are numbered by `import_segments`, below all journals' numbers; its row, locked until the commit, also
+//! lets imports that run beside each other take turns.
+
+use super::commit::{Loss, in_time, write_loss};
+use super::partitions::DailyTable;
+use super::segments::{self, Place};
+use super::{Database, StoreError, bigint, count, flows, hours};
+use crate::clock::{HOUR, Timestamp};
+use crate::flow::batch::FlowBatch;
+use crate::flow::segment::Segment;
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+/// A file to be brought in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportFile<'a> {
+    /// SHA-256 of its content.
+    pub hash: [u8; 32],
+    /// Where it lies.
+    pub name: &'a str,
+    /// Its size in bytes.
+    pub size: u64,
+    /// What kind of file it is.
+    pub format: &'static str,
+}
+
+/// Whether a file is at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImportState {
+    /// Not yet.
+    Running,
+    /// All of it is stored or was left out.
+    Done,
+    /// The same, but something could not be read.
+    Damaged,
+}
+
+impl ImportState {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Damaged => "damaged",
+        }
+    }
+
+    fn parse(name: &str) -> Self {
+        match name {
+            "done" => Self::Done,
+            "damaged" => Self::Damaged,
+            _ => Self::Running,
+        }
+    }
+}
+
+/// Where a file stands in the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportStanding {
+    /// Its number.
+    pub import_id: i64,
+    /// Everything before this byte is stored.
+    pub position: u64,
+    /// Whether it is at its end.
+    pub state: ImportState,
+    /// What could not be read so far.
+    pub error: Option<String>,
+    /// The receive times of what is stored of it.
+    pub received: Option<(Timestamp, Timestamp)>,
+}
+
+/// A part of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportStep {
+    /// The file.
+    pub import_id: i64,
+    /// Where the part begins; must be what the database holds.
+    pub start: u64,
+    /// Where it ends.
+    pub end: u64,
+    /// Flows of the part that are stored.
+    pub flows: u64,
+    /// Flows of the part that were left out.
+    pub refused: u64,
+    /// The receive times of what is stored.
+    pub received: Option<(Timestamp, Timestamp)>,
+    /// Whether the file is at its end with this part.
+    pub state: ImportState,
+    /// What could not be read, the first of it.
+    pub error: Option<String>,
+}
+
+/// Everything that parts of files became.
+#[derive(Clone, Debug, Default)]
+pub struct ImportBatch {
+    /// The parts, one a file.
+    pub steps: Vec<ImportStep>,
+    /// Their flows as compressed columns.
+    pub segments: Vec<Segment>,
+    /// Those of them that the table `flows` keeps.
+    pub rows: Vec<FlowBatch>,
+    /// What is known to be missing.
+    pub loss: Vec<Loss>,
+}
+
+/// Number, position, state, error, first and last receive time.
+type StandingRow = (i64, i64, String, Option<String>, Option<DateTime<Utc>>, Option<DateTime<Utc>>);
+
+impl Database {
+    /// Where a file stands; it is entered at its beginning when it is new.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn begin_import(&self, file: &ImportFile<'_>) -> Result<ImportStanding, StoreError> {
+        sqlx::query(
+            "INSERT INTO imports (content_hash, name, size, format) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        )
+        .bind(file.hash.as_slice())
+        .bind(file.name)
+        .bind(bigint(file.size))
+        .bind(file.format)
+        .execute(&self.writers)
+        .await?;
+        let (import_id, position, state, error, first, last): StandingRow = sqlx::query_as(
+            "SELECT import_id, position, state, error, received_first, received_last FROM imports WHERE content_hash = $1",
+        )
+        .bind(file.hash.as_slice())
+        .fetch_one(&self.writers)
+        .await?;
+        Ok(ImportStanding {
+            import_id,
+            position: count(position),
+            state: ImportState::parse(&state),
+            error,
+            received: first.map(Timestamp::from).zip(last.map(Timestamp::from)),
+        })
+    }
+
+    /// Forgets a file of which nothing is stored, so that it can be brought in another time.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn forget_import(&self, import_id: i64) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM imports WHERE import_id = $1 AND flows = 0")
+            .bind(import_id)
+            .execute(&self.writers)
+            .await?;
+        Ok(())
+    }
+
+    /// Makes the partition of the UTC day that `moment` lies in, unless it is there, and notes that an import made it.
+    ///
+    /// # Errors
+    /// As [`Database::ensure_day`].
+    pub async fn ensure_imported_day(&self, table: DailyTable, moment: Timestamp) -> Result<(), StoreError> {
+        let day = moment.day();
+        if table == DailyTable::FlowSegments && !self.days(table).await?.contains(&day) {
+            sqlx::query("INSERT INTO imported_days (day) VALUES ($1) ON CONFLICT DO NOTHING")
+                .bind(day.to_utc())
+                .execute(&self.writers)
+                .await?;
+        }
+        self.ensure_day(table, day).await
+    }
+
+    /// Stores parts of files, once. When an earlier try was committed although its answer was lost, nothing is done.
+    ///
+    /// # Errors
+    /// [`StoreError::ImportMoved`] when a file stands neither at its part's start nor at its end; else why PostgreSQL refused,
+    /// in which case the outcome is unknown until the next try.
+    pub async fn commit_import(&self, batch: &ImportBatch) -> Result<(), StoreError> {
+        let mut session = self.begin().await?;
+        in_time(store(session.connection()?, batch)).await?;
+        session.hand_back();
+        Ok(())
+    }
+
+    /// Forgets which hours and days before `oldest` were imported; their flows are dropped.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn trim_imports(&self, oldest: Timestamp) -> Result<(), StoreError> {
+        for statement in ["DELETE FROM imported_hours WHERE hour < $1", "DELETE FROM imported_days WHERE day < $1"] {
+            sqlx::query(statement).bind(oldest.to_utc()).execute(&self.writers).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether all parts are stored already; an error when some file stands elsewhere.
+async fn is_stored(connection: &mut PgConnection, steps: &[ImportStep]) -> Result<bool, StoreError> {
+    let rows: Vec<(i64, i64, String)> = sqlx::query_as(
+        "SELECT import_id, position, state FROM imports WHERE import_id = ANY($1) ORDER BY import_id FOR UPDATE",
+    )
+    .bind(steps.iter().map(|step| step.import_id).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    let standing = |step: &ImportStep| {
+        let row = rows.iter().find(|(id, ..)| *id == step.import_id)?;
+        Some((count(row.1), ImportState::parse(&row.2)))
+    };
+    if steps.iter().all(|step| standing(step) == Some((step.end, step.state))) {
+        return Ok(true);
+    }
+    match steps.iter().find(|step| standing(step) != Some((step.start, ImportState::Running))) {
+        None => Ok(false),
+        Some(step) => Err(StoreError::ImportMoved { import_id: step.import_id, expected: step.start }),
+    }
+}
+
+async fn store(connection: &mut PgConnection, batch: &ImportBatch) -> Result<(), StoreError> {
+    if is_stored(&mut *connection, &batch.steps).await? {
+        sqlx::query("ROLLBACK").execute(connection).await?;
+        return Ok(());
+    }
+    if !batch.segments.is_empty() {
+        let first: i64 = sqlx::query_scalar(
+            "UPDATE import_segments SET next_segment = next_segment + $1 RETURNING next_segment - $1",
+        )
+        .bind(bigint(batch.segments.len() as u64))
+        .fetch_one(&mut *connection)
+        .await?;
+        segments::write(&mut *connection, Place::Sealed, (first..).zip(&batch.segments)).await?;
+    }
+    for rows in &batch.rows {
+        flows::write(&mut *connection, rows).await?;
+    }
+    let mut hours: Vec<_> = batch.segments.iter().map(|segment| segment.received_first.hour()).collect();
+    hours.extend(batch.loss.iter().map(|loss| loss.hour));
+    hours.sort_unstable();
+    hours.dedup();
+    if !hours.is_empty() {
+        sqlx::query("INSERT INTO imported_hours (hour) SELECT unnest($1::timestamptz[]) ON CONFLICT DO NOTHING")
+            .bind(hours.iter().map(|hour| hour.to_utc()).collect::<Vec<_>>())
+            .execute(&mut *connection)
+            .await?;
+        // What was computed from these hours no longer holds.
+        hours::enter(&mut *connection, hours.iter().copied()).await?;
+    }
+    write_loss(&mut *connection, &batch.loss).await?;
+    advance(&mut *connection, &batch.steps).await?;
+    sqlx::query("COMMIT").execute(connection).await?;
+    Ok(())
+}
+
+async fn advance(connection: &mut PgConnection, steps: &[ImportStep]) -> Result<(), StoreError> {
+    let moments = |side: fn((Timestamp, Timestamp)) -> Timestamp| {
+        steps.iter().map(|step| step.received.map(|bounds| side(bounds).to_utc())).collect::<Vec<_>>()
+    };
+    sqlx::query(
+        "UPDATE imports SET position = step.\"end\", flows = imports.flows + step.flows, \
+         refused = imports.refused + step.refused, received_first = least(imports.received_first, step.first), \
+         received_last = greatest(imports.received_last, step.last), state = step.state, \
+         error = coalesce(imports.error, step.error), updated_at = now(), \
+         finished_at = CASE WHEN step.state = 'running' THEN NULL ELSE now() END \
+         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], \
+         $7::text[], $8::text[]) AS step (id, \"end\", flows, refused, first, last, state, error) \
+         WHERE import_id = step.id",
+    )
+    .bind(steps.iter().map(|step| step.import_id).collect::<Vec<_>>())
+    .bind(steps.iter().map(|step| bigint(step.end)).collect::<Vec<_>>())
+    .bind(steps.iter().map(|step| bigint(step.flows)).collect::<Vec<_>>())
+    .bind(steps.iter().map(|step| bigint(step.refused)).collect::<Vec<_>>())
+    .bind(moments(|bounds| bounds.0))
+    .bind(moments(|bounds| bounds.1))
+    .bind(steps.iter().map(|step| step.state.name()).collect::<Vec<_>>())
+    .bind(steps.iter().map(|step| step.error.as_deref()).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// What imports hold of a window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// The hours of the window in which imported flows were received.
+    pub hours: u64,
+    /// How many microseconds of the window before recording began lie in these hours.
+    pub before: i64,
+}
+
+impl super::snapshot::Snapshot {
+    /// What imports hold of the window from `from` up to but not including `to`, where recording began at `recorded`.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn imported(
+        &mut self,
+        from: Timestamp,
+        to: Timestamp,
+        recorded: Timestamp,
+    ) -> Result<Imported, StoreError> {
+        let hours: Vec<(DateTime<Utc>,)> =
+            sqlx::query_as("SELECT hour FROM imported_hours WHERE hour >= $1 AND hour < $2")
+                .bind(from.hour().to_utc())
+                .bind(to.to_utc())
+                .fetch_all(self.connection())
+                .await?;
+        let end = recorded.min(to);
+        let within = hours.iter().map(|(hour,)| {
+            let hour = Timestamp::from(*hour);
+            let (first, last) = (hour.max(from), hour.plus(HOUR).min(end));
+            last.micros().saturating_sub(first.micros()).max(0)
+        });
+        Ok(Imported { hours: hours.len() as u64, before: within.fold(0, i64::saturating_add) })
+    }
+}
