@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn errors_from_below_get_the_code_that_tells_the_caller_what_to_do() {
-        let away = || StoreError::CommitTimeout { seconds: 1 };
+        let away = || StoreError::Silent { seconds: 1 };
         let request = QueryError::Request { parameter: "by", message: "too many".into() };
         for (error, code) in [
             (request, Code::InvalidParameter),

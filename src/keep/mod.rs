@@ -17,6 +17,8 @@ use tokio::task::JoinHandle;
 
 /// How often upkeep looks.
 const ROUND: Duration = Duration::from_secs(300);
+/// The longest that a round may take: a database that is silent for ever must not end upkeep.
+const LONGEST: Duration = Duration::from_secs(1_800);
 
 /// How long flows are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +65,9 @@ impl Keeper {
         let (stop, mut stopped) = watch::channel(false);
         let task = tokio::spawn(async move {
             loop {
-                if let Err(error) = round(settings, &database, &clock, &metrics).await {
+                let round = tokio::time::timeout(LONGEST, round(settings, &database, &clock, &metrics));
+                let silent = StoreError::Silent { seconds: LONGEST.as_secs() };
+                if let Err(error) = round.await.unwrap_or(Err(silent)) {
                     metrics.failures.inc();
                     tracing::warn!("upkeep tries again in {} s: {error}", ROUND.as_secs());
                 }
