@@ -12,24 +12,36 @@
 mod activation;
 /// sFlow agents behind a relay are exporters each.
 mod agents;
+/// A COMMIT that hangs: half done, slow, or with all of PostgreSQL frozen.
+mod commit_faults;
 /// Batches are loaded beside each other and stored in their turn, each once.
 mod commits;
 /// What the worst datagrams cost.
 mod cost;
+/// Locks, other schemas and roles without rights, two servers: what the database of a server at work can meet.
+mod database_faults;
+/// Connections to the database whose other end is gone without a word.
+mod dead_connections;
 /// The self-check sees every difference that is planted.
 mod doctor;
 /// What exporters tell about themselves and what the configuration says about them: kept, limited, shown.
 mod exporters;
+/// A server at work, whose database is about to meet a fault, and what must hold after it.
+mod faults;
 /// The main job from the first datagram to the answer, on an empty machine.
 mod first_answer;
 /// Datagrams above the MTU, and lost fragments of them.
 mod fragments;
+/// The disk of the database full.
+mod full_disk;
 /// Exporters that lie and strangers that flood, against a whole server.
 mod hostile;
 /// `kill -9` of the server and of PostgreSQL: stored equals journalled, nothing twice.
 mod kills;
 /// The three founding questions against real exporters, `nfcapd` and `nfdump`.
 mod nfdump;
+/// The database away under load: what is told, what memory it takes, how fast it is caught up with.
+mod outage;
 /// The engine over a real database: workers, budgets, dropped queries.
 mod queries;
 /// Each period of a report once: asleep, beside other servers, with the mail server away.

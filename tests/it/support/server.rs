@@ -75,6 +75,14 @@ impl TestServer {
         server
     }
 
+    /// The same beside a PostgreSQL at `url`, which the test looks after.
+    pub fn beside(url: &str, settings: &[(&str, &str)]) -> Self {
+        let mut server = Self::prepare(settings);
+        server.set("DATABASE__URL", url);
+        server.launch();
+        server
+    }
+
     /// A server that runs its own PostgreSQL.
     pub fn with_private_postgres(settings: &[(&str, &str)]) -> Self {
         let mut server = Self::prepare(settings);
@@ -186,6 +194,11 @@ impl TestServer {
         let listeners = ready.iter().filter(|line| line.contains("collecting "));
         self.listeners = listeners.map(|line| line.rsplit(' ').next().unwrap().to_owned()).collect();
         true
+    }
+
+    /// The number of the process.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().unwrap().id()
     }
 
     /// Whether the process has ended by itself.
