@@ -89,16 +89,18 @@ fn with_the_database_frozen_everything_is_received_and_nothing_hangs_for_ever() 
     let begun = Instant::now();
     subject.receives_for(5);
     assert_eq!(subject.server.fetch("/healthz").0, 200);
-    // The silence ends the session that waits, and then it is told.
-    let line = subject.says(&["flows wait in the journal", "did not answer within"]);
-    println!("after {} s: {line}", begun.elapsed().as_secs());
-    let problem = subject.readiness(503);
-    println!("after {} s: {problem}", begun.elapsed().as_secs());
     let asked = Instant::now();
     let (status, _, problem) = subject.server.fetch("/api/v1/top?by=dst_ip&last=1h");
     println!("a question was answered after {} s: {status} {problem}", asked.elapsed().as_secs());
     assert!([503, 504].contains(&status), "{problem}");
-    subject.receives_for(rounds(1, 300));
+    // The silence ends the session that waits, and then it is told; when that is so again, the server is not ready.
+    let line = subject.says(&["flows wait in the journal", "did not answer within"]);
+    println!("after {} s: {line}", begun.elapsed().as_secs());
+    if rounds(0, 1) > 0 {
+        let problem = subject.readiness(503);
+        println!("after {} s: {problem}", begun.elapsed().as_secs());
+        subject.receives_for(300);
+    }
     postgres.thaw();
     subject.readiness(200);
     subject.goes_on();
