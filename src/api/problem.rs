@@ -313,7 +313,7 @@ mod tests {
         let cut = QueryError::WindowNotOnHours { inner: None, outer };
         let detail = Problem::from(QueryError::WindowNotOnHours { inner: None, outer }).detail;
         assert!(detail.ends_with("ask from 2026-11-23T05:45:00+05:45 to 2026-11-23T06:45:00+05:45."), "{detail}");
-        let away = || StoreError::CommitTimeout { seconds: 1 };
+        let away = || StoreError::Silent { seconds: 1 };
         let request = QueryError::Request { parameter: "by", message: "too many".into() };
         for (error, code) in [
             (request, Code::InvalidParameter),

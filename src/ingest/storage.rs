@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::flow::parked::ParkedSet;
 use crate::store::commit::{Batch, DecoderState, Loaded, StoredPosition};
 use crate::store::partitions::DailyTable;
-use crate::store::{Database, StoreError};
+use crate::store::{Database, PATIENCE, StoreError};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +17,8 @@ use tokio::task::JoinHandle;
 
 /// How long the database may take to be told that nothing came.
 const STILL_COMPLETE: Duration = Duration::from_secs(5);
+/// How long it may take to tell all that it remembers of the decoder.
+const REMEMBERED: Duration = Duration::from_secs(120);
 
 /// The database, as ingest needs it. The calls mean what those of the same name of [`Database`] mean.
 pub(super) trait Storage: Send + Sync {
@@ -66,35 +68,45 @@ impl Postgres {
             }
         })
     }
+
+    /// The same, unless the database is silent for so long.
+    fn ask<T>(
+        &self,
+        patience: Duration,
+        answer: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, IngestError> {
+        let silent = StoreError::Silent { seconds: patience.as_secs() };
+        self.wait(async { tokio::time::timeout(patience, answer).await.unwrap_or(Err(silent)) })
+    }
 }
 
 impl Storage for Postgres {
     fn journal_position(&self, journal: &str) -> Result<StoredPosition, IngestError> {
-        self.wait(self.database.journal_position(journal))
+        self.ask(PATIENCE, self.database.journal_position(journal))
     }
 
     fn decoder_state(&self, journal: &str) -> Result<Vec<DecoderState>, IngestError> {
-        self.wait(self.database.decoder_state(journal))
+        self.ask(REMEMBERED, self.database.decoder_state(journal))
     }
 
     fn parked_sets(&self, journal: &str) -> Result<Vec<ParkedSet>, IngestError> {
-        self.wait(self.database.parked_sets(journal))
+        self.ask(REMEMBERED, self.database.parked_sets(journal))
     }
 
     fn exporter_ids(&self) -> Result<Vec<(IpAddr, u32)>, IngestError> {
-        self.wait(self.database.exporter_ids())
+        self.ask(PATIENCE, self.database.exporter_ids())
     }
 
     fn exporter_id(&self, address: IpAddr) -> Result<u32, IngestError> {
-        self.wait(self.database.exporter_id(address))
+        self.ask(PATIENCE, self.database.exporter_id(address))
     }
 
     fn name_exporters(&self, names: &[(u32, &str)]) -> Result<(), IngestError> {
-        self.wait(self.database.name_exporters(names))
+        self.ask(PATIENCE, self.database.name_exporters(names))
     }
 
     fn ensure_day(&self, table: DailyTable, day: Timestamp) -> Result<(), IngestError> {
-        self.wait(self.database.ensure_day(table, day))
+        self.ask(PATIENCE, self.database.ensure_day(table, day))
     }
 
     fn ensure_open(&self) -> Result<(), IngestError> {

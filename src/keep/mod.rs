@@ -24,6 +24,8 @@ use tokio::task::JoinHandle;
 
 /// How often upkeep looks.
 const ROUND: Duration = Duration::from_secs(300);
+/// The longest that a round may take: a database that is silent for ever must not end upkeep.
+const LONGEST: Duration = Duration::from_secs(1_800);
 /// How often it looks at what the database takes.
 const BUDGET: Duration = Duration::from_secs(20);
 /// How often it looks for hours that are over.
@@ -93,10 +95,12 @@ impl Keeper {
             (database.clone(), SharedClock::clone(&clock), metrics.clone(), stopped.clone());
         let sealer = tokio::spawn(async move {
             loop {
-                // A hour that is being sealed when upkeep ends stays open.
+                let round = seal_round(&local, &own_database, &own_clock, &own_metrics);
+                // An hour that is being sealed when upkeep ends, or when the database is silent, stays open.
                 tokio::select! {
-                    outcome = seal_round(&local, &own_database, &own_clock, &own_metrics) => {
-                        if let Err(error) = outcome {
+                    outcome = tokio::time::timeout(LONGEST, round) => {
+                        let silent = StoreError::Silent { seconds: LONGEST.as_secs() };
+                        if let Err(error) = outcome.unwrap_or(Err(silent)) {
                             own_metrics.failures.inc();
                             tracing::warn!("sealing tries again in {} s: {error}", SEALING.as_secs());
                         }
@@ -112,13 +116,17 @@ impl Keeper {
         let mut told = stopped;
         let task = tokio::spawn(async move {
             loop {
-                if let Err(error) = round(settings, &database, &clock, &metrics).await {
+                let round = tokio::time::timeout(LONGEST, round(settings, &database, &clock, &metrics));
+                let silent = StoreError::Silent { seconds: LONGEST.as_secs() };
+                if let Err(error) = round.await.unwrap_or(Err(silent)) {
                     metrics.failures.inc();
                     tracing::warn!("upkeep tries again in {} s: {error}", ROUND.as_secs());
                 }
                 let next = tokio::time::Instant::now() + ROUND;
                 while tokio::time::Instant::now() < next {
-                    if let Err(error) = hold_budget(settings, &database, &clock, &metrics).await {
+                    let held = tokio::time::timeout(LONGEST, hold_budget(settings, &database, &clock, &metrics));
+                    let silent = StoreError::Silent { seconds: LONGEST.as_secs() };
+                    if let Err(error) = held.await.unwrap_or(Err(silent)) {
                         metrics.failures.inc();
                         tracing::warn!("the budget of [storage] max_bytes could not be looked after: {error}");
                     }

@@ -99,8 +99,12 @@ fn groups(headers: &[SegmentHeader]) -> Vec<Group> {
         // A small one that was sealed and has nobody to go with stays, too.
         let merges = small(header) && (header.open || !alone);
         let rows = |group: &Group| group.headers.iter().map(|header| header.rows as usize).sum::<usize>();
-        let fits =
-            |group: &&mut Group| group.merges && rows(group).saturating_add(header.rows as usize) <= MAX_SEGMENT_FLOWS;
+        // A segment is of imports or of a collector, as its id tells.
+        let imported = |header: &SegmentHeader| header.segment_id < FIRST_OF_COLLECTORS;
+        let goes_with = |group: &&mut Group| {
+            group.merges && group.headers.first().is_some_and(|first| imported(first) == imported(header))
+        };
+        let fits = |group: &&mut Group| rows(group).saturating_add(header.rows as usize) <= MAX_SEGMENT_FLOWS;
         // Large ones between them do not keep small ones apart.
         match groups.iter_mut().rfind(goes_with).filter(fits).filter(|_| merges) {
             Some(group) => group.headers.push(*header),

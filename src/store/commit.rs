@@ -9,7 +9,7 @@
 
 use super::facts::{Facts, UnknownElements};
 use super::segments::{self, Place};
-use super::{Database, StoreError, bigint, facts, flows, hours, parked};
+use super::{Database, StoreError, answer, bigint, facts, flows, hours, parked};
 use crate::clock::Timestamp;
 use crate::flow::batch::FlowBatch;
 use crate::flow::parked::ParkedSet;
@@ -17,12 +17,9 @@ use crate::flow::segment::Segment;
 use chrono::{DateTime, Utc};
 use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, Postgres};
-use std::time::Duration;
 
 /// How many bytes are handed to PostgreSQL at once.
 pub(super) const CHUNK: usize = 128 * 1_024;
-/// How long a commit may take before its session is given up. The outcome is then found out by the position.
-const COMMIT_TIMEOUT: Duration = Duration::from_secs(120);
 /// How far a journal is stored.
 const POSITION: &str =
     "SELECT position, number, next_segment, complete_until, author FROM journal_positions WHERE journal_id = $1::uuid";
@@ -176,17 +173,13 @@ impl Database {
     /// Why PostgreSQL refused; nothing is stored.
     pub async fn load(&self, first_segment: i64, batch: &Batch) -> Result<Loaded, StoreError> {
         let mut session = self.begin().await?;
-        in_time(async {
-            let connection = session.connection()?;
-            if !batch.segments.is_empty() {
-                segments::write(connection, Place::Open, (first_segment..).zip(&batch.segments)).await?;
-            }
-            for rows in &batch.rows {
-                flows::write(connection, rows).await?;
-            }
-            Ok(())
-        })
-        .await?;
+        let connection = session.connection()?;
+        if !batch.segments.is_empty() {
+            segments::write(connection, Place::Open, (first_segment..).zip(&batch.segments)).await?;
+        }
+        for rows in &batch.rows {
+            flows::write(connection, rows).await?;
+        }
         Ok(Loaded { session, first_segment: Some(first_segment) })
     }
 
@@ -198,7 +191,8 @@ impl Database {
     /// PostgreSQL refused, in which case the outcome is unknown until the next try.
     pub async fn finish(&self, journal: &str, batch: &Batch, mut loaded: Loaded) -> Result<u64, StoreError> {
         let connection = loaded.session.connection()?;
-        let refused = in_time(finish(connection, journal, batch, loaded.first_segment)).await?;
+        let (end, refused) = answer(finish(connection, journal, batch, loaded.first_segment)).await?;
+        answer(sqlx::query(end).execute(connection)).await?;
         loaded.session.hand_back();
         Ok(refused)
     }
@@ -219,11 +213,7 @@ impl Database {
 
     pub(super) async fn begin(&self) -> Result<Session, StoreError> {
         let mut session = Session(Some(self.writers.acquire().await?));
-        in_time(async {
-            sqlx::query("BEGIN").execute(session.connection()?).await?;
-            Ok(())
-        })
-        .await?;
+        answer(sqlx::query("BEGIN").execute(session.connection()?)).await?;
         Ok(session)
     }
 
@@ -304,26 +294,18 @@ pub(crate) fn position_moved(journal: &str, batch: &Batch, stored: &StoredPositi
     StoreError::PositionMoved { journal: journal.to_owned(), expected, found }
 }
 
-/// One step of a commit, unless it takes too long.
-pub(super) async fn in_time<T>(step: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    let done = tokio::time::timeout(COMMIT_TIMEOUT, step).await;
-    done.unwrap_or(Err(StoreError::CommitTimeout { seconds: COMMIT_TIMEOUT.as_secs() }))
-}
-
+/// Writes what stands beside the flows. Returns how the transaction is to be ended, and how many facts were refused.
 async fn finish(
     connection: &mut PgConnection,
     journal: &str,
     batch: &Batch,
     first_segment: Option<i64>,
-) -> Result<u64, StoreError> {
+) -> Result<(&'static str, u64), StoreError> {
     let row: PositionRow = sqlx::query_as(POSITION_LOCKED).bind(journal).fetch_one(&mut *connection).await?;
     let stored = standing(row);
     match turn(&stored, batch, first_segment) {
         Turn::Now => {}
-        Turn::Past => {
-            sqlx::query("ROLLBACK").execute(connection).await?;
-            return Ok(0);
-        }
+        Turn::Past => return Ok(("ROLLBACK", 0)),
         Turn::Moved => return Err(position_moved(journal, batch, &stored)),
     }
     hours::enter(connection, batch.segments.iter().map(|segment| segment.received_first)).await?;
@@ -350,8 +332,7 @@ async fn finish(
     .bind(batch.author)
     .execute(&mut *connection)
     .await?;
-    sqlx::query("COMMIT").execute(connection).await?;
-    Ok(refused)
+    Ok(("COMMIT", refused))
 }
 
 async fn write_decoder_state(

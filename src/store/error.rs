@@ -1,5 +1,7 @@
 //! What can go wrong with PostgreSQL, and whether waiting may mend it.
 
+use sqlx::migrate::MigrateError;
+
 /// Why the database did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -18,13 +20,15 @@ pub enum StoreError {
     #[error(
         "the schema cannot be migrated: {0}; check that the role may create tables and that no newer Flowledger used this database"
     )]
-    Migration(#[from] sqlx::migrate::MigrateError),
+    Migration(#[from] MigrateError),
     /// A statement or the connection failed.
-    #[error("PostgreSQL: {0}")]
+    #[error("PostgreSQL: {0}{advice}", advice = advice(.0))]
     Database(#[from] sqlx::Error),
-    /// The transaction took longer than it may; whether it was committed is found out by its position.
-    #[error("PostgreSQL did not answer a commit within {seconds} s; the outcome is looked up when it answers again")]
-    CommitTimeout {
+    /// No answer came. Whether a batch was committed is found out by its position.
+    #[error(
+        "PostgreSQL did not answer within {seconds} s; what became of the request is looked up when it answers again"
+    )]
+    Silent {
         /// How long was waited.
         seconds: u64,
     },
@@ -65,11 +69,28 @@ impl StoreError {
     /// out of resources, or gave way to another session.
     pub fn is_outage(&self) -> bool {
         match self {
-            Self::CommitTimeout { .. } => true,
+            Self::Silent { .. } => true,
             Self::Database(error) => is_outage(error),
-            Self::Migration(sqlx::migrate::MigrateError::Execute(error)) => is_outage(error),
+            Self::Migration(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
+                is_outage(error)
+            }
             _ => false,
         }
+    }
+}
+
+/// What to do about an error that somebody else has caused, as the end of a sentence.
+fn advice(error: &sqlx::Error) -> &'static str {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    match code.as_deref() {
+        Some("42501") => "; give the role its rights on the tables back",
+        // A column, table, schema or type that is not there, or is another.
+        Some("42703" | "42P01" | "3F000" | "42704" | "42804" | "22P03") => {
+            "; the schema was changed: undo that, or restore the table"
+        }
+        Some("55P03") => "; pg_locks tells which session holds the lock",
+        Some("53100") => "; make room on the disk of the database",
+        _ => "",
     }
 }
 

@@ -1,6 +1,6 @@
 //! Flows as plain rows in the table `flows`, for people with SQL tools.
 
-use super::{StoreError, bigint, commit::CHUNK, copy};
+use super::{StoreError, answer, bigint, commit::CHUNK, copy};
 use crate::clock::Timestamp;
 use crate::flow::batch::{Addresses, Column, Cursor, FlowBatch, Values};
 use crate::flow::fields::{Field, Kind};
@@ -15,7 +15,7 @@ pub(super) async fn write(connection: &mut PgConnection, batch: &FlowBatch) -> R
         .collect();
     let names: Vec<_> = columns.iter().map(|column| column.field.name()).collect();
     let statement = format!("COPY flows ({}) FROM STDIN (FORMAT binary)", names.join(", "));
-    let mut copy = connection.copy_in_raw(&statement).await?;
+    let mut copy = answer(connection.copy_in_raw(&statement)).await?;
     let mut out = Vec::with_capacity(CHUNK + 4_096);
     out.extend_from_slice(copy::HEADER);
     for row in 0..batch.rows() {
@@ -24,13 +24,13 @@ pub(super) async fn write(connection: &mut PgConnection, batch: &FlowBatch) -> R
             column.write(&mut out, row);
         }
         if out.len() >= CHUNK {
-            copy.send(out.as_slice()).await?;
+            answer(copy.send(out.as_slice())).await?;
             out.clear();
         }
     }
     out.extend_from_slice(copy::TRAILER);
-    copy.send(out.as_slice()).await?;
-    copy.finish().await?;
+    answer(copy.send(out.as_slice())).await?;
+    answer(copy.finish()).await?;
     Ok(())
 }
 

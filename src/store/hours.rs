@@ -4,7 +4,7 @@
 //! totals are valid only while its hours are as they were when it was summed, told by their versions, so nobody has to take
 //! a day back.
 
-use super::{Database, StoreError};
+use super::{Database, StoreError, answer};
 use crate::clock::{DAY, HOUR, Timestamp};
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -23,11 +23,8 @@ pub(super) async fn enter(
     let hours: BTreeSet<Timestamp> = moments.map(Timestamp::hour).collect();
     for hour in hours {
         let hour = hour.to_utc();
-        let sealed: Option<bool> =
-            sqlx::query_scalar("SELECT sealed_at IS NOT NULL FROM hours WHERE hour = $1 FOR SHARE")
-                .bind(hour)
-                .fetch_optional(&mut *connection)
-                .await?;
+        let sealed = sqlx::query_scalar("SELECT sealed_at IS NOT NULL FROM hours WHERE hour = $1 FOR SHARE");
+        let sealed: Option<bool> = answer(sealed.bind(hour).fetch_optional(&mut *connection)).await?;
         let statement = match sealed {
             Some(false) => continue,
             Some(true) => "UPDATE hours SET sealed_at = NULL, version = version + 1 WHERE hour = $1",
@@ -37,7 +34,7 @@ pub(super) async fn enter(
                  SET sealed_at = NULL, version = known.version + (known.sealed_at IS NOT NULL)::int"
             }
         };
-        sqlx::query(statement).bind(hour).execute(&mut *connection).await?;
+        answer(sqlx::query(statement).bind(hour).execute(&mut *connection)).await?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@
 //! Segments of imports are numbered by `import_segments`, below all journals' numbers; its row, locked until the commit, also
 //! lets imports that run beside each other take turns.
 
-use super::commit::{Loss, in_time, write_loss};
+use super::commit::{Loss, write_loss};
 use super::partitions::DailyTable;
 use super::segments::{self, Place};
 use super::{Database, StoreError, bigint, count, flows, hours};
@@ -16,6 +16,10 @@ use crate::flow::batch::FlowBatch;
 use crate::flow::segment::Segment;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
+use std::time::Duration;
+
+/// How long a part may take to be stored.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A file to be brought in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,7 +179,8 @@ impl Database {
     /// in which case the outcome is unknown until the next try.
     pub async fn commit_import(&self, batch: &ImportBatch) -> Result<(), StoreError> {
         let mut session = self.begin().await?;
-        in_time(store(session.connection()?, batch)).await?;
+        let done = tokio::time::timeout(PATIENCE, store(session.connection()?, batch)).await;
+        done.unwrap_or(Err(StoreError::Silent { seconds: PATIENCE.as_secs() }))?;
         session.hand_back();
         Ok(())
     }

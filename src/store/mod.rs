@@ -8,8 +8,12 @@
 //! [`durability`] tells what a crash could take. The store knows no wire format, no filter and no HTTP; it keeps blocks of
 //! compressed values without looking into them.
 //!
-//! Two pools: writers (ingest, reports, upkeep), whose sessions are never cut short, and readers (queries), whose sessions
-//! are read-only and plan every statement with its values, so that partitions are left out by time.
+//! Two pools: writers (ingest, reports, upkeep) and readers (queries), whose sessions are read-only and plan every statement
+//! with its values, so that partitions are left out by time.
+//!
+//! A session that has died without a word, on either side, is found. What waits for an answer gives up after [`PATIENCE`];
+//! PostgreSQL asks the network for a silent client after 5 s and ends its session, with all locks, after 10 s; and a
+//! transaction that a client leaves open ends after a minute. Nobody waits longer than 10 s for a lock.
 
 pub mod audit;
 pub mod catalogue;
@@ -36,8 +40,9 @@ pub mod usage;
 
 pub use error::StoreError;
 
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgConnection, PgPool};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -46,6 +51,20 @@ use std::time::Duration;
 pub const READERS: u32 = 16;
 /// Sessions for writing: ingest takes one, reports and upkeep the others.
 const WRITERS: u32 = 6;
+/// How long PostgreSQL may be silent when it is asked something. Then the session is given up and another is begun. A
+/// connection whose other end is gone looks like that: the system tells of it after a quarter of an hour, or never.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a session may take to prove that it is in order, after its use.
+const PROOF: Duration = Duration::from_secs(5);
+/// A session that has not been used for so long has to prove it before its use, within as long.
+const RESTED: Duration = Duration::from_secs(1);
+/// With these PostgreSQL finds out that a client is gone. They mean nothing to a unix socket.
+const SIGN_OF_LIFE: [(&str, &str); 4] = [
+    ("tcp_keepalives_idle", "5s"),
+    ("tcp_keepalives_interval", "2s"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "10s"),
+];
 /// The oldest PostgreSQL that is served.
 const OLDEST_SERVER: i64 = 150_000;
 
@@ -75,8 +94,35 @@ impl Address {
                 PgConnectOptions::new_without_pgpass().socket(directory).port(*port).username(user).database(database)
             }
         };
-        Ok(options.application_name("flowledger").options([("timezone", "UTC")]))
+        Ok(options.application_name("flowledger").options([("timezone", "UTC")]).options(SIGN_OF_LIFE))
     }
+}
+
+/// A pool whose sessions are looked at before and after each use. One that is silent, because the network swallows
+/// everything, must neither be taken nor keep its place.
+fn pool(most: u32) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(most)
+        .test_before_acquire(false)
+        .before_acquire(|session, rested| {
+            Box::pin(async move { Ok(rested.idle_for < RESTED || proof(session, RESTED).await.is_ok()) })
+        })
+        .after_release(|session, _| Box::pin(async { proof(session, PROOF).await.map(|()| true) }))
+}
+
+/// Whether a session still answers.
+async fn proof(session: &mut PgConnection, patience: Duration) -> Result<(), sqlx::Error> {
+    let answer = tokio::time::timeout(patience, session.ping()).await;
+    answer.unwrap_or(Err(sqlx::Error::Io(ErrorKind::TimedOut.into())))
+}
+
+/// One answer of PostgreSQL, unless it is silent for too long.
+async fn answer<T, E>(answer: impl Future<Output = Result<T, E>>) -> Result<T, StoreError>
+where
+    StoreError: From<E>,
+{
+    let silent = || StoreError::Silent { seconds: PATIENCE.as_secs() };
+    tokio::time::timeout(PATIENCE, answer).await.map_err(|_| silent())?.map_err(StoreError::from)
 }
 
 /// The database. Cheap to clone; clones share the sessions.
@@ -93,14 +139,15 @@ impl Database {
     /// When a URL cannot be read.
     pub fn new(address: &Address) -> Result<Self, StoreError> {
         let options = address.options()?;
-        let writers = PgPoolOptions::new()
-            .max_connections(WRITERS)
+        let writers = pool(WRITERS)
             // Short, because a pool that waits for a server to come back looks less and less often.
             .acquire_timeout(Duration::from_secs(2))
-            .test_before_acquire(false)
-            .connect_lazy_with(options.clone().options([("plan_cache_mode", "force_custom_plan")]));
-        let readers = PgPoolOptions::new()
-            .max_connections(READERS)
+            .connect_lazy_with(options.clone().options([
+                ("plan_cache_mode", "force_custom_plan"),
+                ("lock_timeout", "10s"),
+                ("idle_in_transaction_session_timeout", "60s"),
+            ]));
+        let readers = pool(READERS)
             .acquire_timeout(Duration::from_secs(10))
             .idle_timeout(Duration::from_secs(60))
             .connect_lazy_with(options.options([
@@ -131,8 +178,8 @@ impl Database {
     }
 
     async fn greet(&self) -> Result<(), StoreError> {
-        let version: i64 =
-            sqlx::query_scalar("SELECT current_setting('server_version_num')::bigint").fetch_one(&self.writers).await?;
+        let version = sqlx::query_scalar("SELECT current_setting('server_version_num')::bigint");
+        let version: i64 = answer(version.fetch_one(&self.writers)).await?;
         if version < OLDEST_SERVER {
             return Err(StoreError::ServerTooOld { major: version / 10_000 });
         }

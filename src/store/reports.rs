@@ -3,7 +3,7 @@
 //! It promises that one period is worked on by one server at a time: a claim is a lease by the database's clock, and
 //! everything written under a claim is written only while it is held. It knows neither schedules nor mail.
 
-use super::{Database, StoreError, bigint, count};
+use super::{Database, StoreError, answer, bigint, count};
 use crate::clock::Timestamp;
 use chrono::{DateTime, Utc};
 use sqlx::Row;
@@ -145,12 +145,13 @@ impl Database {
     /// # Errors
     /// When the database does not answer.
     pub async fn last_report_period(&self, report: &str, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        let end: Option<DateTime<Utc>> =
+        let end: Option<DateTime<Utc>> = answer(
             sqlx::query_scalar("SELECT max(period_end) FROM report_runs WHERE report = $1 AND period_end <= $2")
                 .bind(report)
                 .bind(utc(now))
-                .fetch_one(&self.writers)
-                .await?;
+                .fetch_one(&self.writers),
+        )
+        .await?;
         Ok(end.map(Timestamp::from))
     }
 
@@ -159,22 +160,24 @@ impl Database {
     /// # Errors
     /// When the database does not answer.
     pub async fn record_report_runs(&self, runs: &[NewRun]) -> Result<(), StoreError> {
-        let mut transaction = self.writers.begin().await?;
+        let mut transaction = answer(self.writers.begin()).await?;
         for run in runs {
-            sqlx::query(
-                "INSERT INTO report_runs (report, period_start, period_end, period, due, state) \
+            answer(
+                sqlx::query(
+                    "INSERT INTO report_runs (report, period_start, period_end, period, due, state) \
                  VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+                )
+                .bind(&run.key.report)
+                .bind(utc(run.key.start))
+                .bind(utc(run.key.end))
+                .bind(&run.period)
+                .bind(utc(run.due))
+                .bind(if run.skipped { "skipped" } else { "pending" })
+                .execute(&mut *transaction),
             )
-            .bind(&run.key.report)
-            .bind(utc(run.key.start))
-            .bind(utc(run.key.end))
-            .bind(&run.period)
-            .bind(utc(run.due))
-            .bind(if run.skipped { "skipped" } else { "pending" })
-            .execute(&mut *transaction)
             .await?;
         }
-        Ok(transaction.commit().await?)
+        answer(transaction.commit()).await
     }
 
     /// Claims the oldest run of `report` that waits for nobody, for `lease`.
@@ -187,8 +190,9 @@ impl Database {
         owner: &str,
         lease: Duration,
     ) -> Result<Option<Claim>, StoreError> {
-        let row = sqlx::query(
-            "UPDATE report_runs SET state = 'running', attempts = attempts + 1, claimed_by = $2, \
+        let row = answer(
+            sqlx::query(
+                "UPDATE report_runs SET state = 'running', attempts = attempts + 1, claimed_by = $2, \
                  lease_until = now() + make_interval(secs => $3) \
              WHERE (report, period_start, period_end) = ( \
                  SELECT report, period_start, period_end FROM report_runs \
@@ -196,11 +200,12 @@ impl Database {
                      AND (lease_until IS NULL OR lease_until <= now()) \
                  ORDER BY period_end, period_start LIMIT 1 FOR UPDATE SKIP LOCKED) \
              RETURNING *, extract(epoch FROM now() - recorded_at)::double precision AS age",
+            )
+            .bind(report)
+            .bind(owner)
+            .bind(lease.as_secs_f64())
+            .fetch_optional(&self.writers),
         )
-        .bind(report)
-        .bind(owner)
-        .bind(lease.as_secs_f64())
-        .fetch_optional(&self.writers)
         .await?;
         let Some(row) = row else { return Ok(None) };
         Ok(Some(Claim {
@@ -218,16 +223,18 @@ impl Database {
     /// # Errors
     /// When the database does not answer.
     pub async fn renew_report_claim(&self, claim: &Claim, lease: Duration) -> Result<bool, StoreError> {
-        let done = sqlx::query(
-            "UPDATE report_runs SET lease_until = now() + make_interval(secs => $5) \
+        let done = answer(
+            sqlx::query(
+                "UPDATE report_runs SET lease_until = now() + make_interval(secs => $5) \
              WHERE report = $1 AND period_start = $2 AND period_end = $3 AND claimed_by = $4 AND lease_until > now()",
+            )
+            .bind(&claim.key.report)
+            .bind(utc(claim.key.start))
+            .bind(utc(claim.key.end))
+            .bind(&claim.owner)
+            .bind(lease.as_secs_f64())
+            .execute(&self.writers),
         )
-        .bind(&claim.key.report)
-        .bind(utc(claim.key.start))
-        .bind(utc(claim.key.end))
-        .bind(&claim.owner)
-        .bind(lease.as_secs_f64())
-        .execute(&self.writers)
         .await?;
         Ok(done.rows_affected() == 1)
     }
@@ -237,20 +244,22 @@ impl Database {
     /// # Errors
     /// When the database does not answer.
     pub async fn keep_report_document(&self, claim: &Claim, made: &KeptDocument) -> Result<bool, StoreError> {
-        let done = sqlx::query(
-            "UPDATE report_runs SET document = $5, csv = $6, manifest = $7, summary = $8, csv_rows = $9 \
+        let done = answer(
+            sqlx::query(
+                "UPDATE report_runs SET document = $5, csv = $6, manifest = $7, summary = $8, csv_rows = $9 \
              WHERE report = $1 AND period_start = $2 AND period_end = $3 AND claimed_by = $4 AND lease_until > now()",
+            )
+            .bind(&claim.key.report)
+            .bind(utc(claim.key.start))
+            .bind(utc(claim.key.end))
+            .bind(&claim.owner)
+            .bind(&made.name)
+            .bind(&made.csv)
+            .bind(&made.manifest)
+            .bind(&made.summary)
+            .bind(bigint(made.rows))
+            .execute(&self.writers),
         )
-        .bind(&claim.key.report)
-        .bind(utc(claim.key.start))
-        .bind(utc(claim.key.end))
-        .bind(&claim.owner)
-        .bind(&made.name)
-        .bind(&made.csv)
-        .bind(&made.manifest)
-        .bind(&made.summary)
-        .bind(bigint(made.rows))
-        .execute(&self.writers)
         .await?;
         Ok(done.rows_affected() == 1)
     }
@@ -265,26 +274,30 @@ impl Database {
         places: &[(&'static str, String)],
     ) -> Result<Vec<DeliveryRow>, StoreError> {
         for (delivery, recipient) in places {
-            sqlx::query(
-                "INSERT INTO report_deliveries (report, period_start, period_end, delivery, recipient, state) \
+            answer(
+                sqlx::query(
+                    "INSERT INTO report_deliveries (report, period_start, period_end, delivery, recipient, state) \
                  VALUES ($1, $2, $3, $4, $5, 'pending') ON CONFLICT DO NOTHING",
+                )
+                .bind(&run.report)
+                .bind(utc(run.start))
+                .bind(utc(run.end))
+                .bind(delivery)
+                .bind(recipient)
+                .execute(&self.writers),
+            )
+            .await?;
+        }
+        let rows = answer(
+            sqlx::query(
+                "SELECT delivery, recipient, state, attempts, message_id, error FROM report_deliveries \
+             WHERE report = $1 AND period_start = $2 AND period_end = $3 ORDER BY delivery, recipient",
             )
             .bind(&run.report)
             .bind(utc(run.start))
             .bind(utc(run.end))
-            .bind(delivery)
-            .bind(recipient)
-            .execute(&self.writers)
-            .await?;
-        }
-        let rows = sqlx::query(
-            "SELECT delivery, recipient, state, attempts, message_id, error FROM report_deliveries \
-             WHERE report = $1 AND period_start = $2 AND period_end = $3 ORDER BY delivery, recipient",
+            .fetch_all(&self.writers),
         )
-        .bind(&run.report)
-        .bind(utc(run.start))
-        .bind(utc(run.end))
-        .fetch_all(&self.writers)
         .await?;
         let read = |row: &PgRow| {
             Ok(DeliveryRow {
@@ -310,22 +323,24 @@ impl Database {
         recipient: &str,
         message_id: &str,
     ) -> Result<bool, StoreError> {
-        let done = sqlx::query(
-            "UPDATE report_deliveries d SET state = 'sending', attempts = d.attempts + 1, message_id = $7, \
+        let done = answer(
+            sqlx::query(
+                "UPDATE report_deliveries d SET state = 'sending', attempts = d.attempts + 1, message_id = $7, \
                  updated_at = now() \
              FROM report_runs r \
              WHERE r.report = $1 AND r.period_start = $2 AND r.period_end = $3 AND r.claimed_by = $4 \
                  AND r.lease_until > now() AND d.report = $1 AND d.period_start = $2 AND d.period_end = $3 \
                  AND d.delivery = $5 AND d.recipient = $6",
+            )
+            .bind(&claim.key.report)
+            .bind(utc(claim.key.start))
+            .bind(utc(claim.key.end))
+            .bind(&claim.owner)
+            .bind(delivery)
+            .bind(recipient)
+            .bind(message_id)
+            .execute(&self.writers),
         )
-        .bind(&claim.key.report)
-        .bind(utc(claim.key.start))
-        .bind(utc(claim.key.end))
-        .bind(&claim.owner)
-        .bind(delivery)
-        .bind(recipient)
-        .bind(message_id)
-        .execute(&self.writers)
         .await?;
         Ok(done.rows_affected() == 1)
     }
@@ -342,18 +357,20 @@ impl Database {
         state: &str,
         error: Option<&str>,
     ) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE report_deliveries SET state = $6, error = $7, updated_at = now() \
+        answer(
+            sqlx::query(
+                "UPDATE report_deliveries SET state = $6, error = $7, updated_at = now() \
              WHERE report = $1 AND period_start = $2 AND period_end = $3 AND delivery = $4 AND recipient = $5",
+            )
+            .bind(&run.report)
+            .bind(utc(run.start))
+            .bind(utc(run.end))
+            .bind(delivery)
+            .bind(recipient)
+            .bind(state)
+            .bind(error)
+            .execute(&self.writers),
         )
-        .bind(&run.report)
-        .bind(utc(run.start))
-        .bind(utc(run.end))
-        .bind(delivery)
-        .bind(recipient)
-        .bind(state)
-        .bind(error)
-        .execute(&self.writers)
         .await?;
         Ok(())
     }
@@ -368,20 +385,22 @@ impl Database {
             Verdict::Failed(reason) => ("failed", Some(reason), Duration::ZERO),
             Verdict::Again(pause, reason) => ("pending", Some(reason), *pause),
         };
-        sqlx::query(
-            "UPDATE report_runs SET state = $5, error = $6, claimed_by = NULL, lease_until = NULL, \
+        answer(
+            sqlx::query(
+                "UPDATE report_runs SET state = $5, error = $6, claimed_by = NULL, lease_until = NULL, \
                  not_before = now() + make_interval(secs => $7), \
                  finished_at = CASE WHEN $5 = 'pending' THEN NULL ELSE now() END \
              WHERE report = $1 AND period_start = $2 AND period_end = $3 AND claimed_by = $4",
+            )
+            .bind(&claim.key.report)
+            .bind(utc(claim.key.start))
+            .bind(utc(claim.key.end))
+            .bind(&claim.owner)
+            .bind(state)
+            .bind(error)
+            .bind(pause.as_secs_f64())
+            .execute(&self.writers),
         )
-        .bind(&claim.key.report)
-        .bind(utc(claim.key.start))
-        .bind(utc(claim.key.end))
-        .bind(&claim.owner)
-        .bind(state)
-        .bind(error)
-        .bind(pause.as_secs_f64())
-        .execute(&self.writers)
         .await?;
         Ok(())
     }

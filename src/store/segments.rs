@@ -1,6 +1,6 @@
 //! Flows as compressed columns in the tables `flow_segments` and `flow_segments_open`.
 
-use super::{StoreError, bigint, commit::CHUNK, copy};
+use super::{StoreError, answer, bigint, commit::CHUNK, copy};
 use crate::flow::fields::CATALOGUE;
 use crate::flow::segment::Segment;
 use sqlx::PgConnection;
@@ -37,7 +37,7 @@ pub(super) async fn write(
         place.table(),
         fields.join(", ")
     );
-    let mut copy = connection.copy_in_raw(&statement).await?;
+    let mut copy = answer(connection.copy_in_raw(&statement)).await?;
     let mut out = Vec::with_capacity(2 * CHUNK);
     out.extend_from_slice(copy::HEADER);
     for (id, segment) in segments {
@@ -56,7 +56,7 @@ pub(super) async fn write(
                 None => copy::null(&mut out),
             }
             if out.len() >= CHUNK {
-                copy.send(out.as_slice()).await?;
+                answer(copy.send(out.as_slice())).await?;
                 out.clear();
             }
         }
@@ -68,7 +68,7 @@ pub(super) async fn write(
         }
     }
     out.extend_from_slice(copy::TRAILER);
-    copy.send(out.as_slice()).await?;
-    copy.finish().await?;
+    answer(copy.send(out.as_slice())).await?;
+    answer(copy.finish()).await?;
     Ok(())
 }

@@ -185,14 +185,14 @@ fn killing_postgresql_loses_and_doubles_nothing_that_was_journalled() {
 }
 
 /// The process id of a server's own PostgreSQL, when its pid file has one.
-fn postmaster(folder: &Path) -> Option<u32> {
+pub fn postmaster(folder: &Path) -> Option<u32> {
     let text = std::fs::read_to_string(folder.join("data/postgres/data/postmaster.pid")).ok()?;
     let lines: Vec<_> = text.lines().collect();
     (lines.get(7)?.trim() == "ready").then(|| lines[0].trim().parse().ok()).flatten()
 }
 
 /// How to reach a server's own PostgreSQL: its pid file names the socket's directory.
-fn private_url(server: &TestServer) -> String {
+pub fn private_url(server: &TestServer) -> String {
     let text = std::fs::read_to_string(server.folder().join("data/postgres/data/postmaster.pid")).unwrap();
     let lines: Vec<_> = text.lines().collect();
     format!("postgres://flowledger@localhost/flowledger?host={}&port={}", lines[4].trim(), lines[3].trim())

@@ -14,22 +14,32 @@ mod activation;
 mod agents;
 /// A clock that jumps.
 mod clocks;
+/// A COMMIT that hangs: half done, slow, or with all of PostgreSQL frozen.
+mod commit_faults;
 /// Batches are loaded beside each other and stored in their turn, each once.
 mod commits;
 /// What the worst datagrams cost.
 mod cost;
+/// Locks, other schemas and roles without rights, two servers: what the database of a server at work can meet.
+mod database_faults;
+/// Connections to the database whose other end is gone without a word.
+mod dead_connections;
 /// The self-check sees every difference that is planted.
 mod doctor;
 /// Flows as files: the same sums, whole or not there, in flat memory.
 mod export;
 /// What exporters tell about themselves and what the configuration says about them: kept, limited, shown.
 mod exporters;
+/// A server at work, whose database is about to meet a fault, and what must hold after it.
+mod faults;
 /// The main job from the first datagram to the answer, on an empty machine.
 mod first_answer;
 /// A flush that fails: what is said, and what is not believed.
 mod flush;
 /// Datagrams above the MTU, and lost fragments of them.
 mod fragments;
+/// The disk of the database full.
+mod full_database;
 /// A journal that is full, or whose disk refuses or cuts what is written.
 mod full_disk;
 /// No file handles left.
@@ -44,6 +54,8 @@ mod import;
 mod kills;
 /// The three founding questions against real exporters, `nfcapd` and `nfdump`.
 mod nfdump;
+/// The database away under load: what is told, what memory it takes, how fast it is caught up with.
+mod outage;
 /// A receive buffer that overflows.
 mod overflow;
 /// A defect in a thread: never half alive.

@@ -61,7 +61,7 @@ pub(super) struct Database {
 }
 
 fn outage() -> IngestError {
-    IngestError::Store(StoreError::CommitTimeout { seconds: 0 })
+    IngestError::Store(StoreError::Silent { seconds: 0 })
 }
 
 impl World {

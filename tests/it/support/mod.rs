@@ -9,13 +9,17 @@ pub mod faults;
 pub mod memory;
 pub mod messages;
 pub mod namespaces;
+pub mod own_postgres;
 pub mod pcap;
 pub mod postgres;
 pub mod server;
+pub mod small_disk;
 pub mod traffic;
 
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// Waits until `probe` gives something, for at most `seconds`; panics with `what` when it does not.
@@ -28,6 +32,25 @@ pub fn wait_for<T>(what: &str, seconds: u64, mut probe: impl FnMut() -> Option<T
         assert!(begun.elapsed() < Duration::from_secs(seconds), "waited {seconds} s in vain for {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Whether the tests run as root.
+pub fn is_root() -> bool {
+    std::fs::metadata("/proc/self").unwrap().uid() == 0
+}
+
+/// Says that a test cannot be had here and why, past the harness, which keeps to itself what passing tests print. Where CI
+/// is set every test must be had.
+pub fn skip(test: &str, why: &str) {
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "{test}: {why}");
+    std::io::stderr().write_all(format!("SKIPPED {test}: {why}\n").as_bytes()).unwrap();
+}
+
+/// Sends a signal, such as `STOP`, to these processes.
+pub fn signal(name: &str, pids: &[u32]) {
+    let pids = pids.iter().map(u32::to_string);
+    // One of them may have ended by now.
+    let _ = std::process::Command::new("kill").arg(format!("-{name}")).args(pids).stderr(Stdio::null()).status();
 }
 
 /// The folder of captured exports beside the checkout, when it is there. Says so when it is not, past the harness, which

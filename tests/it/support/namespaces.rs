@@ -3,9 +3,7 @@
 //! A process cannot move into a namespace without calling the kernel itself, so the test runs a second time inside: the same
 //! program, told to run that one test. The namespaces go when the outer test ends, however it does.
 
-use std::fs;
-use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use super::skip;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -68,18 +66,14 @@ pub fn enter(test: &str, mtu: u32) -> Option<String> {
     if let Ok(collector) = std::env::var(VARIABLE) {
         return Some(collector);
     }
-    let skip = |why: &str| {
-        // Past what catches the output of tests that pass.
-        std::io::stderr().write_all(format!("skipped: {test}: {why}\n").as_bytes()).unwrap();
-    };
-    if fs::metadata("/proc/self").unwrap().uid() != 0 {
-        skip("only root makes network namespaces");
+    if !super::is_root() {
+        skip(test, "only root makes network namespaces");
         return None;
     }
     let namespaces = match Namespaces::create(mtu) {
         Ok(namespaces) => namespaces,
         Err(problem) => {
-            skip(&problem);
+            skip(test, &problem);
             return None;
         }
     };
@@ -91,5 +85,6 @@ pub fn enter(test: &str, mtu: u32) -> Option<String> {
         .unwrap();
     let (told, problems) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && told.contains("1 passed"), "inside the namespace: {told}\n{problems}");
+    print!("{told}");
     None
 }

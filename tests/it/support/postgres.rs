@@ -2,6 +2,8 @@
 
 use flowledger::private_postgres::{Durability, PrivatePostgres, Settings};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -17,12 +19,20 @@ fn shared() -> &'static PrivatePostgres {
     })
 }
 
+/// Where the shared server's programs are, and the user and group it runs as.
+pub fn programs() -> (PathBuf, u32, u32) {
+    let process = Path::new("/proc").join(shared().pid().unwrap().to_string());
+    let owner = std::fs::metadata(&process).unwrap();
+    let program = std::fs::read_link(process.join("exe")).unwrap();
+    (program.parent().unwrap().to_owned(), owner.uid(), owner.gid())
+}
+
 /// Removes clusters of test programs that are gone.
 fn sweep() {
     for entry in std::fs::read_dir(std::env::temp_dir()).unwrap().flatten() {
         let name = entry.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.strip_prefix("flt-postgres-")) else { continue };
-        if !std::path::Path::new("/proc").join(pid).exists() {
+        if !Path::new("/proc").join(pid).exists() {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }
@@ -92,6 +102,25 @@ pub fn query(url: &str, statement: &str) -> Vec<Vec<Option<String>>> {
             .map(|row| (0..row.len()).map(|index| row.try_get_unchecked::<Option<String>, _>(index).unwrap()).collect())
             .collect()
     })
+}
+
+/// A session of the test's own, to hold a transaction open.
+pub struct Session {
+    runtime: tokio::runtime::Runtime,
+    connection: PgConnection,
+}
+
+impl Session {
+    pub fn open(url: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let connection = runtime.block_on(PgConnection::connect(url)).unwrap();
+        Self { runtime, connection }
+    }
+
+    pub fn run(&mut self, statement: &str) {
+        let statement = sqlx::raw_sql(AssertSqlSafe(statement.to_owned()));
+        self.runtime.block_on(statement.execute(&mut self.connection)).unwrap();
+    }
 }
 
 impl Drop for TestDatabase {

@@ -86,6 +86,14 @@ impl TestServer {
         server
     }
 
+    /// The same beside a PostgreSQL at `url`, which the test looks after.
+    pub fn beside(url: &str, settings: &[(&str, &str)]) -> Self {
+        let mut server = Self::prepare(settings);
+        server.set("DATABASE__URL", url);
+        server.launch();
+        server
+    }
+
     /// A server that runs its own PostgreSQL.
     pub fn with_private_postgres(settings: &[(&str, &str)]) -> Self {
         let mut server = Self::prepare(settings);

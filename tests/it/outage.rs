@@ -1,0 +1,111 @@
+//! The database away while 20,000 flows a second come in: for some seconds, or a quarter of an hour in a long run.
+//!
+//! Rates are compared within one run, as shares of each other, because exporter, server and PostgreSQL share the machine's
+//! processors with other tests. A build that is not optimised stores some 80,000 flows a second, so with it fewer come in.
+
+use crate::faults::Subject;
+use crate::kills::rounds;
+use crate::support::own_postgres::OwnPostgres;
+use crate::support::server::TestServer;
+use crate::support::wait_for;
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+/// Flows that come in a second.
+const ARRIVAL: u64 = if cfg!(debug_assertions) { 8_000 } else { 20_000 };
+/// How much larger the server's memory may become while the database is away, in KiB.
+const GROWTH: u64 = 32 * 1_024;
+/// How much larger it may become while batches are as large as they can be, which they are when much is to be caught up
+/// with, however long the database was away. In KiB.
+const FULL_BATCHES: u64 = 64 * 1_024;
+/// How many times faster than flows arrive they must be caught up with.
+const CATCH_UP: f64 = 5.0;
+
+/// Resident memory of a process that is its own, in KiB: what it has mapped of files can be taken back.
+fn memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+}
+
+/// The most memory that was seen in some time.
+struct Peak {
+    pid: u32,
+    most: u64,
+}
+
+impl Peak {
+    fn look(&mut self) {
+        self.most = self.most.max(memory(self.pid));
+    }
+
+    fn look_for(&mut self, time: Duration) {
+        let begun = Instant::now();
+        while begun.elapsed() < time {
+            self.look();
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+fn moment(value: &Value) -> chrono::DateTime<chrono::Utc> {
+    value.as_str().unwrap().parse().unwrap()
+}
+
+#[test]
+fn an_outage_under_load_costs_no_flow_and_no_memory_and_is_caught_up_with_five_times_as_fast() {
+    let mut postgres = OwnPostgres::start();
+    let subject = Subject::begin(TestServer::beside(&postgres.url(), &[]), postgres.url(), ARRIVAL);
+    let server = &subject.server;
+    let mut before = Peak { pid: server.pid(), most: 0 };
+    before.look_for(Duration::from_secs(rounds(6, 30)));
+
+    let away = chrono::Utc::now();
+    postgres.end();
+    let begun = Instant::now();
+    let outage = Duration::from_secs(rounds(20, 900));
+    let mut during = Peak { pid: server.pid(), most: 0 };
+    let mut after = Peak { pid: server.pid(), most: 0 };
+    let said = subject.readiness(503);
+    println!("not ready after {:.1} s: {said}", begun.elapsed().as_secs_f64());
+    let (status, _, said) = server.fetch("/api/v1/top?by=dst_ip&last=1h");
+    println!("asked while it is away: {status} {said}");
+    assert!(status == 503 && said.contains("storage_unavailable"), "{said}");
+    assert_eq!(server.fetch("/healthz").0, 200);
+    during.look_for(outage.saturating_sub(begun.elapsed()));
+    println!("memory: {} KiB before, {} KiB while it is away", before.most, during.most);
+    assert!(during.most <= before.most + GROWTH);
+
+    postgres.begin();
+    let stored = || server.metric("ingest_flows_stored_total");
+    let (from, back) = (stored(), Instant::now());
+    wait_for("flows to be stored again", 60, || (stored() > from).then_some(()));
+    println!("stored again {:.1} s after the database was back", back.elapsed().as_secs_f64());
+    let (from, begun) = (stored(), Instant::now());
+    // Answers come while it is caught up, and say from when on flows are missing: ever later.
+    let (mut stale, mut since) = (0, away - chrono::TimeDelta::hours(1));
+    let mut caught_up = || {
+        after.look_for(Duration::from_millis(250));
+        let answer = server.json("/api/v1/top?by=protocol&limit=1&last=10s");
+        let told = moment(&answer["completeness"]["stale_since"]);
+        assert!(told >= since, "{told} was told after {since}");
+        since = told;
+        let lag = chrono::Utc::now() - told;
+        stale += u32::from(lag > chrono::TimeDelta::seconds(3));
+        (lag < chrono::TimeDelta::seconds(3)).then(|| (stored() - from, begun.elapsed()))
+    };
+    let (flows, time) = wait_for("the backlog to be caught up with", 600, &mut caught_up);
+    let rate = flows as f64 / time.as_secs_f64();
+    println!(
+        "{flows} flows in {:.1} s: {rate:.0} flows/s, {:.1} times the arrival",
+        time.as_secs_f64(),
+        rate / ARRIVAL as f64
+    );
+    assert!(stale > 0, "no answer came while it was caught up");
+    after.look_for(Duration::from_secs(2));
+    println!("memory: {} KiB at most while it is caught up", after.most);
+    assert!(after.most <= before.most + FULL_BATCHES);
+    println!("journal: waited {} ms at most for the disk", server.metric("journal_unsynced_ms_max"));
+    assert!(rate >= CATCH_UP * ARRIVAL as f64, "caught up at {rate:.0} flows/s");
+    subject.settle();
+}
