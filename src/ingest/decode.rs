@@ -20,8 +20,11 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
-/// A segment counts as full when another ordinary datagram might not fit.
-const FULL: usize = MAX_SEGMENT_FLOWS - 256;
+/// A piece counts as full when another ordinary datagram might not fit: half a segment, so that catching up with a backlog
+/// takes little memory. Sealing merges them.
+const FULL: usize = MAX_SEGMENT_FLOWS / 2 - 256;
+/// How long a piece gathers at least.
+const GATHER: Duration = Duration::from_millis(100);
 /// The longest wait for datagrams, so that stopping and the clock are looked at.
 const TICK: Duration = Duration::from_millis(100);
 /// How often the database is told that nothing came.
@@ -113,6 +116,8 @@ pub(super) struct Stage<'a> {
     piece: Option<Piece>,
     /// When the last record was received that tells it.
     last_received: Timestamp,
+    /// When a piece was last cut.
+    last_cut: Instant,
     /// When the database was last told that nothing came.
     heartbeat: Instant,
     /// Up to where the journal was released.
@@ -168,6 +173,7 @@ impl<'a> Stage<'a> {
             opened_at,
             dead_streams: start < opened_at.get(),
             piece: None,
+            last_cut: shared.clock.instant(),
             heartbeat: shared.clock.instant(),
             released: start,
         })
@@ -182,9 +188,8 @@ impl<'a> Stage<'a> {
 
     /// Reads once, waiting at most `patience` for records, and does what follows from it. Returns whether to go on.
     pub(super) fn step(&mut self, chunk: &mut Chunk, patience: Duration) -> Result<bool, IngestError> {
-        let interval = self.shared.settings.commit_interval();
         let mut piece = self.piece.take();
-        let due = piece.as_ref().map_or(patience, |piece| interval.saturating_sub(self.age(piece)).min(patience));
+        let due = piece.as_ref().map_or(patience, |piece| self.due(piece).min(patience));
         let before = self.shared.clock.now();
         if self.shared.abandoned() {
             return Err(IngestError::Abandoned);
@@ -233,7 +238,7 @@ impl<'a> Stage<'a> {
             current.end = current.end.max(self.start.saturating_add(1));
             self.note_downtime(&mut current.ledger, started);
         }
-        if let Some(piece) = piece.take_if(|piece| self.age(piece) >= interval || (caught_up && stopping)) {
+        if let Some(piece) = piece.take_if(|piece| self.due(piece).is_zero() || (caught_up && stopping)) {
             let until = if caught_up { before } else { piece.last_received };
             self.cut(piece, until.plus(-ON_THE_WAY), false)?;
         }
@@ -258,8 +263,12 @@ impl<'a> Stage<'a> {
         Ok(true)
     }
 
-    fn age(&self, piece: &Piece) -> Duration {
-        self.shared.clock.instant().saturating_duration_since(piece.begun)
+    /// How long until a piece is to be cut: about an interval after the one before, and what comes after a rest gathers only
+    /// for a moment.
+    fn due(&self, piece: &Piece) -> Duration {
+        let (now, interval) = (self.shared.clock.instant(), self.shared.settings.commit_interval());
+        let after = |moment, time: Duration| time.saturating_sub(now.saturating_duration_since(moment));
+        after(self.last_cut, interval).max(after(piece.begun, GATHER.min(interval)))
     }
 
     fn record(&mut self, record: &Record<'_>, ledger: &mut Ledger) -> Result<(), IngestError> {
@@ -331,6 +340,7 @@ impl<'a> Stage<'a> {
         };
         let work = Work { start: self.start, end: piece.end, flows, ledger: piece.ledger, complete_until, full };
         self.start = work.end;
+        self.last_cut = self.shared.clock.instant();
         self.works.send(work).map_err(gone)
     }
 
@@ -344,21 +354,20 @@ impl<'a> Stage<'a> {
 
     fn datagram(&mut self, datagram: &Datagram<'_>, ledger: &mut Ledger) -> Result<(), IngestError> {
         let metrics = &self.shared.metrics;
-        metrics.datagrams.inc();
         let address = exporter_address(datagram.payload, datagram.source.ip());
-        let exporter = match (recognise(datagram.payload), self.exporters.get(address)) {
-            (_, Some(exporter)) => exporter,
-            (Err(reason), None) => {
-                self.rejected(ledger, 0, datagram.received, reason.name(), reason.unit().name(), 1);
+        let entered = match (recognise(datagram.payload), self.exporters.get(address)) {
+            (_, Some(exporter)) => Ok(exporter),
+            (Err(reason), None) => Err((reason.name(), reason.unit().name())),
+            (Ok(_), None) => self.exporters.enter(self.shared, address)?.ok_or((EXPORTER_LIMIT, "datagrams")),
+        };
+        // Where the exporter could not be entered, the datagram is read again and counts then.
+        metrics.datagrams.inc();
+        let exporter = match entered {
+            Ok(exporter) => exporter,
+            Err((reason, unit)) => {
+                self.rejected(ledger, 0, datagram.received, reason, unit, 1);
                 return Ok(());
             }
-            (Ok(_), None) => match self.exporters.enter(self.shared, address)? {
-                Some(exporter) => exporter,
-                None => {
-                    self.rejected(ledger, 0, datagram.received, EXPORTER_LIMIT, "datagrams", 1);
-                    return Ok(());
-                }
-            },
         };
         let context = Context {
             received: datagram.received,

@@ -60,7 +60,7 @@ fn reports(server: &TestServer) -> (Vec<String>, usize) {
 fn holes(server: &TestServer) -> Vec<Vec<Option<String>>> {
     server.database.as_ref().unwrap().query(
         "SELECT DISTINCT tables.name || to_char(received_first AT TIME ZONE 'UTC', '_pYYYY_MM_DD') AS missing \
-         FROM flow_segments, (VALUES ('flows'), ('flow_segments')) AS tables (name) \
+         FROM segment_headers, (VALUES ('flows')) AS tables (name) \
          WHERE to_regclass(tables.name || to_char(received_first AT TIME ZONE 'UTC', '_pYYYY_MM_DD')) IS NULL",
     )
 }

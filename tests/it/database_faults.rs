@@ -41,7 +41,7 @@ fn flows_wait_for_a_lock_on_the_rows_and_the_log_says_so() {
 
 #[test]
 fn flows_wait_for_a_lock_on_the_segments_and_the_log_says_so() {
-    lock("flow_segments");
+    lock("flow_segments_open");
 }
 
 #[test]
@@ -97,8 +97,8 @@ fn a_role_without_rights_is_told_and_flows_wait_until_it_has_them_again() {
     let url = postgres.url().replacen("flowledger@", "collector@", 1);
     let subject = Subject::begin(TestServer::beside(&url, &EAGER), postgres.url(), RATE);
     subject.refuse(
-        "REVOKE INSERT ON flows, flow_segments FROM collector",
-        "GRANT INSERT ON flows, flow_segments TO collector",
+        "REVOKE INSERT ON flows, flow_segments_open FROM collector",
+        "GRANT INSERT ON flows, flow_segments_open TO collector",
         &["permission denied for table flow", "give the role its rights"],
     );
     subject.settle();
@@ -144,6 +144,6 @@ fn two_servers_with_a_journal_each_store_everything_in_one_database() {
     assert_eq!(stored(&url), all);
     // What came while the second was down is lost, but nothing else.
     assert!(all.flows > sent[0]["flows"].as_u64().unwrap(), "{all:?}");
-    let collectors = query(&url, "SELECT count(DISTINCT segment_id >> 40) FROM flow_segments");
+    let collectors = query(&url, "SELECT count(DISTINCT segment_id >> 40) FROM segment_headers");
     assert_eq!(collectors[0][0].as_deref(), Some("2"));
 }

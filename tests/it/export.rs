@@ -432,7 +432,7 @@ fn memory_does_not_grow_with_the_window() {
         database.query(&format!(
             "INSERT INTO flow_segments (segment_id, {columns}) \
              SELECT least(0, (SELECT min(segment_id) FROM flow_segments)) - row_number() OVER (), {columns} \
-             FROM flow_segments, generate_series(1, {times}) WHERE segment_id > 0"
+             FROM flow_segments_open, generate_series(1, {times}) WHERE segment_id > 0"
         ));
     };
     let times = if std::env::var_os("FLOWLEDGER_LONG_TESTS").is_some() { 400 } else { 60 };

@@ -113,6 +113,6 @@ impl Subject {
 /// What came first was stored first: ids of segments are given out in the order of commits.
 fn in_order(url: &str) {
     let before = "SELECT count(*) FROM (SELECT received_first, lag(received_first) OVER (ORDER BY segment_id) AS before \
-                  FROM flow_segments) AS each WHERE received_first < before";
+                  FROM segment_headers) AS each WHERE received_first < before";
     assert_eq!(query(url, before)[0][0].as_deref(), Some("0"), "segments that are older than one stored before");
 }

@@ -49,7 +49,7 @@ fn without_file_handles_http_is_refused_and_every_flow_is_stored() {
     assert!(!answers(&server), "there is a handle left");
     let database = server.database.as_ref().unwrap();
     let stored =
-        || database.query("SELECT coalesce(sum(flow_rows), 0)::text FROM flow_segments")[0][0].clone().unwrap();
+        || database.query("SELECT coalesce(sum(flow_rows), 0)::text FROM segment_headers")[0][0].clone().unwrap();
     wait_for("all to be stored without a handle", 8, || (stored() == exporters.flows.to_string()).then_some(()));
     drop(silent);
     wait_for("the API to answer again", 20, || answers(&server).then_some(()));

@@ -220,7 +220,7 @@ fn an_import_that_is_killed_anywhere_goes_on_and_counts_each_flow_once() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let all: Vec<_> = made.concat();
     let (flows, ..) = sums(&all);
-    assert_eq!(stored("SELECT sum(flow_rows) FROM flow_segments"), (flows + 6_000).to_string());
+    assert_eq!(stored("SELECT sum(flow_rows) FROM segment_headers"), (flows + 6_000).to_string());
     assert_eq!(stored("SELECT count(*) FROM imports WHERE state <> 'done'"), "0");
     assert_eq!(stored("SELECT sum(flows) FROM imports"), (flows + 6_000).to_string());
     assert_eq!(totals(&server, &format!("{}&filter=src%20net%2010.0.0.0/24", window(begin, 1))), sums(&all));

@@ -84,6 +84,8 @@ fn a_panic_where_flows_are_stored_begins_anew_from_what_is_stored_while_receivin
         (server.metric("journal_datagrams_total") == exporters.datagrams).then_some(())
     });
     server.database.as_ref().unwrap().open();
+    // A question may still come upon a session that was closed.
+    wait_for("answers", 20, || (server.fetch("/api/v1/top?by=dst_ip&last=24h").0 == 200).then_some(()));
     server.wait_for_flows(exporters.flows);
     assert!(server.metric("ingest_restarts_total") >= 1);
     wait_for("the server to be ready again", 20, || (server.fetch("/readyz").0 == 200).then_some(()));

@@ -97,6 +97,7 @@ pub fn filled(random: &mut fastrand::Rng) -> TestDatabase {
         let database = open(&test);
         database.prepare(|error| panic!("{error}")).await.unwrap();
         database.journal_position(JOURNAL).await.unwrap();
+        database.ensure_open().await.unwrap();
         let (mut end, mut encoder) = (0, Encoder::new(0));
         for day in 0..DAYS {
             let mut batch = Batch { start: end, end: end + 1, complete_until: SystemClock.now(), ..Batch::default() };
