@@ -15,13 +15,19 @@ fn patience() -> Duration {
     Duration::from_secs(rounds(3, 10))
 }
 
-/// Kills the server at the n-th call of this kind, then starts it again. Returns whether it came to that call.
+/// Kills the server, lets another be killed at its n-th call of this kind, then starts it again. Returns whether it came to
+/// that call.
 fn kill_at(server: &mut TestServer, call: &str, n: u64) -> bool {
+    server.kill();
+    start_and_kill_at(server, call, n)
+}
+
+/// The same for a server that is not running.
+fn start_and_kill_at(server: &mut TestServer, call: &str, n: u64) -> bool {
     let inject = format!("inject={call}:signal=KILL:when={n}");
     let trace = format!("trace={call}");
     // The server stays our own child: the tracer is the grandchild.
     let tracer = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject].map(str::to_owned);
-    server.kill();
     let begun = Instant::now();
     let mut ended = !server.launch_under(&tracer);
     while !ended && begun.elapsed() < patience() {
@@ -103,12 +109,13 @@ fn killing_the_server_at_a_renaming_that_begins_a_journal_leaves_one_that_can_be
     let mut reached = 0;
     for n in 1..=3 {
         // As after a disk was replaced: everything but the lock is gone.
+        server.kill();
         for entry in std::fs::read_dir(server.journal()).unwrap().map(Result::unwrap) {
             if entry.file_name() != "lock" {
                 std::fs::remove_file(entry.path()).unwrap();
             }
         }
-        reached += u64::from(kill_at(&mut server, "rename", n));
+        reached += u64::from(start_and_kill_at(&mut server, "rename", n));
         traffic::send(server.collector(), "v9", 300, 0, n);
         server.wait_for_flows(300 * n);
     }
