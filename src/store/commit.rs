@@ -18,8 +18,6 @@ use chrono::{DateTime, Utc};
 use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, Postgres};
 
-/// How many bytes are handed to PostgreSQL at once.
-pub(super) const CHUNK: usize = 128 * 1_024;
 /// How far a journal is stored.
 const POSITION: &str =
     "SELECT position, number, next_segment, complete_until, author FROM journal_positions WHERE journal_id = $1::uuid";

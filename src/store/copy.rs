@@ -3,16 +3,57 @@
 //! A value is its length in four bytes and its bytes, big-endian; -1 stands for NULL. Nothing is coerced: the bytes must
 //! have the column's exact type.
 
+use super::{StoreError, answer};
 use crate::clock::Timestamp;
 use crate::flow::value::v4_from_wide;
+use sqlx::PgConnection;
+use sqlx::postgres::PgCopyIn;
+
+/// How many bytes are handed to PostgreSQL at once.
+const CHUNK: usize = 128 * 1_024;
 
 /// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL begins to count.
 const EPOCH: i64 = 946_684_800_000_000;
 
 /// What stands before the first row.
-pub(super) const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// What stands after the last row.
-pub(super) const TRAILER: &[u8] = &[0xff, 0xff];
+const TRAILER: &[u8] = &[0xff, 0xff];
+
+/// A COPY that rows are written into. Dropped before its end, it stores nothing.
+pub(super) struct CopyIn<'c> {
+    copy: PgCopyIn<&'c mut PgConnection>,
+    /// Where the functions below write rows to.
+    pub(super) out: Vec<u8>,
+}
+
+impl<'c> CopyIn<'c> {
+    /// Begins what `statement` says, which must ask for the binary format.
+    pub(super) async fn begin(connection: &'c mut PgConnection, statement: &str) -> Result<Self, StoreError> {
+        let copy = answer(connection.copy_in_raw(statement)).await?;
+        let mut out = Vec::with_capacity(CHUNK + 4_096);
+        out.extend_from_slice(HEADER);
+        Ok(Self { copy, out })
+    }
+
+    /// Hands on what was written when it is worth a message.
+    pub(super) async fn send_when_full(&mut self) -> Result<(), StoreError> {
+        if self.out.len() < CHUNK {
+            return Ok(());
+        }
+        answer(self.copy.send(self.out.as_slice())).await?;
+        self.out.clear();
+        Ok(())
+    }
+
+    /// Ends it after the last row.
+    pub(super) async fn finish(mut self) -> Result<(), StoreError> {
+        self.out.extend_from_slice(TRAILER);
+        answer(self.copy.send(self.out.as_slice())).await?;
+        answer(self.copy.finish()).await?;
+        Ok(())
+    }
+}
 
 /// Begins a row of `columns` values.
 pub(super) fn row(out: &mut Vec<u8>, columns: usize) {

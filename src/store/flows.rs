@@ -1,6 +1,6 @@
 //! Flows as plain rows in the table `flows`, for people with SQL tools.
 
-use super::{StoreError, answer, bigint, commit::CHUNK, copy};
+use super::{StoreError, bigint, copy};
 use crate::clock::Timestamp;
 use crate::flow::batch::{Addresses, Column, Cursor, FlowBatch, Values};
 use crate::flow::fields::{Field, Kind};
@@ -15,23 +15,15 @@ pub(super) async fn write(connection: &mut PgConnection, batch: &FlowBatch) -> R
         .collect();
     let names: Vec<_> = columns.iter().map(|column| column.field.name()).collect();
     let statement = format!("COPY flows ({}) FROM STDIN (FORMAT binary)", names.join(", "));
-    let mut copy = answer(connection.copy_in_raw(&statement)).await?;
-    let mut out = Vec::with_capacity(CHUNK + 4_096);
-    out.extend_from_slice(copy::HEADER);
+    let mut copy = copy::CopyIn::begin(connection, &statement).await?;
     for row in 0..batch.rows() {
-        copy::row(&mut out, columns.len());
+        copy::row(&mut copy.out, columns.len());
         for column in &mut columns {
-            column.write(&mut out, row);
+            column.write(&mut copy.out, row);
         }
-        if out.len() >= CHUNK {
-            answer(copy.send(out.as_slice())).await?;
-            out.clear();
-        }
+        copy.send_when_full().await?;
     }
-    out.extend_from_slice(copy::TRAILER);
-    answer(copy.send(out.as_slice())).await?;
-    answer(copy.finish()).await?;
-    Ok(())
+    copy.finish().await
 }
 
 /// A column on its way into rows.

@@ -11,7 +11,7 @@ use sqlx::PgConnection;
 use std::collections::BTreeSet;
 
 /// Distinguishes the advisory locks of sealing from others in the database: "seal".
-pub(super) const LOCKS: i32 = 0x7365_616c;
+const LOCKS: i32 = 0x7365_616c;
 
 /// Enters the hours of flows received at `moments` into the transaction, and opens those that are sealed. A sealer of the
 /// same hour waits for the end of the transaction, and the transaction for the end of the sealer's COMMIT.
@@ -81,12 +81,7 @@ impl Database {
     /// When the database does not answer.
     pub async fn sum_day(&self, day: Timestamp, local: &str) -> Result<bool, StoreError> {
         let mut transaction = self.writers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
-        let turn: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1, $2)")
-            .bind(LOCKS)
-            .bind(lock_of(day))
-            .fetch_one(&mut *transaction)
-            .await?;
-        if !turn {
+        if !take_turn(&mut transaction, day).await? {
             transaction.rollback().await?;
             return Ok(false);
         }
@@ -148,7 +143,10 @@ impl Database {
     }
 }
 
-/// The number by which an hour or a day is locked. They need not differ for ever, only those that are worked on at a time.
-pub(super) fn lock_of(moment: Timestamp) -> i32 {
-    (moment.micros() / HOUR) as i32
+/// Whether nobody else works on the hour or day that begins at `moment`, who then has to wait for the end of this transaction.
+pub(super) async fn take_turn(connection: &mut PgConnection, moment: Timestamp) -> Result<bool, StoreError> {
+    // The number of the hour need not differ from all others for ever, only from those that are worked on at a time.
+    let number = (moment.micros() / HOUR) as i32;
+    let taken = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1, $2)").bind(LOCKS).bind(number);
+    Ok(taken.fetch_one(connection).await?)
 }

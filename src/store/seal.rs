@@ -4,7 +4,7 @@
 //! late ones come. The hour's row is locked at the very end, for as long as it takes to see that nothing has come and to
 //! COMMIT. If something has come, the whole is given up and tried again later. Nothing here knows columns.
 
-use super::hours::{LOCKS, lock_of};
+use super::hours::take_turn;
 use super::segments::{self, Place};
 use super::snapshot::{SegmentHeader, header, loaded};
 use super::{Database, StoreError, totals};
@@ -32,11 +32,7 @@ impl Database {
     /// When the database does not answer.
     pub async fn begin_seal(&self, hour: Timestamp) -> Result<Option<Seal>, StoreError> {
         let mut transaction = self.writers.begin().await?;
-        let turn: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1, $2)")
-            .bind(LOCKS)
-            .bind(lock_of(hour))
-            .fetch_one(&mut *transaction)
-            .await?;
+        let turn = take_turn(&mut transaction, hour).await?;
         let open: Option<bool> = sqlx::query_scalar("SELECT sealed_at IS NULL FROM hours WHERE hour = $1")
             .bind(hour.to_utc())
             .fetch_optional(&mut *transaction)

@@ -1,6 +1,6 @@
 //! Flows as compressed columns in the tables `flow_segments` and `flow_segments_open`.
 
-use super::{StoreError, answer, bigint, commit::CHUNK, copy};
+use super::{StoreError, bigint, copy};
 use crate::flow::fields::CATALOGUE;
 use crate::flow::segment::Segment;
 use sqlx::PgConnection;
@@ -37,28 +37,23 @@ pub(super) async fn write(
         place.table(),
         fields.join(", ")
     );
-    let mut copy = answer(connection.copy_in_raw(&statement)).await?;
-    let mut out = Vec::with_capacity(2 * CHUNK);
-    out.extend_from_slice(copy::HEADER);
+    let mut copy = copy::CopyIn::begin(connection, &statement).await?;
     for (id, segment) in segments {
-        copy::row(&mut out, 7 + fields.len());
-        copy::int8(&mut out, id);
-        copy::timestamptz(&mut out, segment.received_first);
-        copy::timestamptz(&mut out, segment.received_last);
-        copy::int4(&mut out, i32::try_from(segment.rows).unwrap_or(i32::MAX));
+        copy::row(&mut copy.out, 7 + fields.len());
+        copy::int8(&mut copy.out, id);
+        copy::timestamptz(&mut copy.out, segment.received_first);
+        copy::timestamptz(&mut copy.out, segment.received_last);
+        copy::int4(&mut copy.out, i32::try_from(segment.rows).unwrap_or(i32::MAX));
         for total in [segment.totals.bytes, segment.totals.packets, segment.totals.flows] {
-            copy::int8(&mut out, bigint(total));
+            copy::int8(&mut copy.out, bigint(total));
         }
         let mut blocks = segment.columns.iter().peekable();
         for row in CATALOGUE {
             match blocks.next_if(|(field, _)| *field == row.field) {
-                Some((_, block)) => copy::bytes(&mut out, block),
-                None => copy::null(&mut out),
+                Some((_, block)) => copy::bytes(&mut copy.out, block),
+                None => copy::null(&mut copy.out),
             }
-            if out.len() >= CHUNK {
-                answer(copy.send(out.as_slice())).await?;
-                out.clear();
-            }
+            copy.send_when_full().await?;
         }
         if let Some((field, _)) = blocks.next() {
             return Err(StoreError::Unexpected {
@@ -67,8 +62,5 @@ pub(super) async fn write(
             });
         }
     }
-    out.extend_from_slice(copy::TRAILER);
-    answer(copy.send(out.as_slice())).await?;
-    answer(copy.finish()).await?;
-    Ok(())
+    copy.finish().await
 }

@@ -5,9 +5,6 @@ use crate::clock::Timestamp;
 use crate::flow::host_traffic::{HostTraffic, HostTrafficKey};
 use sqlx::PgConnection;
 
-/// How many bytes are handed to PostgreSQL at once.
-const CHUNK: usize = 128 * 1_024;
-
 /// Replaces the totals of the hour. The month's partition must be there.
 pub(super) async fn replace<'a>(
     connection: &mut PgConnection,
@@ -20,15 +17,13 @@ pub(super) async fn replace<'a>(
         .await?;
     let statement = "COPY host_traffic_hourly (host, hour, exporter_id, direction, bytes, packets, flows, records, \
                      raw_bytes, raw_packets, sampled_flows, first_seen, last_seen) FROM STDIN (FORMAT binary)";
-    let mut copy = connection.copy_in_raw(statement).await?;
-    let mut out = Vec::with_capacity(2 * CHUNK);
-    out.extend_from_slice(copy::HEADER);
+    let mut copy = copy::CopyIn::begin(connection, statement).await?;
     for (key, traffic) in totals {
-        copy::row(&mut out, 13);
-        copy::inet(&mut out, key.host);
-        copy::timestamptz(&mut out, hour);
-        copy::int8(&mut out, key.exporter_id.into());
-        copy::bytes(&mut out, key.direction.name().as_bytes());
+        copy::row(&mut copy.out, 13);
+        copy::inet(&mut copy.out, key.host);
+        copy::timestamptz(&mut copy.out, hour);
+        copy::int8(&mut copy.out, key.exporter_id.into());
+        copy::bytes(&mut copy.out, key.direction.name().as_bytes());
         for sum in [
             traffic.bytes,
             traffic.packets,
@@ -38,21 +33,15 @@ pub(super) async fn replace<'a>(
             traffic.raw_packets,
             traffic.sampled_flows,
         ] {
-            copy::int8(&mut out, bigint(sum));
+            copy::int8(&mut copy.out, bigint(sum));
         }
         for moment in [traffic.first_seen, traffic.last_seen] {
             match moment {
-                Some(moment) => copy::timestamptz(&mut out, moment),
-                None => copy::null(&mut out),
+                Some(moment) => copy::timestamptz(&mut copy.out, moment),
+                None => copy::null(&mut copy.out),
             }
         }
-        if out.len() >= CHUNK {
-            copy.send(out.as_slice()).await?;
-            out.clear();
-        }
+        copy.send_when_full().await?;
     }
-    out.extend_from_slice(copy::TRAILER);
-    copy.send(out.as_slice()).await?;
-    copy.finish().await?;
-    Ok(())
+    copy.finish().await
 }
