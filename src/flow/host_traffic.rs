@@ -1,5 +1,9 @@
 //! What a local host transferred: the way its traffic went, and the sums that are kept of it for years.
 
+use super::batch::FlowBatch;
+use super::fields::Field;
+use super::sampling::{sampled, scaled};
+use super::segment::Totals;
 use crate::clock::Timestamp;
 
 /// Which way traffic of a local host went. Each flow of the host counts in exactly one.
@@ -31,6 +35,11 @@ impl TrafficDirection {
             Self::InternalSent => "internal_sent",
             Self::InternalSelf => "internal_self",
         }
+    }
+
+    /// The way that the database calls `name`.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|direction| direction.name() == name)
     }
 }
 
@@ -69,6 +78,34 @@ pub struct HostTraffic {
 }
 
 impl HostTraffic {
+    /// What one flow adds.
+    pub fn of_flow(batch: &FlowBatch, row: usize) -> Self {
+        let bits = |field| batch.column(field).bits(row);
+        let counter = |field| bits(field).map_or(0, |bits| bits as u64);
+        let moment = |field| bits(field).map(|bits| Timestamp::from_micros((bits as u64).cast_signed()));
+        let interval = bits(Field::SamplingInterval).map_or(1, |bits| bits as u32);
+        let raw_bytes = counter(Field::InBytes).saturating_add(counter(Field::OutBytes));
+        let raw_packets = counter(Field::InPackets).saturating_add(counter(Field::OutPackets));
+        let flows = bits(Field::AggregatedFlows).map_or(1, |bits| bits as u64);
+        Self {
+            bytes: scaled(raw_bytes, interval),
+            packets: scaled(raw_packets, interval),
+            flows,
+            records: 1,
+            raw_bytes,
+            raw_packets,
+            sampled_flows: sampled(flows, interval),
+            first_seen: moment(Field::FirstSeen),
+            last_seen: moment(Field::LastSeen),
+        }
+    }
+
+    /// Bytes, packets and flows, as exporters sent them or multiplied by sampling intervals.
+    pub fn totals(&self, raw: bool) -> Totals {
+        let (bytes, packets) = if raw { (self.raw_bytes, self.raw_packets) } else { (self.bytes, self.packets) };
+        Totals { bytes, packets, flows: self.flows }
+    }
+
     /// Adds `other`.
     pub fn add(&mut self, other: &Self) {
         let sums = [

@@ -1,6 +1,6 @@
 //! The local networks: those of the house, `[network] local` in the configuration.
 //!
-//! [`Local`] tells quickly whether an address lies in one of them. [`fingerprint`] writes down which they are, so that sums
+//! [`Local`] tells quickly whether an address lies in one of them. [`Local::fingerprint`] writes down which they are, so that sums
 //! that were counted by other networks are told from those of the present ones. A network holds addresses of its own family
 //! only: `::/0` holds no IPv4 address. IPv4-mapped IPv6 networks are the IPv4 networks.
 
@@ -54,16 +54,11 @@ impl Local {
         self.networks.iter().all(|local| networks.iter().any(|network| holds(network, local)))
     }
 
-    /// See [`fingerprint`].
+    /// The networks as one text, the same however they are written and ordered: without host bits and without those that lie
+    /// within another, sorted, joined by commas. No network gives an empty text.
     pub fn fingerprint(&self) -> String {
         self.networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
     }
-}
-
-/// The networks as one text, the same however they are written and ordered: without host bits and without those that lie
-/// within another, sorted, joined by commas. No network gives an empty text.
-pub fn fingerprint(local: &[IpNetwork]) -> String {
-    Local::new(local).fingerprint()
 }
 
 fn canonical(networks: &[IpNetwork]) -> Vec<IpNetwork> {
@@ -97,6 +92,10 @@ fn holds(outer: &IpNetwork, inner: &IpNetwork) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn fingerprint(local: &[IpNetwork]) -> String {
+        Local::new(local).fingerprint()
+    }
 
     fn networks(texts: &[&str]) -> Vec<IpNetwork> {
         texts.iter().map(|text| text.parse().unwrap()).collect()

@@ -54,32 +54,38 @@ pub async fn seal(database: &Database, hour: Timestamp, local: &Local) -> Result
     let mut merger = Merger::new(local.clone());
     for group in groups(&headers) {
         let Some(first) = group.headers.first() else { continue };
+        let merges = group.merges;
         for header in &group.headers {
-            let fields = if group.merges { None } else { Some(totals::FIELDS.as_slice()) };
+            let fields = if merges { None } else { Some(totals::FIELDS.as_slice()) };
             let segment = seal.load(header, fields).await?;
-            let taken = tokio::task::spawn_blocking(move || {
-                let taken = merger.take(&segment);
-                (merger, taken)
-            });
-            let taken = taken.await.map_err(|_| SealError::Defect(hour))?;
-            merger = taken.0;
-            taken.1.map_err(|source| SealError::Columns { segment_id: header.segment_id, hour, source })?;
+            let taken;
+            (merger, taken) = on_columns(merger, hour, move |merger| merger.take(&segment, merges)).await?;
+            taken.map_err(|source| SealError::Columns { segment_id: header.segment_id, hour, source })?;
         }
-        let (merges, segment_id) = (group.merges, first.segment_id);
-        let merged = tokio::task::spawn_blocking(move || {
-            let merged = if merges { merger.merged().map(Some) } else { Ok(None) };
-            merger.batch.clear();
-            (merger, merged)
-        });
-        let merged = merged.await.map_err(|_| SealError::Defect(hour))?;
-        merger = merged.0;
-        if let Some(merged) = merged.1.map_err(|source| SealError::Columns { segment_id, hour, source })? {
+        if merges {
+            let segment_id = first.segment_id;
+            let merged;
+            (merger, merged) = on_columns(merger, hour, Merger::merged).await?;
+            let merged = merged.map_err(|source| SealError::Columns { segment_id, hour, source })?;
             seal.remove(&group.headers).await?;
             seal.write(segment_id, &merged).await?;
         }
     }
     seal.write_totals(merger.totals.iter()).await?;
     Ok(seal.finish(&local.fingerprint()).await?)
+}
+
+/// Does work on columns where it holds up nobody.
+async fn on_columns<T: Send + 'static>(
+    mut merger: Merger,
+    hour: Timestamp,
+    work: impl FnOnce(&mut Merger) -> T + Send + 'static,
+) -> Result<(Merger, T), SealError> {
+    let done = tokio::task::spawn_blocking(move || {
+        let done = work(&mut merger);
+        (merger, done)
+    });
+    done.await.map_err(|_| SealError::Defect(hour))
 }
 
 /// Segments that are taken in together.
@@ -134,22 +140,26 @@ impl Merger {
         }
     }
 
-    /// Adds the flows of a segment to those that are to be merged and to the totals.
-    fn take(&mut self, segment: &Segment) -> Result<(), ColumnsError> {
+    /// Adds the flows of a segment to the totals and, if it `merges`, to those that become one segment.
+    fn take(&mut self, segment: &Segment, merges: bool) -> Result<(), ColumnsError> {
         let rows = segment.rows as usize;
         self.one.clear();
         self.one.add_rows(rows);
         for (field, block) in &segment.columns {
             self.decoder.decode_into(*field, block, rows, self.one.column_mut(*field))?;
         }
-        let first = self.batch.rows();
-        self.batch.append(&self.one);
-        self.totals.add(&self.batch, first);
+        self.totals.add(&self.one);
+        if merges {
+            self.batch.append(&self.one);
+        }
         Ok(())
     }
 
+    /// Those as one segment.
     fn merged(&mut self) -> Result<Segment, ColumnsError> {
-        self.encoder.encode(&self.batch, 0..self.batch.rows())
+        let merged = self.encoder.encode(&self.batch, 0..self.batch.rows());
+        self.batch.clear();
+        merged
     }
 }
 

@@ -3,7 +3,6 @@
 //! The same rules as those of an answer about one host: a flow between two local hosts is internal to both, and an end that
 //! no exporter told is outside. Pure: segments come in, sums come out.
 
-use crate::clock::Timestamp;
 use crate::flow::batch::FlowBatch;
 use crate::flow::fields::Field;
 use crate::flow::host_traffic::{HostTraffic, HostTrafficKey, TrafficDirection};
@@ -38,9 +37,9 @@ impl Totals {
         Self { local, sums: HashMap::default() }
     }
 
-    /// Adds the flows of `batch` from row `first` on.
-    pub fn add(&mut self, batch: &FlowBatch, first: usize) {
-        for row in first..batch.rows() {
+    /// Adds the flows of `batch`.
+    pub fn add(&mut self, batch: &FlowBatch) {
+        for row in 0..batch.rows() {
             let bits = |field| batch.column(field).bits(row);
             let inside = |field| bits(field).filter(|address| self.local.contains(*address));
             let (source, destination) = (inside(Field::SrcIp), inside(Field::DstIp));
@@ -48,7 +47,7 @@ impl Totals {
                 continue;
             }
             let exporter_id = bits(Field::ExporterId).map_or(0, |bits| bits as u32);
-            let traffic = traffic(batch, row);
+            let traffic = HostTraffic::of_flow(batch, row);
             let mut count = |host, direction| {
                 self.sums.entry(HostTrafficKey { host, exporter_id, direction }).or_default().add(&traffic);
             };
@@ -73,31 +72,10 @@ impl Totals {
     }
 }
 
-/// What one flow adds.
-fn traffic(batch: &FlowBatch, row: usize) -> HostTraffic {
-    let bits = |field| batch.column(field).bits(row);
-    let counter = |field| bits(field).map_or(0, |bits| bits as u64);
-    let moment = |field| bits(field).map(|bits| Timestamp::from_micros((bits as u64).cast_signed()));
-    let interval = bits(Field::SamplingInterval).map_or(1, |bits| bits as u32).max(1);
-    let raw_bytes = counter(Field::InBytes).saturating_add(counter(Field::OutBytes));
-    let raw_packets = counter(Field::InPackets).saturating_add(counter(Field::OutPackets));
-    let flows = bits(Field::AggregatedFlows).map_or(1, |bits| bits as u64);
-    HostTraffic {
-        bytes: raw_bytes.saturating_mul(interval.into()),
-        packets: raw_packets.saturating_mul(interval.into()),
-        flows,
-        records: 1,
-        raw_bytes,
-        raw_packets,
-        sampled_flows: if interval > 1 { flows.max(1) } else { 0 },
-        first_seen: moment(Field::FirstSeen),
-        last_seen: moment(Field::LastSeen),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Timestamp;
     use crate::flow::value::wide_from_address;
 
     fn address(text: &str) -> u128 {
@@ -125,7 +103,7 @@ mod tests {
         batch.column_mut(Field::SamplingInterval).u32_run(5, 1).fill(10);
         batch.column_mut(Field::FirstSeen).time_run(0, 1).fill(50);
         let mut totals = Totals::new(Local::new(&["10.0.0.0/8".parse().unwrap()]));
-        totals.add(&batch, 0);
+        totals.add(&batch);
         let mut found: Vec<_> = totals
             .iter()
             .map(|(key, sums)| {
@@ -153,7 +131,7 @@ mod tests {
         batch.add_rows(2);
         batch.column_mut(Field::DstIp).wide_run(1, 1).fill(address("10.0.0.1"));
         let mut totals = Totals::new(Local::new(&["10.0.0.0/8".parse().unwrap()]));
-        totals.add(&batch, 0);
+        totals.add(&batch);
         let keys: Vec<_> = totals.iter().map(|(key, _)| key.direction).collect();
         assert_eq!(keys, [TrafficDirection::Download]);
     }

@@ -11,6 +11,7 @@ use super::table::{CACHED_BYTES, NONE, Table};
 use crate::clock::Timestamp;
 use crate::flow::batch::{FlowBatch, Values};
 use crate::flow::fields::{Dimension, Field, Kind};
+use crate::flow::sampling::{sampled, scaled};
 use crate::flow::segment::Totals;
 use crate::flow::value::Value;
 use crate::pages;
@@ -95,16 +96,6 @@ pub(super) const WEIGHT_FIELDS: [Field; 8] = [
 /// Whether a flow of `batch` has a sampling interval: if not, raw and scaled are the same.
 pub(super) fn is_sampled(batch: &FlowBatch) -> bool {
     !batch.column(Field::SamplingInterval).present().is_empty()
-}
-
-/// `counter` times a sampling interval. 0 is no interval and means the same as none.
-pub(super) fn scaled(counter: u64, interval: u32) -> u64 {
-    counter.saturating_mul(interval.max(1).into())
-}
-
-/// The flows that a record of `flows` flows counts for among the sampled ones.
-pub(super) fn sampled(flows: u64, interval: u32) -> u64 {
-    if interval > 1 { flows.max(1) } else { 0 }
 }
 
 fn counter<'a>(batch: &'a FlowBatch, field: Field, rows: Rows<'_>, absent: u64, room: &'a mut Vec<u64>) -> &'a [u64] {

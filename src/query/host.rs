@@ -7,17 +7,17 @@
 
 use super::QueryError;
 use super::answer::{Counters, HostRequest};
-use super::group::{WEIGHT_FIELDS, sampled, scaled};
+use super::group::WEIGHT_FIELDS;
 use super::plan;
 use super::scan::{Reader, Scan};
 use crate::columns::ColumnsError;
 use crate::filter::Expression;
-use crate::flow::batch::FlowBatch;
 use crate::flow::fields::{Dimension, Field};
+use crate::flow::host_traffic::{HostTraffic, TrafficDirection};
 use crate::flow::local::Local;
 use crate::flow::segment::{Segment, Totals};
 use crate::flow::value::wide_from_address;
-use crate::store::host_traffic::{Direction, HostSums};
+use crate::store::host_traffic::HostSums;
 use ipnetwork::IpNetwork;
 use std::sync::Arc;
 
@@ -66,11 +66,13 @@ impl HostScan {
     }
 
     /// Takes in what is known already of the flows that went one way.
-    pub(super) fn add_totals(&mut self, direction: Direction, sums: &HostSums) {
+    pub(super) fn add_totals(&mut self, direction: TrafficDirection, sums: &HostSums) {
         let kind = match direction {
-            Direction::Download => &mut self.download,
-            Direction::Upload => &mut self.upload,
-            Direction::Internal => &mut self.internal,
+            TrafficDirection::Download => &mut self.download,
+            TrafficDirection::Upload => &mut self.upload,
+            TrafficDirection::InternalReceived | TrafficDirection::InternalSent | TrafficDirection::InternalSelf => {
+                &mut self.internal
+            }
         };
         kind.add(&sums.totals);
         self.records = self.records.saturating_add(sums.records);
@@ -99,10 +101,10 @@ impl Scan for HostScan {
             } else {
                 &mut self.upload
             };
-            let (totals, sampled_flows) = totals_of(read.batch, row, self.counters);
-            kind.add(&totals);
-            self.records = self.records.saturating_add(1);
-            self.sampled_flows = self.sampled_flows.saturating_add(sampled_flows);
+            let traffic = HostTraffic::of_flow(read.batch, row);
+            kind.add(&traffic.totals(self.counters == Counters::Raw));
+            self.records = self.records.saturating_add(traffic.records);
+            self.sampled_flows = self.sampled_flows.saturating_add(traffic.sampled_flows);
         }
         Ok(())
     }
@@ -118,19 +120,4 @@ impl Scan for HostScan {
         self.records = self.records.saturating_add(other.records);
         self.sampled_flows = self.sampled_flows.saturating_add(other.sampled_flows);
     }
-}
-
-/// The sums of one flow, and for how many sampled ones it counts.
-fn totals_of(batch: &FlowBatch, row: usize, counters: Counters) -> (Totals, u64) {
-    let counter = |field| batch.column(field).bits(row).map(|bits| bits as u64);
-    let interval = batch.column(Field::SamplingInterval).bits(row).map_or(1, |bits| bits as u32);
-    let factor = if counters == Counters::Scaled { interval } else { 1 };
-    let sum = |one, other| scaled(counter(one).unwrap_or(0).saturating_add(counter(other).unwrap_or(0)), factor);
-    let flows = counter(Field::AggregatedFlows).unwrap_or(1);
-    let totals = Totals {
-        bytes: sum(Field::InBytes, Field::OutBytes),
-        packets: sum(Field::InPackets, Field::OutPackets),
-        flows,
-    };
-    (totals, sampled(flows, interval))
 }

@@ -6,6 +6,7 @@
 use super::snapshot::Snapshot;
 use super::{StoreError, count};
 use crate::clock::Timestamp;
+use crate::flow::host_traffic::TrafficDirection;
 use crate::flow::segment::Totals;
 use crate::flow::value::wide_from_address;
 use chrono::{DateTime, Utc};
@@ -89,17 +90,6 @@ impl HostSums {
         let sums = [self.totals.bytes, self.totals.packets, self.totals.flows, self.records, self.sampled_flows];
         sums.iter().any(|sum| *sum >= i64::MAX as u64)
     }
-}
-
-/// Which way the traffic of a local host went, as the database calls it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// To the host from outside.
-    Download,
-    /// From the host to outside.
-    Upload,
-    /// With another local host, or with itself.
-    Internal,
 }
 
 const CATALOGUE: &str = "\
@@ -216,7 +206,7 @@ impl Snapshot {
         stretch: &Stretch,
         host: IpAddr,
         raw: bool,
-    ) -> Result<Vec<(Direction, HostSums)>, StoreError> {
+    ) -> Result<Vec<(TrafficDirection, HostSums)>, StoreError> {
         let rows = sqlx::query(OF_HOST)
             .bind(moments(&stretch.days))
             .bind(moments(&stretch.hours))
@@ -247,11 +237,8 @@ fn sums(row: &PgRow) -> Result<HostSums, StoreError> {
     })
 }
 
-fn direction(row: &PgRow) -> Result<Direction, StoreError> {
-    match row.try_get::<&str, _>(8)? {
-        "download" => Ok(Direction::Download),
-        "upload" => Ok(Direction::Upload),
-        "internal_received" | "internal_sent" | "internal_self" => Ok(Direction::Internal),
-        other => Err(StoreError::Unexpected { place: "host_traffic", detail: format!("the direction {other}") }),
-    }
+fn direction(row: &PgRow) -> Result<TrafficDirection, StoreError> {
+    let name: &str = row.try_get(8)?;
+    let unknown = || StoreError::Unexpected { place: "host_traffic", detail: format!("the direction {name}") };
+    TrafficDirection::parse(name).ok_or_else(unknown)
 }

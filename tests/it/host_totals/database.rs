@@ -5,7 +5,7 @@ use flowledger::clock::{Clock, DAY, HOUR, ManualClock, SECOND, SystemClock, Time
 use flowledger::columns::Encoder;
 use flowledger::flow::batch::FlowBatch;
 use flowledger::flow::fields::Field;
-use flowledger::flow::local::fingerprint;
+use flowledger::flow::local::Local;
 use flowledger::flow::value::wide_from_address;
 use flowledger::query::{Counters, Engine, Settings, Window};
 use flowledger::store::commit::Batch;
@@ -183,7 +183,7 @@ pub fn sum_up(test: &TestDatabase) {
 
 /// Marks all hours as sealed and all days as summed.
 pub fn seal_all(test: &TestDatabase) {
-    let local = fingerprint(&local());
+    let local = Local::new(&local()).fingerprint();
     test.query(&format!("UPDATE hours SET sealed_at = now(), local = '{local}', version = version + 1"));
     test.query("DELETE FROM days");
     test.query(&format!(
