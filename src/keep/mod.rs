@@ -98,9 +98,8 @@ impl Keeper {
                 let round = seal_round(&local, &own_database, &own_clock, &own_metrics);
                 // An hour that is being sealed when upkeep ends, or when the database is silent, stays open.
                 tokio::select! {
-                    outcome = tokio::time::timeout(LONGEST, round) => {
-                        let silent = StoreError::Silent { seconds: LONGEST.as_secs() };
-                        if let Err(error) = outcome.unwrap_or(Err(silent)) {
+                    outcome = in_time(round) => {
+                        if let Err(error) = outcome {
                             own_metrics.failures.inc();
                             tracing::warn!("sealing tries again in {} s: {error}", SEALING.as_secs());
                         }
@@ -116,22 +115,18 @@ impl Keeper {
         let mut told = stopped;
         let task = tokio::spawn(async move {
             loop {
-                let round = tokio::time::timeout(LONGEST, round(settings, &database, &clock, &metrics));
-                let silent = StoreError::Silent { seconds: LONGEST.as_secs() };
-                if let Err(error) = round.await.unwrap_or(Err(silent)) {
+                if let Err(error) = in_time(round(settings, &database, &clock, &metrics)).await {
                     metrics.failures.inc();
                     tracing::warn!("upkeep tries again in {} s: {error}", ROUND.as_secs());
                 }
                 let next = tokio::time::Instant::now() + ROUND;
                 while tokio::time::Instant::now() < next {
-                    let held = tokio::time::timeout(LONGEST, hold_budget(settings, &database, &clock, &metrics));
-                    let silent = StoreError::Silent { seconds: LONGEST.as_secs() };
-                    if let Err(error) = held.await.unwrap_or(Err(silent)) {
+                    if let Err(error) = in_time(hold_budget(settings, &database, &clock, &metrics)).await {
                         metrics.failures.inc();
                         tracing::warn!("the budget of [storage] max_bytes could not be looked after: {error}");
                     }
                     tokio::select! {
-                        () = tokio::time::sleep(BUDGET.min(ROUND)) => {}
+                        () = tokio::time::sleep(BUDGET) => {}
                         _ = told.changed() => return,
                     }
                 }
@@ -152,6 +147,12 @@ impl Keeper {
             tracing::error!("upkeep ended by a defect");
         }
     }
+}
+
+/// A piece of upkeep, unless it takes too long.
+async fn in_time(work: impl Future<Output = Result<(), StoreError>>) -> Result<(), StoreError> {
+    let done = tokio::time::timeout(LONGEST, work).await;
+    done.unwrap_or(Err(StoreError::Silent { seconds: LONGEST.as_secs() }))
 }
 
 /// What goes by age: the days of each table, the oldest first.
