@@ -10,6 +10,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 
+use super::database::with_database;
 use super::environment;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::columns::Decoder;
@@ -81,14 +82,7 @@ async fn examine(arguments: &Arguments, config: &Config) -> Result<Vec<Finding>,
     if config.database.address()?.is_none() && !own.directory.join("data").is_dir() {
         return Err(format!("there is no database in {} yet: start the server once", own.directory.display()).into());
     }
-    let (address, postgres) = super::report::locate(config).await?;
-    let database = Database::new(&address)?;
-    let findings = compare(arguments, config, &database).await;
-    database.close().await;
-    if let Some(postgres) = postgres {
-        tokio::task::spawn_blocking(move || postgres.stop()).await?;
-    }
-    findings
+    with_database(config, async |database| compare(arguments, config, database).await).await
 }
 
 async fn compare(arguments: &Arguments, config: &Config, database: &Database) -> Result<Vec<Finding>, Box<dyn Error>> {

@@ -1,5 +1,6 @@
 //! `flowledger expire`: drops what is too old or too much now, as upkeep does every few minutes, or only tells what goes.
 
+use super::database::with_database;
 use super::environment;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
@@ -27,16 +28,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>, out: &mut impl Write) -
     crate::telemetry::start()?;
     let config = Config::load(config, environment())?.config;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let (address, postgres) = super::report::locate(&config).await?;
-        let database = Database::new(&address)?;
-        let done = expire(arguments, &config, &database, out).await;
-        database.close().await;
-        if let Some(postgres) = postgres {
-            tokio::task::spawn_blocking(move || postgres.stop()).await?;
-        }
-        done
-    })
+    runtime.block_on(with_database(&config, async |database| expire(arguments, &config, database, out).await))
 }
 
 async fn expire(

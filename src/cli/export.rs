@@ -3,8 +3,8 @@
 //! It works beside a running server, on the same database, and reads only. Without `--to-stdout`, standard output gets the path
 //! of the manifest and nothing else. Stopped by SIGINT or SIGTERM it takes away what it began.
 
+use super::database::{locate, stop};
 use super::environment;
-use super::report::locate;
 use crate::clock::{Clock, SharedClock, SystemClock};
 use crate::config::Config;
 use crate::export::{self, Destination, ExportError, ExportRequest, Format, Outcome};
@@ -161,9 +161,7 @@ async fn write(request: &ExportRequest, config: &Config) -> Result<Outcome, Box<
     };
     // Sessions that a statement still runs in are not waited for.
     let _ = tokio::time::timeout(Duration::from_secs(1), database.close()).await;
-    if let Some(postgres) = postgres {
-        tokio::task::spawn_blocking(move || postgres.stop()).await?;
-    }
+    stop(postgres).await?;
     outcome
 }
 

@@ -16,8 +16,8 @@ mod storing;
 #[cfg(test)]
 mod tests;
 
+use super::database::with_database;
 use super::environment;
-use super::report::locate;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::Config;
 use crate::keep::partitions::oldest_kept;
@@ -82,18 +82,11 @@ pub fn run(arguments: &Arguments, config: Option<&Path>, out: &mut impl Write) -
 
 async fn bring_in(arguments: &Arguments, config: &Config) -> Result<Report, Box<dyn Error>> {
     let found = files::find(&arguments.paths);
-    let (address, postgres) = locate(config).await?;
-    let database = Database::new(&address)?;
-    let report = async {
+    with_database(config, async |database| {
         database.prepare(|error| tracing::warn!("waiting for the database: {error}")).await?;
-        store_files(arguments, config, found, &database).await
-    }
-    .await;
-    database.close().await;
-    if let Some(postgres) = postgres {
-        tokio::task::spawn_blocking(move || postgres.stop()).await?;
-    }
-    report
+        store_files(arguments, config, found, database).await
+    })
+    .await
 }
 
 async fn store_files(

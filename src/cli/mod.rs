@@ -4,6 +4,7 @@
 //! did what it was asked, 1 when it could not, 2 when it was asked wrongly.
 
 pub mod check_config;
+mod database;
 pub mod doctor;
 pub mod expire;
 pub mod export;

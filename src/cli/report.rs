@@ -3,16 +3,14 @@
 //! It works beside a running server, on the same database, and leaves the schedule alone: the period's own run still comes
 //! when it is due. Only the path goes to standard output, so that scripts can use it.
 
+use super::database::with_database;
 use super::environment;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::Config;
-use crate::private_postgres::{self, Connection, PrivatePostgres};
 use crate::query::Engine;
 use crate::reports::delivery::Deliverer;
 use crate::reports::delivery::email::Mailer;
 use crate::reports::{self, Period, ReportError, RunOutcome, Scheduler, Span};
-use crate::server;
-use crate::store::{Address, Database};
 use clap::{Args, Subcommand};
 use std::error::Error;
 use std::io::{self, Write};
@@ -78,29 +76,14 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<(), Box<dyn E
 }
 
 async fn make(wanted: &Run, span: Option<Span>, config: &Config) -> Result<RunOutcome, Box<dyn Error>> {
-    let (address, postgres) = locate(config).await?;
-    let database = Database::new(&address)?;
-    database.prepare(|error| tracing::warn!("waiting for the database: {error}")).await?;
-    let clock: SharedClock = Arc::new(SystemClock);
-    let engine = Engine::new(database.clone(), Arc::clone(&clock), config.query.clone(), &config.network.local);
-    let deliverer = Deliverer { mailer: Mailer::new(&config.smtp)? };
-    let metrics = reports::Metrics::default();
-    let scheduler = Scheduler::new(config.definitions()?, database.clone(), engine, deliverer, clock, metrics);
-    let outcome = scheduler.run_now(&wanted.name, span, wanted.deliver).await;
-    database.close().await;
-    if let Some(postgres) = postgres {
-        tokio::task::spawn_blocking(move || postgres.stop()).await?;
-    }
-    Ok(outcome?)
-}
-
-/// The database that the server would use: of a running server's own PostgreSQL, its socket.
-pub(super) async fn locate(config: &Config) -> Result<(Address, Option<PrivatePostgres>), Box<dyn Error>> {
-    if config.database.address()?.is_none()
-        && let Some(Connection { socket_directory, port, user, database }) =
-            private_postgres::find_running(&config.private_postgres())
-    {
-        return Ok((Address::Socket { directory: socket_directory, port, user, database }, None));
-    }
-    Ok(server::locate_database(config).await?)
+    with_database(config, async |database| {
+        database.prepare(|error| tracing::warn!("waiting for the database: {error}")).await?;
+        let clock: SharedClock = Arc::new(SystemClock);
+        let engine = Engine::new(database.clone(), Arc::clone(&clock), config.query.clone(), &config.network.local);
+        let deliverer = Deliverer { mailer: Mailer::new(&config.smtp)? };
+        let metrics = reports::Metrics::default();
+        let scheduler = Scheduler::new(config.definitions()?, database.clone(), engine, deliverer, clock, metrics);
+        Ok(scheduler.run_now(&wanted.name, span, wanted.deliver).await?)
+    })
+    .await
 }
