@@ -21,7 +21,14 @@ use utoipa::{IntoParams, ToSchema};
 pub struct ZoneParams {
     /// The time zone in which moments are written, by its IANA name (`Europe/Berlin`). Left out: the zone of the server's
     /// configuration.
-    pub(super) tz: Option<String>,
+    tz: Option<String>,
+}
+
+impl ZoneParams {
+    /// The zone asked for, else `configured`.
+    pub(super) fn zone(&self, configured: Tz) -> Result<Tz, Problem> {
+        Ok(self.tz.as_deref().map(zone).transpose()?.unwrap_or(configured))
+    }
 }
 
 /// What an exporter sent and the network lost.
@@ -195,10 +202,7 @@ fn add(counts: &mut BTreeMap<String, u64>, cause: String, count: u64) {
 #[get("/exporters")]
 pub async fn get_exporters(asked: Asked<(ZoneParams,)>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let Asked((asked,)) = asked;
-    let zone = match asked.tz {
-        None => state.zone,
-        Some(name) => zone(&name)?,
-    };
+    let zone = asked.zone(state.zone)?;
     let list = state.database.exporters().await?;
     format::json(&Exporters::new(list, zone))
 }

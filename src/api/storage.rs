@@ -6,7 +6,6 @@ use super::format;
 use super::params::Asked;
 use super::problem::Problem;
 use super::shapes::moment;
-use crate::query::window::zone;
 use crate::store::usage::{TABLES, Usage};
 use actix_web::{HttpResponse, get, web};
 use chrono_tz::Tz;
@@ -82,10 +81,7 @@ fn shape(usage: &Usage, max_bytes: Option<u64>, zone: Tz) -> Storage {
 #[get("/storage")]
 pub async fn get_storage(asked: Asked<(ZoneParams,)>, state: web::Data<State>) -> Result<HttpResponse, Problem> {
     let Asked((asked,)) = asked;
-    let zone = match &asked.tz {
-        Some(name) => zone(name)?,
-        None => state.zone,
-    };
+    let zone = asked.zone(state.zone)?;
     let usage = state.database.usage().await?;
     format::json(&shape(&usage, state.max_bytes, zone))
 }
