@@ -239,14 +239,25 @@ async fn seal_round(
         }
     }
     database.drop_sealed().await?;
-    let fingerprint = local.fingerprint();
-    for day in database.days_to_sum(until, &fingerprint).await? {
-        database.ensure_month(MonthlyTable::HostTrafficDaily, day).await?;
-        if database.sum_day(day, &fingerprint).await? {
-            metrics.summed.inc();
-        }
+    for _ in 0..sum_days(database, until, local).await? {
+        metrics.summed.inc();
     }
     Ok(())
+}
+
+/// Adds up the totals of the days that ended before `until` and lack them although their hours have them. Returns how many
+/// days that were.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn sum_days(database: &Database, until: Timestamp, local: &Local) -> Result<u64, StoreError> {
+    let fingerprint = local.fingerprint();
+    let mut summed = 0u64;
+    for day in database.days_to_sum(until, &fingerprint).await? {
+        database.ensure_month(MonthlyTable::HostTrafficDaily, day).await?;
+        summed = summed.saturating_add(database.sum_day(day, &fingerprint).await?.into());
+    }
+    Ok(summed)
 }
 
 /// One round: makes what is due, then drops what is due.

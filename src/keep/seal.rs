@@ -12,6 +12,7 @@ use crate::flow::local::Local;
 use crate::flow::segment::{MAX_SEGMENT_FLOWS, Segment};
 use crate::store::commit::FIRST_OF_COLLECTORS;
 use crate::store::partitions::{DailyTable, MonthlyTable};
+use crate::store::seal::{Again, Seal};
 use crate::store::snapshot::SegmentHeader;
 use crate::store::{Database, StoreError};
 
@@ -49,17 +50,57 @@ pub enum SealError {
 pub async fn seal(database: &Database, hour: Timestamp, local: &Local) -> Result<bool, SealError> {
     database.ensure_day(DailyTable::FlowSegments, hour).await?;
     database.ensure_month(MonthlyTable::HostTrafficHourly, hour).await?;
-    let Some(mut seal) = database.begin_seal(hour).await? else { return Ok(false) };
+    match database.begin_seal(hour).await? {
+        Some(seal) => finish(seal, hour, local).await,
+        None => Ok(false),
+    }
+}
+
+/// What became of a sealed hour that was to be sealed once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Its totals are those of the networks that were given.
+    Counted,
+    /// Its flows are no longer kept, so its totals stay as they were.
+    FlowsGone,
+    /// Another server is at it, or flows of it came meanwhile.
+    Busy,
+}
+
+/// Seals a sealed hour once more, so that its totals are those of the hosts in `local`.
+///
+/// # Errors
+/// Why it stays as it was.
+pub async fn seal_again(database: &Database, hour: Timestamp, local: &Local) -> Result<Outcome, SealError> {
+    Ok(match database.begin_seal_again(hour).await? {
+        Again::Begun(seal) => {
+            if finish(seal, hour, local).await? {
+                Outcome::Counted
+            } else {
+                Outcome::Busy
+            }
+        }
+        Again::Busy => Outcome::Busy,
+        Again::Gone => Outcome::FlowsGone,
+    })
+}
+
+async fn finish(mut seal: Seal, hour: Timestamp, local: &Local) -> Result<bool, SealError> {
     let headers = seal.segments().await?;
     let mut merger = Merger::new(local.clone());
+    let dropped = seal.flows_dropped();
+    if dropped {
+        seal.totals().await?.into_iter().for_each(|(key, traffic)| merger.totals.add_sums(key, &traffic));
+    }
     for group in groups(&headers) {
         let Some(first) = group.headers.first() else { continue };
         let merges = group.merges;
         for header in &group.headers {
             let fields = if merges { None } else { Some(totals::FIELDS.as_slice()) };
             let segment = seal.load(header, fields).await?;
+            let counts = header.open || !dropped;
             let taken;
-            (merger, taken) = on_columns(merger, hour, move |merger| merger.take(&segment, merges)).await?;
+            (merger, taken) = on_columns(merger, hour, move |merger| merger.take(&segment, counts, merges)).await?;
             taken.map_err(|source| SealError::Columns { segment_id: header.segment_id, hour, source })?;
         }
         if merges {
@@ -140,15 +181,17 @@ impl Merger {
         }
     }
 
-    /// Adds the flows of a segment to the totals and, if it `merges`, to those that become one segment.
-    fn take(&mut self, segment: &Segment, merges: bool) -> Result<(), ColumnsError> {
+    /// Adds the flows of a segment, if it `counts`, to the totals and, if it `merges`, to those that become one segment.
+    fn take(&mut self, segment: &Segment, counts: bool, merges: bool) -> Result<(), ColumnsError> {
         let rows = segment.rows as usize;
         self.one.clear();
         self.one.add_rows(rows);
         for (field, block) in &segment.columns {
             self.decoder.decode_into(*field, block, rows, self.one.column_mut(*field))?;
         }
-        self.totals.add(&self.one);
+        if counts {
+            self.totals.add(&self.one);
+        }
         if merges {
             self.batch.append(&self.one);
         }

@@ -66,6 +66,11 @@ impl Totals {
         }
     }
 
+    /// Adds sums of flows that were counted before.
+    pub fn add_sums(&mut self, key: HostTrafficKey, traffic: &HostTraffic) {
+        self.sums.entry(key).or_default().add(traffic);
+    }
+
     /// The sums, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&HostTrafficKey, &HostTraffic)> {
         self.sums.iter()

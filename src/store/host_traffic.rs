@@ -214,7 +214,7 @@ impl Snapshot {
             .bind(IpNetwork::from(host))
             .fetch_all(self.connection())
             .await?;
-        rows.iter().map(|row| Ok((direction(row)?, sums(row)?))).collect()
+        rows.iter().map(|row| Ok((direction(row.try_get(8)?)?, sums(row)?))).collect()
     }
 }
 
@@ -237,8 +237,8 @@ fn sums(row: &PgRow) -> Result<HostSums, StoreError> {
     })
 }
 
-fn direction(row: &PgRow) -> Result<TrafficDirection, StoreError> {
-    let name: &str = row.try_get(8)?;
+/// The direction that the database calls `name`.
+pub(super) fn direction(name: &str) -> Result<TrafficDirection, StoreError> {
     let unknown = || StoreError::Unexpected { place: "host_traffic", detail: format!("the direction {name}") };
     TrafficDirection::parse(name).ok_or_else(unknown)
 }

@@ -23,18 +23,17 @@ pub(super) async fn enter(
     let hours: BTreeSet<Timestamp> = moments.map(Timestamp::hour).collect();
     for hour in hours {
         let hour = hour.to_utc();
-        let sealed = sqlx::query_scalar("SELECT sealed_at IS NOT NULL FROM hours WHERE hour = $1 FOR SHARE");
-        let sealed: Option<bool> = answer(sealed.bind(hour).fetch_optional(&mut *connection)).await?;
-        let statement = match sealed {
-            Some(false) => continue,
-            Some(true) => "UPDATE hours SET sealed_at = NULL, version = version + 1 WHERE hour = $1",
-            // Another transaction may enter it first; then this one waits, and does to the hour what it must.
-            None => {
-                "INSERT INTO hours AS known (hour) VALUES ($1) ON CONFLICT (hour) DO UPDATE \
-                 SET sealed_at = NULL, version = known.version + (known.sealed_at IS NOT NULL)::int"
-            }
-        };
-        answer(sqlx::query(statement).bind(hour).execute(&mut *connection)).await?;
+        let open = sqlx::query_scalar("SELECT true FROM hours WHERE hour = $1 AND sealed_at IS NULL FOR SHARE");
+        let open: Option<bool> = answer(open.bind(hour).fetch_optional(&mut *connection)).await?;
+        if open.is_some() {
+            continue;
+        }
+        // The lock that excludes others is taken at once: two that shared the row first would wait for each other for ever.
+        let opened = sqlx::query(
+            "INSERT INTO hours AS known (hour) VALUES ($1) ON CONFLICT (hour) DO UPDATE \
+             SET sealed_at = NULL, version = known.version + (known.sealed_at IS NOT NULL)::int",
+        );
+        answer(opened.bind(hour).execute(&mut *connection)).await?;
     }
     Ok(())
 }
@@ -51,6 +50,28 @@ impl Database {
                 .bind(limit)
                 .fetch_all(&self.writers)
                 .await?;
+        Ok(hours.into_iter().map(Timestamp::from).collect())
+    }
+
+    /// The sealed hours from `from` up to `to` whose totals were counted by other networks than `local`, the oldest first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn hours_counted_otherwise(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        local: &str,
+    ) -> Result<Vec<Timestamp>, StoreError> {
+        let hours: Vec<DateTime<Utc>> = sqlx::query_scalar(
+            "SELECT hour FROM hours WHERE sealed_at IS NOT NULL AND local IS DISTINCT FROM $3 AND hour >= $1 AND hour < $2 \
+             ORDER BY hour",
+        )
+        .bind(from.to_utc())
+        .bind(to.to_utc())
+        .bind(local)
+        .fetch_all(&self.writers)
+        .await?;
         Ok(hours.into_iter().map(Timestamp::from).collect())
     }
 

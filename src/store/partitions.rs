@@ -264,6 +264,12 @@ impl Database {
         sqlx::query("SET LOCAL lock_timeout = '5s'").execute(&mut *transaction).await?;
         let statement = AssertSqlSafe(format!("DROP TABLE IF EXISTS {}", table.partition(day)));
         sqlx::query(statement).persistent(false).execute(&mut *transaction).await?;
+        if table == DailyTable::FlowSegments {
+            // After the partition, as one who seals an hour takes its locks.
+            let hours =
+                sqlx::query("UPDATE hours SET flows_dropped = true WHERE hour >= $1 AND hour < $2 AND version > 0");
+            hours.bind(day.to_utc()).bind(day.plus(DAY).to_utc()).execute(&mut *transaction).await?;
+        }
         transaction.commit().await?;
         Ok(())
     }

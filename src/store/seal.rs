@@ -12,7 +12,7 @@ use crate::clock::{HOUR, Timestamp};
 use crate::flow::fields::Field;
 use crate::flow::host_traffic::{HostTraffic, HostTrafficKey};
 use crate::flow::segment::Segment;
-use sqlx::{AssertSqlSafe, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction};
 use std::collections::BTreeSet;
 
 /// An hour that is being sealed. Dropped, it leaves everything as it was.
@@ -20,8 +20,31 @@ use std::collections::BTreeSet;
 pub struct Seal {
     transaction: Transaction<'static, Postgres>,
     hour: Timestamp,
+    /// What it was like when sealing began.
+    state: State,
     /// The segments that the hour consists of when it is sealed.
     segments: BTreeSet<i64>,
+}
+
+/// An hour as far as others may change it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+struct State {
+    /// Grows when it is sealed and when it is opened again.
+    version: i64,
+    /// Whether flows that its totals hold are no longer kept.
+    flows_dropped: bool,
+    sealed: bool,
+}
+
+/// Whether a sealed hour can be sealed once more.
+#[derive(Debug)]
+pub enum Again {
+    /// It can.
+    Begun(Seal),
+    /// Its flows are no longer kept.
+    Gone,
+    /// Another server is at it, or it is open.
+    Busy,
 }
 
 impl Database {
@@ -31,18 +54,53 @@ impl Database {
     /// # Errors
     /// When the database does not answer.
     pub async fn begin_seal(&self, hour: Timestamp) -> Result<Option<Seal>, StoreError> {
+        match self.take_hour(hour).await? {
+            Some(seal) if !seal.state.sealed => Ok(Some(seal)),
+            other => give_up(other).await,
+        }
+    }
+
+    /// Begins to seal a sealed hour once more, so that its host totals are counted anew.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn begin_seal_again(&self, hour: Timestamp) -> Result<Again, StoreError> {
+        match self.take_hour(hour).await? {
+            Some(seal) if seal.state.sealed && !seal.state.flows_dropped => Ok(Again::Begun(seal)),
+            Some(seal) if seal.state.sealed => give_up(Some(seal)).await.map(|_| Again::Gone),
+            other => give_up(other).await.map(|_| Again::Busy),
+        }
+    }
+
+    /// An hour that is known and that nobody else is at.
+    async fn take_hour(&self, hour: Timestamp) -> Result<Option<Seal>, StoreError> {
         let mut transaction = self.writers.begin().await?;
         let turn = take_turn(&mut transaction, hour).await?;
-        let open: Option<bool> = sqlx::query_scalar("SELECT sealed_at IS NULL FROM hours WHERE hour = $1")
-            .bind(hour.to_utc())
-            .fetch_optional(&mut *transaction)
-            .await?;
-        if turn && open == Some(true) {
-            return Ok(Some(Seal { transaction, hour, segments: BTreeSet::new() }));
+        let state = state(&mut transaction, hour, "").await?;
+        if let (true, Some(state)) = (turn, state) {
+            return Ok(Some(Seal { transaction, hour, state, segments: BTreeSet::new() }));
         }
         transaction.rollback().await?;
         Ok(None)
     }
+}
+
+async fn give_up(seal: Option<Seal>) -> Result<Option<Seal>, StoreError> {
+    if let Some(seal) = seal {
+        seal.transaction.rollback().await?;
+    }
+    Ok(None)
+}
+
+/// What the hour is like; `lock` ends the statement.
+async fn state(
+    connection: &mut PgConnection,
+    hour: Timestamp,
+    lock: &'static str,
+) -> Result<Option<State>, StoreError> {
+    let statement =
+        format!("SELECT version, flows_dropped, sealed_at IS NOT NULL AS sealed FROM hours WHERE hour = $1 {lock}");
+    Ok(sqlx::query_as(AssertSqlSafe(statement)).bind(hour.to_utc()).fetch_optional(connection).await?)
 }
 
 impl Seal {
@@ -120,6 +178,20 @@ impl Seal {
         Ok(())
     }
 
+    /// Whether flows that the totals of the hour hold are no longer kept. Then what comes is added to the totals, which
+    /// hold all but the open segments.
+    pub fn flows_dropped(&self) -> bool {
+        self.state.flows_dropped
+    }
+
+    /// The host totals that the hour has.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn totals(&mut self) -> Result<Vec<(HostTrafficKey, HostTraffic)>, StoreError> {
+        totals::of_hour(&mut self.transaction, self.hour).await
+    }
+
     /// Replaces the host totals of the hour.
     ///
     /// # Errors
@@ -138,10 +210,7 @@ impl Seal {
     /// When the database does not answer.
     pub async fn finish(mut self, local: &str) -> Result<bool, StoreError> {
         // Whoever stores flows of this hour waits from here on, and is told that it is sealed.
-        let open: Option<bool> = sqlx::query_scalar("SELECT sealed_at IS NULL FROM hours WHERE hour = $1 FOR UPDATE")
-            .bind(self.hour.to_utc())
-            .fetch_optional(&mut *self.transaction)
-            .await?;
+        let state = state(&mut self.transaction, self.hour, "FOR UPDATE").await?;
         let present: Vec<i64> = sqlx::query_scalar(
             "SELECT segment_id FROM segment_headers WHERE received_first >= $1 AND received_first < $2",
         )
@@ -149,15 +218,16 @@ impl Seal {
         .bind(self.hour.plus(HOUR).to_utc())
         .fetch_all(&mut *self.transaction)
         .await?;
-        if open != Some(true) || present.into_iter().collect::<BTreeSet<_>>() != self.segments {
+        if state != Some(self.state) || present.into_iter().collect::<BTreeSet<_>>() != self.segments {
             self.transaction.rollback().await?;
             return Ok(false);
         }
-        sqlx::query("UPDATE hours SET sealed_at = now(), local = $2, version = version + 1 WHERE hour = $1")
-            .bind(self.hour.to_utc())
-            .bind(local)
-            .execute(&mut *self.transaction)
-            .await?;
+        // Totals to which flows were added that were counted by other networks are of no use to anybody.
+        let sealed = sqlx::query(
+            "UPDATE hours SET sealed_at = now(), version = version + 1, \
+             local = CASE WHEN flows_dropped AND local IS DISTINCT FROM $2 THEN NULL ELSE $2 END WHERE hour = $1",
+        );
+        sealed.bind(self.hour.to_utc()).bind(local).execute(&mut *self.transaction).await?;
         self.transaction.commit().await?;
         Ok(true)
     }

@@ -1,9 +1,14 @@
-//! Totals of hosts on their way into `host_traffic_hourly`.
+//! Totals of hosts on their way into `host_traffic_hourly`, and out of it to be added to.
 
-use super::{StoreError, bigint, copy};
+use super::host_traffic::direction;
+use super::{StoreError, bigint, copy, count};
 use crate::clock::Timestamp;
 use crate::flow::host_traffic::{HostTraffic, HostTrafficKey};
-use sqlx::PgConnection;
+use crate::flow::value::wide_from_address;
+use chrono::{DateTime, Utc};
+use sqlx::postgres::PgRow;
+use sqlx::types::ipnetwork::IpNetwork;
+use sqlx::{PgConnection, Row};
 
 /// Replaces the totals of the hour. The month's partition must be there.
 pub(super) async fn replace<'a>(
@@ -44,4 +49,41 @@ pub(super) async fn replace<'a>(
         copy.send_when_full().await?;
     }
     copy.finish().await
+}
+
+/// The totals of the hour.
+pub(super) async fn of_hour(
+    connection: &mut PgConnection,
+    hour: Timestamp,
+) -> Result<Vec<(HostTrafficKey, HostTraffic)>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT bytes, packets, flows, records, raw_bytes, raw_packets, sampled_flows, first_seen, last_seen, host, \
+         exporter_id, direction::text FROM host_traffic_hourly WHERE hour = $1",
+    )
+    .bind(hour.to_utc())
+    .fetch_all(connection)
+    .await?;
+    let traffic = |row: &PgRow| -> Result<_, StoreError> {
+        let sum = |index: usize| row.try_get(index).map(count);
+        let moment =
+            |index: usize| row.try_get::<Option<DateTime<Utc>>, _>(index).map(|moment| moment.map(Timestamp::from));
+        let key = HostTrafficKey {
+            host: wide_from_address(row.try_get::<IpNetwork, _>(9)?.ip()),
+            exporter_id: u32::try_from(row.try_get::<i64, _>(10)?).unwrap_or(0),
+            direction: direction(row.try_get(11)?)?,
+        };
+        let traffic = HostTraffic {
+            bytes: sum(0)?,
+            packets: sum(1)?,
+            flows: sum(2)?,
+            records: sum(3)?,
+            raw_bytes: sum(4)?,
+            raw_packets: sum(5)?,
+            sampled_flows: sum(6)?,
+            first_seen: moment(7)?,
+            last_seen: moment(8)?,
+        };
+        Ok((key, traffic))
+    };
+    rows.iter().map(traffic).collect()
 }

@@ -2,6 +2,7 @@
 //! comes at the same time.
 
 use crate::support::postgres::{TestDatabase, wait_on};
+use crate::support::server::TestServer;
 use flowledger::clock::{HOUR, SECOND, Timestamp};
 use flowledger::columns::Encoder;
 use flowledger::filter;
@@ -9,7 +10,7 @@ use flowledger::flow::batch::FlowBatch;
 use flowledger::flow::fields::{Dimension, Field};
 use flowledger::flow::local::Local;
 use flowledger::flow::value::wide_from_address;
-use flowledger::keep::seal::seal;
+use flowledger::keep::seal::{Outcome, seal, seal_again};
 use flowledger::query::{Counters, Engine, Order, Settings, TopRequest, TopRow, Window};
 use flowledger::store::commit::Batch;
 use flowledger::store::partitions::{DailyTable, MonthlyTable};
@@ -65,19 +66,24 @@ fn flows(random: &mut fastrand::Rng, hour: Timestamp, rows: usize) -> FlowBatch 
     flows
 }
 
-/// A database and its one collector.
+/// A database and a collector.
 struct Ledger {
     database: Database,
+    journal: &'static str,
     position: u64,
 }
 
 impl Ledger {
     async fn open(test: &TestDatabase) -> Self {
+        Self::of(test, JOURNAL).await
+    }
+
+    async fn of(test: &TestDatabase, journal: &'static str) -> Self {
         let database = Database::new(&Address::Url(test.url())).unwrap();
         database.prepare(|error| panic!("{error}")).await.unwrap();
         database.ensure_open().await.unwrap();
-        database.journal_position(JOURNAL).await.unwrap();
-        Self { database, position: 0 }
+        database.journal_position(journal).await.unwrap();
+        Self { database, journal, position: 0 }
     }
 
     /// Stores flows of one hour in segments of `size`.
@@ -91,7 +97,7 @@ impl Ledger {
         let (start, end) = (self.position, self.position + 1);
         let complete_until = hour.plus(HOUR);
         let batch = Batch { start, end, complete_until, segments, rows: vec![flows], ..Batch::default() };
-        self.database.commit(JOURNAL, &batch).await.unwrap();
+        self.database.commit(self.journal, &batch).await.unwrap();
         self.position = end;
     }
 
@@ -302,4 +308,106 @@ fn a_partition_of_open_segments_goes_when_it_is_empty_and_its_hour_is_over() {
         ledger.database.close().await;
     });
     assert_eq!(segments(&test), [1, 0, 40]);
+}
+
+#[test]
+fn two_collectors_with_late_flows_of_one_sealed_hour_do_not_wait_for_each_other_for_ever() {
+    let test = TestDatabase::create();
+    let mut random = fastrand::Rng::with_seed(9);
+    wait_on(async {
+        let mut one = Ledger::open(&test).await;
+        let mut other = Ledger::of(&test, "99999999-2222-4333-8444-555555555555").await;
+        for round in 0..10 {
+            one.store(flows(&mut random, DAY, 20), 10).await;
+            assert!(one.seal(DAY).await, "{round}");
+            // One of two that wait for each other would fail.
+            let late = [flows(&mut random, DAY, 20), flows(&mut random, DAY, 30)];
+            let [first, second] = late;
+            futures_util::future::join(one.store(first, 10), other.store(second, 10)).await;
+        }
+        assert!(one.seal(DAY).await);
+        let [found, expected] = totals(&test, "host_traffic_hourly", "hour");
+        assert!(found == expected);
+        one.database.close().await;
+        other.database.close().await;
+    });
+}
+
+#[test]
+fn flows_that_come_after_those_of_their_hour_were_dropped_are_added_to_its_totals() {
+    let test = TestDatabase::create();
+    let mut random = fastrand::Rng::with_seed(10);
+    wait_on(async {
+        let mut ledger = Ledger::open(&test).await;
+        ledger.store(flows(&mut random, DAY, 900), 100).await;
+        assert!(ledger.seal(DAY).await);
+        for rows in [500, 40] {
+            ledger.database.drop_day(DailyTable::FlowSegments, DAY).await.unwrap();
+            assert_eq!(seal_again(&ledger.database, DAY, &local()).await.unwrap(), Outcome::FlowsGone);
+            // Twice, so that those that came first are counted once, too.
+            for _ in 0..2 {
+                ledger.store(flows(&mut random, DAY, rows), 100).await;
+                assert!(ledger.seal(DAY).await);
+                let [found, expected] = totals(&test, "host_traffic_hourly", "hour");
+                assert!(found == expected, "{found:?}\n{expected:?}");
+            }
+        }
+        // Counted by other networks, they would be neither these totals nor those.
+        ledger.store(flows(&mut random, DAY, 10), 10).await;
+        let others = Local::new(&["203.0.113.0/24".parse().unwrap()]);
+        assert!(seal(&ledger.database, DAY, &others).await.unwrap());
+        assert_eq!(ask(&test, "SELECT local FROM hours"), [[None]]);
+        ledger.database.close().await;
+    });
+}
+
+#[test]
+fn totals_are_counted_anew_after_a_change_of_the_local_networks() {
+    let mut server = TestServer::start();
+    server.terminate();
+    let mut random = fastrand::Rng::with_seed(11);
+    let networks = ["10.0.0.4/30", "203.0.113.0/24"];
+    let changed: Vec<ipnetwork::IpNetwork> = networks.map(|text| text.parse().unwrap()).to_vec();
+    let asked = |test: &TestDatabase| {
+        wait_on(async {
+            let database = Database::new(&Address::Url(test.url())).unwrap();
+            let clock = Arc::new(flowledger::clock::ManualClock::new(DAY.plus(30 * HOUR)));
+            let engine = Engine::new(database.clone(), clock, Settings::default(), &changed);
+            let request = TopRequest {
+                window: Window { from: DAY, to: DAY.plus(24 * HOUR), zone: chrono_tz::UTC },
+                by: vec![Dimension::One(Field::DstIp)],
+                order: Order::Bytes,
+                limit: 500,
+                filter: Some(filter::parse("dst net 203.0.113.0/24").unwrap()),
+                counters: Counters::Scaled,
+            };
+            let answer = engine.top(&request).await.unwrap();
+            database.close().await;
+            answer
+        })
+    };
+    let test = server.database.as_ref().unwrap();
+    let sealed: Vec<Timestamp> = [0, 5, 23].map(|hour| DAY.plus(hour * HOUR)).to_vec();
+    wait_on(async {
+        let mut ledger = Ledger::open(test).await;
+        for hour in &sealed {
+            ledger.store(flows(&mut random, *hour, 600), 100).await;
+            assert!(ledger.seal(*hour).await);
+        }
+        ledger.database.close().await;
+    });
+    let before = asked(test);
+    assert_eq!((before.source.hours, before.source.segments), (0, 3));
+    let rebuild = |server: &mut TestServer, from: &str| {
+        server.set("NETWORK__LOCAL", r#"["10.0.0.4/30", "203.0.113.0/24"]"#);
+        let output = server.command(&["rebuild-totals", "--from", from, "--to", "2023-11-16"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(rebuild(&mut server, "2023-11-15T05:00"), "hours counted anew: 2; days added up: 0\n");
+    assert_eq!(rebuild(&mut server, "2023-11-15"), "hours counted anew: 1; days added up: 1\n");
+    assert_eq!(rebuild(&mut server, "2023-11-15"), "hours counted anew: 0; days added up: 0\n");
+    let after = asked(server.database.as_ref().unwrap());
+    assert_eq!((after.source.days, after.source.segments), (1, 0));
+    assert_eq!((after.rows, after.groups), (before.rows, before.groups));
 }
