@@ -7,6 +7,7 @@ use fastrand::Rng;
 use flowledger::clock::{HOUR, SECOND};
 use flowledger::flow::batch::{AddressRun, FlowBatch};
 use flowledger::flow::fields::Field;
+use std::ops::Range;
 
 /// The first address of the 2,000 local hosts, 10.20.0.0.
 pub const LOCAL: u32 = 0x0a14_0000;
@@ -66,9 +67,18 @@ fn flow(random: &mut Rng, received: i64) -> Flow {
 
 /// `count` flows of 20 fields, all received in one hour, at a million a second.
 pub fn flows(seed: u64, count: usize) -> FlowBatch {
-    let mut random = Rng::with_seed(seed);
     let start = 1_795_392_000 * SECOND + (seed as i64 * 65_536) % (HOUR / 2);
-    let received = |row: usize| start + (row / FLOWS_A_DATAGRAM * FLOWS_A_DATAGRAM) as i64;
+    flows_between(seed, count, start..start + count as i64)
+}
+
+/// `count` flows of 20 fields, received evenly in `time`, in microseconds.
+pub fn flows_between(seed: u64, count: usize, time: Range<i64>) -> FlowBatch {
+    let mut random = Rng::with_seed(seed);
+    let length = i128::from(time.end - time.start);
+    let received = |row: usize| {
+        let first = row / FLOWS_A_DATAGRAM * FLOWS_A_DATAGRAM;
+        time.start + (length * first as i128 / count.max(1) as i128) as i64
+    };
     let flows: Vec<Flow> = (0..count).map(|row| flow(&mut random, received(row))).collect();
     let mut batch = FlowBatch::default();
     batch.add_rows(count);

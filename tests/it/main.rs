@@ -89,3 +89,5 @@ mod sweep;
 mod upkeep;
 /// Data before its template.
 mod waiting;
+/// Late weeks, sealed and interrupted: totals, segments and SQL agree.
+mod weeks;
