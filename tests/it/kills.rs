@@ -11,7 +11,7 @@ use flowledger::flow::segment::Totals;
 use flowledger::journal::{self, Chunk, Record};
 use flowledger::wire::{ConfiguredSampling, Context, Decoder, Limits, Transport};
 use std::collections::HashMap;
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,13 +60,36 @@ fn link_all(from: &Path, to: &Path) {
     }
 }
 
+/// So many files of a journal are read at a time: it holds each of them open.
+const FILES_AT_ONCE: usize = 5_000;
+
 /// Reads a kept journal and sums what its datagrams hold.
 pub fn journalled(kept: &Path) -> Totals {
-    let settings = journal::Settings { directory: kept.to_owned(), ..journal::Settings::default() };
+    let (mut files, mut others): (Vec<_>, Vec<_>) = std::fs::read_dir(kept)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .partition(|path| path.extension().is_some_and(|extension| extension == "journal"));
+    // Names are positions.
+    files.sort_unstable();
+    others.retain(|path| path.is_file());
+    let (mut decoder, mut exporters, mut totals) = (Decoder::new(Limits::default()), HashMap::new(), Totals::default());
+    for some in files.chunks(FILES_AT_ONCE) {
+        let part = kept.join("part");
+        std::fs::create_dir(&part).unwrap();
+        for path in some.iter().chain(&others) {
+            std::fs::hard_link(path, part.join(path.file_name().unwrap())).unwrap();
+        }
+        add(&part, &mut decoder, &mut exporters, &mut totals);
+        std::fs::remove_dir_all(&part).unwrap();
+    }
+    totals
+}
+
+/// Adds what the datagrams of a journal hold.
+fn add(journal: &Path, decoder: &mut Decoder, exporters: &mut HashMap<IpAddr, u32>, totals: &mut Totals) {
+    let settings = journal::Settings { directory: journal.to_owned(), ..journal::Settings::default() };
     let (_writer, mut reader) = journal::open(settings).unwrap();
-    let mut decoder = Decoder::new(Limits::default());
-    let mut exporters = HashMap::new();
-    let (mut chunk, mut flows, mut totals) = (Chunk::default(), FlowBatch::default(), Totals::default());
+    let (mut chunk, mut flows) = (Chunk::default(), FlowBatch::default());
     while reader.read(&mut chunk, Duration::ZERO).unwrap() > 0 {
         for (_, record) in chunk.iter() {
             let datagram = match record {
@@ -98,7 +121,6 @@ pub fn journalled(kept: &Path) -> Totals {
         totals.add(&flows.totals(0..flows.rows()));
         flows.clear();
     }
-    totals
 }
 
 /// What the database holds, as segments and as rows; both must agree.
