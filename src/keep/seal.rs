@@ -8,6 +8,7 @@ use super::totals::{self, Totals};
 use crate::clock::Timestamp;
 use crate::columns::{ColumnsError, Decoder, Encoder};
 use crate::flow::batch::FlowBatch;
+use crate::flow::counting::{Counting, ExporterRules};
 use crate::flow::local::Local;
 use crate::flow::segment::{MAX_SEGMENT_FLOWS, Segment};
 use crate::store::commit::FIRST_OF_COLLECTORS;
@@ -42,21 +43,27 @@ pub enum SealError {
     Defect(Timestamp),
 }
 
-/// Seals an hour. Returns whether it is sealed now: not when another server is at it, or flows of it came meanwhile.
+/// Seals an hour, with the totals of hosts in `local` over the flows that count. Returns whether it is sealed now: not when another server is at it, or flows of it came meanwhile.
 ///
 /// # Errors
 /// Why it stays open; everything is as it was.
-pub async fn seal(database: &Database, hour: Timestamp, local: &Local) -> Result<bool, SealError> {
+pub async fn seal(database: &Database, hour: Timestamp, local: &Local, counting: &Counting) -> Result<bool, SealError> {
     database.ensure_day(DailyTable::FlowSegments, hour).await?;
     database.ensure_month(MonthlyTable::HostTrafficHourly, hour).await?;
     let Some(mut seal) = database.begin_seal(hour).await? else { return Ok(false) };
     let headers = seal.segments().await?;
-    let mut merger = Merger::new(local.clone());
+    // Read after the segments, so that no flow in them is of an exporter that is not among these.
+    let exporters = if counting.is_empty() { Vec::new() } else { database.exporter_ids().await? };
+    let rules = counting.of_exporters(exporters);
+    let mut totals_fields = [totals::FIELDS.as_slice(), rules.fields()].concat();
+    totals_fields.sort_unstable();
+    totals_fields.dedup();
+    let mut merger = Merger::new(local.clone(), rules);
     for group in groups(&headers) {
         let Some(first) = group.headers.first() else { continue };
         let merges = group.merges;
         for header in &group.headers {
-            let fields = if merges { None } else { Some(totals::FIELDS.as_slice()) };
+            let fields = if merges { None } else { Some(totals_fields.as_slice()) };
             let segment = seal.load(header, fields).await?;
             let taken;
             (merger, taken) = on_columns(merger, hour, move |merger| merger.take(&segment, merges)).await?;
@@ -72,7 +79,7 @@ pub async fn seal(database: &Database, hour: Timestamp, local: &Local) -> Result
         }
     }
     seal.write_totals(merger.totals.iter()).await?;
-    Ok(seal.finish(&local.fingerprint()).await?)
+    Ok(seal.finish(&counting.fingerprint(local)).await?)
 }
 
 /// Does work on columns where it holds up nobody.
@@ -130,13 +137,13 @@ struct Merger {
 }
 
 impl Merger {
-    fn new(local: Local) -> Self {
+    fn new(local: Local, rules: ExporterRules) -> Self {
         Self {
             decoder: Decoder::default(),
             encoder: Encoder::new(LEVEL),
             one: FlowBatch::default(),
             batch: FlowBatch::default(),
-            totals: Totals::new(local),
+            totals: Totals::new(local, rules),
         }
     }
 

@@ -6,6 +6,7 @@ use flowledger::clock::{HOUR, SECOND, Timestamp};
 use flowledger::columns::Encoder;
 use flowledger::filter;
 use flowledger::flow::batch::FlowBatch;
+use flowledger::flow::counting::Counting;
 use flowledger::flow::fields::{Dimension, Field};
 use flowledger::flow::local::Local;
 use flowledger::flow::value::wide_from_address;
@@ -96,7 +97,7 @@ impl Ledger {
     }
 
     async fn seal(&self, hour: Timestamp) -> bool {
-        seal(&self.database, hour, &local()).await.unwrap()
+        seal(&self.database, hour, &local(), &Counting::default()).await.unwrap()
     }
 
     /// The answers to some questions about the day, by scanning segments.
