@@ -47,6 +47,7 @@ mod tests {
     use crate::filter::Selection;
     use crate::flow::batch::FlowBatch;
     use crate::flow::counting::{Counting, NetworkRule};
+    use crate::query::Counted;
     use fastrand::Rng;
 
     /// A network with its two settings.
@@ -76,6 +77,22 @@ mod tests {
             "not (exporter_id in [1 4] and direction 1 \
              or exporter_id 3 and (direction 0 or not if in [3 4]) or exporter_id 2)"
         );
+    }
+
+    #[test]
+    fn an_answer_names_twenty_rules_and_counts_the_others() {
+        let rules = |number: u8| {
+            Counting::new((0..number).map(|last| NetworkRule {
+                exporters: std::net::IpAddr::from([192, 0, 2, last]).into(),
+                count: Some(Count::Ingress),
+                interfaces: None,
+            }))
+        };
+        for (number, named, more) in [(0, 0, 0), (20, 20, 0), (25, 20, 5)] {
+            let counted = Counted::by(&rules(number));
+            assert_eq!((counted.rules.len(), counted.more_rules, counted.name()), (named, more, "rules"));
+        }
+        assert_eq!(Counted { all: true, ..Counted::default() }.name(), "all");
     }
 
     #[test]
