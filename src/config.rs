@@ -15,6 +15,7 @@ mod tests;
 
 pub use problem::{ConfigError, Problem};
 
+use crate::flow::counting::Counting;
 use crate::query::{self, window};
 use crate::reports::delivery::email;
 use crate::reports::{self, Definition, ReportError, Surroundings};
@@ -284,7 +285,13 @@ impl Config {
     /// A value with every key there is: the defaults, and one element in each list of tables.
     fn known_keys() -> Value {
         let everywhere = IpNetwork::from(IpAddr::from(Ipv4Addr::UNSPECIFIED));
-        let exporter = ingest::ExporterSettings { address: everywhere, name: None, sampling_interval: None };
+        let exporter = ingest::ExporterSettings {
+            address: everywhere,
+            name: None,
+            sampling_interval: None,
+            count: None,
+            count_interfaces: None,
+        };
         let all = Self { report: vec![reports::Settings::default()], exporter: vec![exporter], ..Self::default() };
         Value::serialize(all).unwrap_or_else(|_| Value::from(Dict::new()))
     }
@@ -298,6 +305,11 @@ impl Config {
     pub fn ingest(&self) -> ingest::Settings {
         let exporters = ingest::Configured::new(self.exporter.clone(), self.collector.default_sampling_interval);
         ingest::Settings { exporters, ..self.ingest.clone() }
+    }
+
+    /// Which flows are part of sums.
+    pub fn counting(&self) -> Counting {
+        ingest::ExporterSettings::counting(&self.exporter)
     }
 
     /// The settings of a PostgreSQL of our own, which lives in the data directory.

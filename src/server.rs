@@ -120,7 +120,8 @@ impl Server {
         let collector = collector.start()?;
         let (address, private_postgres) = locate_database(&config).await?;
         let database = Database::new(&address)?;
-        let engine = Engine::new(database.clone(), Arc::clone(&clock), config.query.clone(), &config.network.local);
+        let engine = Engine::new(database.clone(), Arc::clone(&clock), config.query.clone(), &config.network.local)
+            .with_counting(config.counting());
 
         let ingest_metrics = ingest::Metrics::default();
         ingest_metrics.register(&mut registry);
@@ -152,7 +153,8 @@ impl Server {
         database.prepare(|error| tracing::warn!("waiting for the database: {error}")).await?;
         readiness.set_database(true);
         let local = Local::new(&config.network.local);
-        let keeper = Keeper::start(retention, local, database.clone(), Arc::clone(&clock), keep_metrics);
+        let keeper =
+            Keeper::start(retention, local, config.counting(), database.clone(), Arc::clone(&clock), keep_metrics);
         let rows = config.storage.flows_days > 0;
         let told = readiness.clone();
         let ingest = Ingest::start(

@@ -9,6 +9,7 @@ use super::format;
 use super::params::{Asked, WindowParams};
 use super::problem::{Code, Problem};
 use super::shapes::{self, moment};
+use crate::flow::counting::Counting;
 use crate::query;
 use crate::store::commit::DecoderState;
 use crate::store::exporter::{
@@ -268,10 +269,10 @@ struct ListTotals {
 }
 
 impl ExporterDetails {
-    fn new(detail: ExporterDetail, window: query::Window) -> Self {
+    fn new(detail: ExporterDetail, window: query::Window, counting: &Counting) -> Self {
         let zone = window.zone;
         Self {
-            exporter: Exporter::new(detail.exporter, zone),
+            exporter: Exporter::new(detail.exporter, zone, counting),
             clock_offset_ms: detail.clock_offsets.into_iter().map(|(code, offset)| (protocol(code), offset)).collect(),
             sessions: detail.sessions.into_iter().map(Session::new).collect(),
             interfaces: detail.interfaces.into_iter().map(|row| Interface::new(row, zone)).collect(),
@@ -414,7 +415,7 @@ pub async fn get_exporter(
     let missing = || Problem::new(Code::NotFound, "There is no exporter of this number; /api/v1/exporters lists all.");
     let id = id.parse().map_err(|_| missing())?;
     let detail = state.database.exporter(id, window.from, window.to).await?.ok_or_else(missing)?;
-    format::json(&ExporterDetails::new(detail, window))
+    format::json(&ExporterDetails::new(detail, window, state.engine.counting()))
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use super::State;
 use super::format;
 use super::params::Asked;
 use super::problem::Problem;
-use super::shapes::moment;
+use super::shapes::{CountingRule, moment};
+use crate::flow::counting::Counting;
 use crate::query::window::zone;
 use crate::store::catalogue::{ExporterList, ExporterRow};
 use crate::wire::Version;
@@ -60,6 +61,8 @@ pub struct Exporter {
     /// The same by name: `netflow_v1`, `netflow_v5`, `netflow_v7`, `netflow_v9`, `ipfix`, `sflow_v5`.
     #[schema(example = json!(["netflow_v9"]))]
     pub protocols: Vec<&'static str>,
+    /// Which of its flows are part of sums.
+    pub counting: CountingRule,
     /// Flows stored since it is known.
     #[schema(example = 4_100)]
     pub flows: u64,
@@ -150,8 +153,8 @@ impl Places {
 }
 
 impl Exporter {
-    /// The shape of `row` with its moments in `zone`.
-    pub fn new(row: ExporterRow, zone: Tz) -> Self {
+    /// The shape of `row` with its moments in `zone` and its rule of `counting`.
+    pub fn new(row: ExporterRow, zone: Tz, counting: &Counting) -> Self {
         let Places { network, dropped, rejected } = Places::new(row.loss);
         let most = network.iter().max_by_key(|(_, count)| **count);
         let (unit, count) = most.map_or((unit_of(&row.versions), 0), |(unit, count)| (*unit, *count));
@@ -162,6 +165,7 @@ impl Exporter {
             name: row.name,
             protocols: row.versions.iter().map(|&code| protocol(code)).collect(),
             versions: row.versions,
+            counting: (&counting.rule_of(row.address)).into(),
             flows: row.flows,
             lost,
             lost_by_unit: network,
@@ -174,9 +178,9 @@ impl Exporter {
 }
 
 impl Exporters {
-    fn new(list: ExporterList, zone: Tz) -> Self {
+    fn new(list: ExporterList, zone: Tz, counting: &Counting) -> Self {
         let Places { dropped, rejected, .. } = Places::new(list.unattributed);
-        let exporters = list.exporters.into_iter().map(|row| Exporter::new(row, zone)).collect();
+        let exporters = list.exporters.into_iter().map(|row| Exporter::new(row, zone, counting)).collect();
         Self { exporters, unattributed: Unattributed { dropped, rejected } }
     }
 }
@@ -204,13 +208,14 @@ pub async fn get_exporters(asked: Asked<(ZoneParams,)>, state: web::Data<State>)
     let Asked((asked,)) = asked;
     let zone = asked.zone(state.zone)?;
     let list = state.database.exporters().await?;
-    format::json(&Exporters::new(list, zone))
+    format::json(&Exporters::new(list, zone, state.engine.counting()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::Timestamp;
+    use crate::flow::counting::{Count, NetworkRule};
     use serde_json::json;
 
     fn row(loss: &[(&str, &str, u64)]) -> ExporterRow {
@@ -236,10 +241,13 @@ mod tests {
             ("network", "datagrams", 5),
             ("network", "flows", 30),
         ]);
+        let exporters = "192.0.2.0/24".parse().unwrap();
+        let counting = Counting::new([NetworkRule { exporters, count: Some(Count::Ingress), interfaces: None }]);
         assert_eq!(
-            serde_json::to_value(Exporter::new(row, chrono_tz::Europe::Berlin)).unwrap(),
+            serde_json::to_value(Exporter::new(row, chrono_tz::Europe::Berlin, &counting)).unwrap(),
             json!({
-                "id": 3, "address": "192.0.2.1", "name": null, "versions": [5, 9], "protocols": ["netflow_v5", "netflow_v9"], "flows": 210,
+                "id": 3, "address": "192.0.2.1", "name": null, "versions": [5, 9], "protocols": ["netflow_v5", "netflow_v9"],
+                "counting": {"count": "ingress", "interfaces": null}, "flows": 210,
                 "lost": {"unit": "flows", "count": 30}, "lost_by_unit": {"datagrams": 5, "flows": 30}, "dropped": {"journal_full": 4}, "rejected": {"bad_length": 3},
                 "templates": 2, "last_seen": "2026-11-23T01:00:00+01:00",
             })
@@ -252,14 +260,14 @@ mod tests {
             row(&[("collector_down", "seconds", 60), ("kernel", "datagrams", 8), ("too_short", "datagrams", 2)]).loss;
         let list = ExporterList { exporters: vec![], unattributed };
         assert_eq!(
-            serde_json::to_value(Exporters::new(list, chrono_tz::UTC)).unwrap(),
+            serde_json::to_value(Exporters::new(list, chrono_tz::UTC, &Counting::default())).unwrap(),
             json!({"exporters": [], "unattributed": {"dropped": {"kernel": 8}, "rejected": {"too_short": 2}}})
         );
     }
 
     #[test]
     fn an_exporter_that_lost_nothing_says_so_in_its_unit() {
-        let exporter = Exporter::new(row(&[]), chrono_tz::UTC);
+        let exporter = Exporter::new(row(&[]), chrono_tz::UTC, &Counting::default());
         assert_eq!(exporter.lost, Lost { unit: "datagrams", count: 0 });
         assert!(exporter.lost_by_unit.is_empty());
         assert_eq!((unit_of(&[5]), unit_of(&[9, 10]), unit_of(&[])), ("flows", "records", "flows"));

@@ -7,7 +7,7 @@ use super::fields::DimensionName;
 use super::format::{self, Format, Table};
 use super::params::{Asked, CounterParams, RankParams, WindowParams, address, invalid, limit};
 use super::problem::Problem;
-use super::shapes::{Completeness, PeerRowShape, Source, TotalsShape, Window, ranked_table};
+use super::shapes::{Completeness, Counting, PeerRowShape, Source, TotalsShape, Window, ranked_table};
 use super::top::rows_as_csv;
 use crate::filter::Expression;
 use crate::flow::fields::{Dimension, Field};
@@ -39,6 +39,8 @@ pub struct HostShape {
     pub completeness: Completeness,
     /// What the answer was read from.
     pub source: Source,
+    /// Which flows it counts.
+    pub counting: Counting,
 }
 
 impl HostShape {
@@ -52,6 +54,7 @@ impl HostShape {
             internal: answer.internal.into(),
             completeness: Completeness::new(&answer.completeness, request.window.zone),
             source: answer.source.into(),
+            counting: (&answer.counted).into(),
         }
     }
 }
@@ -82,7 +85,7 @@ pub async fn get_host(
         window: window.window(state.zone, state.clock.now())?,
         counters: counters.counters()?,
     };
-    let answer = state.engine.host(&request).await?;
+    let answer = counters.engine(&state.engine)?.host(&request).await?;
     format::json(&HostShape::new(&request, &answer))
 }
 
@@ -172,6 +175,8 @@ pub struct PeersShape<'a> {
     pub completeness: Completeness,
     /// What the answer was read from.
     pub source: Source,
+    /// Which flows it counts.
+    pub counting: Counting,
     /// The largest peers, largest first; equal ones by address, ascending.
     #[schema(value_type = Vec<PeerRowShape>, required = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -199,6 +204,7 @@ fn respond(
         groups: answer.groups,
         completeness: Completeness::new(&answer.completeness, zone),
         source: answer.source.into(),
+        counting: (&answer.counted).into(),
         rows,
     };
     let table = ranked_table(&["peer"], &answer.rows, &answer.totals, request.order, zone);
@@ -233,6 +239,7 @@ fn respond(
                     "completeness": {"exact": true, "estimated": false, "sampled_flows": 0, "stale_since": null, "lost": [],
                         "undercount": {"flows_at_most": 0, "percent_at_most": 0.0}, "exporters": [], "more_exporters": 0},
                     "source": {"days": 0, "hours": 0, "segments": 812},
+                    "counting": {"count": "rules", "rules": [], "more_rules": 0},
                     "rows": [{"rank": 1, "peer": "203.0.113.8", "bytes": 104857600, "packets": 80000, "flows": 12,
                         "first_seen": "2026-11-17T09:30:00+01:00", "last_seen": "2026-11-17T09:41:07+01:00", "share": 0.340136}]
                 })),
@@ -267,7 +274,7 @@ pub async fn get_peers(
         }),
         counters: counters.counters()?,
     };
-    let answer = state.engine.top(&request).await?;
+    let answer = counters.engine(&state.engine)?.top(&request).await?;
     respond(format, host, direction, &request, &answer)
 }
 
@@ -299,6 +306,7 @@ mod tests {
             internal: Totals::default(),
             completeness: query::Completeness::default(),
             source: query::Source { days: 1, hours: 2, segments: 3 },
+            counted: query::Counted { all: true, ..query::Counted::default() },
         };
         let request = HostRequest { host: answer.host, window: window(), counters: Counters::Raw };
         assert_eq!(
@@ -314,6 +322,7 @@ mod tests {
                     {"exact": false, "estimated": false, "sampled_flows": 0, "stale_since": null, "lost": [],
                      "undercount": null, "exporters": [], "more_exporters": 0},
                 "source": {"days": 1, "hours": 2, "segments": 3},
+                "counting": {"count": "all", "rules": [], "more_rules": 0},
             })
         );
     }
@@ -338,7 +347,8 @@ mod tests {
         let key = vec![Value::Address("203.0.113.8".parse().unwrap())];
         let rows = vec![TopRow { key, totals: sums(5), first_seen: None, last_seen: None }];
         let completeness = query::Completeness { estimated: true, sampled_flows: 1, ..query::Completeness::default() };
-        let answer = TopAnswer { rows, totals: sums(5), groups: 1, completeness, source: query::Source::default() };
+        let (source, counted) = (query::Source::default(), query::Counted::default());
+        let answer = TopAnswer { rows, totals: sums(5), groups: 1, completeness, source, counted };
         let body = async |format| {
             let response = respond(format, host, Direction::Download, &request, &answer).unwrap();
             String::from_utf8(to_bytes(response.into_body()).await.unwrap().to_vec()).unwrap()
@@ -354,6 +364,7 @@ mod tests {
                 "completeness": {"exact": false, "estimated": true, "sampled_flows": 1, "stale_since": null, "lost": [],
                                  "undercount": null, "exporters": [], "more_exporters": 0},
                 "source": {"days": 0, "hours": 0, "segments": 0},
+                "counting": {"count": "rules", "rules": [], "more_rules": 0},
                 "rows": [row],
             })
         );

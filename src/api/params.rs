@@ -19,7 +19,7 @@ use crate::clock::Timestamp;
 use crate::filter::{self, Expression};
 use crate::flow::fields::{CATALOGUE, Dimension, PAIRS};
 use crate::query::window::{WindowRequest, resolve};
-use crate::query::{Counters, MAX_DIMENSIONS, MAX_LIMIT, Order, Window};
+use crate::query::{Counters, Engine, MAX_DIMENSIONS, MAX_LIMIT, Order, Window};
 use chrono_tz::Tz;
 
 /// The window of time a question is about. Only one way of asking has an example, since Swagger UI sends all examples.
@@ -117,7 +117,7 @@ pub enum OrderName {
     Flows,
 }
 
-/// What sums of bytes and packets mean where exporters sample.
+/// What sums mean: where exporters sample, and where they tell of the same traffic twice.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct CounterParams {
@@ -125,9 +125,23 @@ pub struct CounterParams {
     /// them, or are told as they were exported. Flows are never multiplied, and a filter always sees what was exported.
     #[param(value_type = Option<CountersName>)]
     counters: Option<String>,
+    /// Which flows are part of the sums: those that the rules of the configuration count, or all, also those that exporters
+    /// told twice. Without rules that is the same. What all flows sum up to is always read flow by flow, where there are
+    /// rules.
+    #[param(value_type = Option<CountName>)]
+    count: Option<String>,
 }
 
 impl CounterParams {
+    /// An engine that counts what is asked for; by the rules if nothing is.
+    pub fn engine(&self, engine: &Engine) -> Result<Engine, Problem> {
+        match self.count.as_deref() {
+            None | Some("rules") => Ok(engine.clone()),
+            Some("all") => Ok(engine.counting_all()),
+            Some(other) => Err(invalid("count", other, "rules or all")),
+        }
+    }
+
     /// The counters asked for; scaled if none.
     pub fn counters(&self) -> Result<Counters, Problem> {
         let Some(name) = self.counters.as_deref() else { return Ok(Counters::default()) };
@@ -143,6 +157,16 @@ pub enum CountersName {
     Scaled,
     /// As exported: what was in the packets that the exporter looked at.
     Raw,
+}
+
+/// Which flows are part of sums.
+#[derive(utoipa::ToSchema)]
+#[schema(as = Count, rename_all = "snake_case", default = "rules")]
+pub enum CountName {
+    /// Those that the rules of the configuration count.
+    Rules,
+    /// All.
+    All,
 }
 
 /// What rows are grouped by.
@@ -376,7 +400,8 @@ mod tests {
         let order = |text: &str| RankParams { order: Some(text.to_owned()), ..RankParams::default() }.order();
         assert_eq!(order("packets"), Ok(Order::Packets));
         assert_eq!(order("size").unwrap_err().code, Code::InvalidParameter);
-        let counters = |text: &str| CounterParams { counters: Some(text.to_owned()) }.counters();
+        let counters =
+            |text: &str| CounterParams { counters: Some(text.to_owned()), ..CounterParams::default() }.counters();
         assert_eq!((counters("raw"), CounterParams::default().counters()), (Ok(Counters::Raw), Ok(Counters::Scaled)));
         assert_eq!(counters("exact").unwrap_err().code, Code::InvalidParameter);
         assert_eq!(address("::ffff:10.0.0.1"), Ok(IpAddr::from([10, 0, 0, 1])));

@@ -5,10 +5,12 @@
 
 use super::format::{Cell, Table};
 use crate::clock::Timestamp;
+use crate::flow::counting;
 use crate::flow::segment::Totals;
 use crate::flow::value::Value;
 use crate::query::{self, Order, TopRow};
 use chrono_tz::Tz;
+use ipnetwork::IpNetwork;
 use serde::Serialize;
 use utoipa::openapi::schema::{AdditionalProperties, SchemaType, Type};
 use utoipa::openapi::{KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat};
@@ -193,6 +195,60 @@ pub struct Source {
 impl From<query::Source> for Source {
     fn from(source: query::Source) -> Self {
         Self { days: source.days, hours: source.hours, segments: source.segments }
+    }
+}
+
+/// Which of the flows that were asked for the answer counts. Rules leave out what exporters tell twice; they stand in the
+/// configuration and change nothing that is stored.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Counting {
+    /// Whether the rules decide or all were asked for.
+    #[schema(value_type = super::params::CountName)]
+    pub count: &'static str,
+    /// The rules, by exporter, at most 20; none when all flows count. Of those that hold an exporter the most specific one
+    /// goes.
+    pub rules: Vec<ExportersRule>,
+    /// How many more there are.
+    #[schema(example = 0)]
+    pub more_rules: u64,
+}
+
+/// Which flows of some exporters count.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ExportersRule {
+    /// An exporter's address, or a network of exporters.
+    #[schema(example = "192.0.2.1")]
+    pub exporter: String,
+    /// The rule.
+    #[serde(flatten)]
+    pub rule: CountingRule,
+}
+
+/// Which flows of an exporter count.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CountingRule {
+    /// By where they were observed: `all`, `ingress` (those not observed at egress), `egress` (those not observed at ingress)
+    /// or `none`.
+    #[schema(example = "ingress")]
+    pub count: &'static str,
+    /// By which interfaces they must have entered or left, as SNMP indexes; null for any.
+    #[schema(example = json!(null), required = true)]
+    pub interfaces: Option<Vec<u32>>,
+}
+
+impl From<&counting::CountingRule> for CountingRule {
+    fn from(rule: &counting::CountingRule) -> Self {
+        Self { count: rule.count.name(), interfaces: rule.interfaces.clone() }
+    }
+}
+
+impl From<&query::Counted> for Counting {
+    fn from(counted: &query::Counted) -> Self {
+        let rule = |(exporters, rule): &(IpNetwork, counting::CountingRule)| ExportersRule {
+            exporter: counting::exporters_name(exporters),
+            rule: rule.into(),
+        };
+        Self { count: counted.name(), rules: counted.rules.iter().map(rule).collect(), more_rules: counted.more_rules }
     }
 }
 

@@ -7,7 +7,7 @@ use super::fields::DimensionName;
 use super::format::{self, Format, Table};
 use super::params::{Asked, ByParams, CounterParams, RankParams, WindowParams, limit};
 use super::problem::{Code, Problem};
-use super::shapes::{Completeness, Source, TopRowShape, TotalsShape, Window, ranked_table};
+use super::shapes::{Completeness, Counting, Source, TopRowShape, TotalsShape, Window, ranked_table};
 use crate::flow::fields::Dimension;
 use crate::query::{Order, TopAnswer, TopRequest};
 use crate::reports::csv;
@@ -50,6 +50,8 @@ pub struct TopShape<'a> {
     pub completeness: Completeness,
     /// What the answer was read from.
     pub source: Source,
+    /// Which flows it counts.
+    pub counting: Counting,
     /// The largest groups, largest first; equal ones by key, ascending.
     #[schema(value_type = Vec<TopRowShape>, required = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,6 +70,7 @@ impl<'a> TopShape<'a> {
             groups: answer.groups,
             completeness: Completeness::new(&answer.completeness, request.window.zone),
             source: answer.source.into(),
+            counting: (&answer.counted).into(),
             rows,
         }
     }
@@ -92,7 +95,8 @@ fn respond(format: Format, request: &TopRequest, answer: &TopAnswer) -> Result<H
 ///
 /// Groups all flows received in a window by one to four fields, sums bytes, packets and flows, and returns the largest
 /// groups. Sums are over every stored flow, without truncation. What sampling exporters send is multiplied by their
-/// sampling interval, as nfdump does too; `counters=raw` leaves it as it is.
+/// sampling interval, as nfdump does too; `counters=raw` leaves it as it is. Flows that a rule of counting leaves out are
+/// not part of it; `count=all` takes them in.
 ///
 /// **Top downloaders of a week**, as `nfdump -s dstip/bytes -n 10` has them:
 /// `/api/v1/top?by=dst_ip&order=bytes&limit=10&week=2026-W47`
@@ -122,6 +126,7 @@ fn respond(format: Format, request: &TopRequest, answer: &TopAnswer) -> Result<H
                         "exporters": [{"id": 3, "address": "192.0.2.1", "name": "core-1", "lost": [{"cause": "network", "unit": "flows", "count": 30}]}],
                         "more_exporters": 0},
                     "source": {"days": 6, "hours": 24, "segments": 0},
+                    "counting": {"count": "rules", "rules": [{"exporter": "192.0.2.1", "count": "ingress", "interfaces": null}], "more_rules": 0},
                     "rows": [{"rank": 1, "dst_ip": "192.168.10.57", "bytes": 308281344, "packets": 240120, "flows": 911,
                         "first_seen": "2026-11-16T07:58:12+01:00", "last_seen": "2026-11-20T18:02:40.250+01:00", "share": 0.42}]
                 })),
@@ -149,7 +154,7 @@ pub async fn get_top(
         filter: rank.filter()?,
         counters: counters.counters()?,
     };
-    let answer = state.engine.top(&request).await?;
+    let answer = counters.engine(&state.engine)?.top(&request).await?;
     respond(format, &request, &answer)
 }
 
@@ -157,6 +162,7 @@ pub async fn get_top(
 mod tests {
     use super::*;
     use crate::clock::Timestamp;
+    use crate::flow::counting::{Count, CountingRule};
     use crate::flow::segment::Totals;
     use crate::flow::value::Value;
     use crate::query::{self, Counters, TopRow};
@@ -184,7 +190,10 @@ mod tests {
         let completeness = query::Completeness { exact: true, sampled_flows: 2, ..query::Completeness::default() };
         let totals = Totals { bytes: 100, packets: 9, flows: 3 };
         let source = query::Source { days: 6, hours: 23, segments: 4 };
-        TopAnswer { rows: vec![row], totals, groups: 2, completeness, source }
+        let rule = CountingRule { count: Count::Egress, interfaces: Some(vec![3]) };
+        let rules = vec![("192.0.2.1".parse().unwrap(), rule)];
+        let counted = query::Counted { rules, ..query::Counted::default() };
+        TopAnswer { rows: vec![row], totals, groups: 2, completeness, source, counted }
     }
 
     const AROUND: &str = concat!(
@@ -193,7 +202,8 @@ mod tests {
         r#""totals":{"bytes":100,"packets":9,"flows":3},"groups":2,"#,
         r#""completeness":{"exact":true,"estimated":false,"sampled_flows":2,"stale_since":null,"lost":[],"#,
         r#""undercount":null,"exporters":[],"more_exporters":0},"#,
-        r#""source":{"days":6,"hours":23,"segments":4}"#
+        r#""source":{"days":6,"hours":23,"segments":4},"#,
+        r#""counting":{"count":"rules","rules":[{"exporter":"192.0.2.1","count":"egress","interfaces":[3]}],"more_rules":0}"#
     );
     const ROW: &str = concat!(
         r#"{"rank":1,"dst_ip":"192.168.10.57","bytes":42,"packets":4,"flows":2,"#,

@@ -51,7 +51,8 @@ enum Command {
     Import(import::Arguments),
     /// Print the OpenAPI description of the HTTP interface.
     Openapi,
-    /// Count the totals of local hosts anew where they were counted by other `[network] local` than the present.
+    /// Count the totals of local hosts anew where they were counted by another `[network] local`, or other rules of counting,
+    /// than the present.
     ///
     /// Needed only for speed: until then answers about these hours are read from flows. Hours whose flows are no longer kept
     /// stay as they are.

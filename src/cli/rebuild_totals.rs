@@ -1,4 +1,4 @@
-//! `flowledger rebuild-totals`: counts the totals of local hosts anew after a change of `[network] local`.
+//! `flowledger rebuild-totals`: counts the totals of local hosts anew after a change of `[network] local` or of a counting rule.
 //!
 //! It works beside a running server and without one, hour by hour, each in a transaction of its own: ended anywhere, it is
 //! simply started again. What is asked meanwhile is answered from flows, with the same sums.
@@ -7,6 +7,7 @@ use super::database::with_database;
 use super::environment;
 use crate::clock::{Clock, HOUR, SystemClock};
 use crate::config::Config;
+use crate::flow::counting::Counting;
 use crate::flow::local::Local;
 use crate::keep::seal::{Outcome, seal_again};
 use crate::keep::sum_days;
@@ -46,11 +47,11 @@ pub fn run(arguments: &Arguments, config: Option<&Path>, out: &mut impl Write) -
         ..WindowRequest::default()
     };
     let window = resolve(&asked, config.network.timezone, SystemClock.now())?;
-    let local = Local::new(&config.network.local);
+    let (local, counting) = (Local::new(&config.network.local), config.counting());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(with_database(&config, async |database| {
         database.prepare(|error| tracing::warn!("waiting for the database: {error}")).await?;
-        rebuild(database, &window, &local, out).await
+        rebuild(database, &window, &local, &counting, out).await
     }))
 }
 
@@ -58,13 +59,14 @@ async fn rebuild(
     database: &Database,
     window: &Window,
     local: &Local,
+    counting: &Counting,
     out: &mut impl Write,
 ) -> Result<(), Box<dyn Error>> {
     let until = window.to.plus(HOUR - 1).hour();
-    let hours = database.hours_counted_otherwise(window.from.hour(), until, &local.fingerprint()).await?;
+    let hours = database.hours_counted_otherwise(window.from.hour(), until, &counting.fingerprint(local)).await?;
     let (mut counted, mut gone, mut failed) = (0usize, Vec::new(), 0usize);
     for (index, hour) in hours.iter().enumerate() {
-        match seal_again(database, *hour, local).await {
+        match seal_again(database, *hour, local, counting).await {
             Ok(Outcome::Counted) => counted = counted.saturating_add(1),
             Ok(Outcome::FlowsGone) => gone.push(*hour),
             Ok(Outcome::Busy) => {
@@ -78,7 +80,7 @@ async fn rebuild(
         }
         tracing::info!("{} of {} hours", index.saturating_add(1), hours.len());
     }
-    let days = sum_days(database, SystemClock.now(), local).await?;
+    let days = sum_days(database, SystemClock.now(), local, counting).await?;
     writeln!(out, "hours counted anew: {counted}; days added up: {days}")?;
     if let (Some(first), Some(last)) = (gone.first(), gone.last()) {
         writeln!(

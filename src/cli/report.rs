@@ -79,7 +79,8 @@ async fn make(wanted: &Run, span: Option<Span>, config: &Config) -> Result<RunOu
     with_database(config, async |database| {
         database.prepare(|error| tracing::warn!("waiting for the database: {error}")).await?;
         let clock: SharedClock = Arc::new(SystemClock);
-        let engine = Engine::new(database.clone(), Arc::clone(&clock), config.query.clone(), &config.network.local);
+        let engine = Engine::new(database.clone(), Arc::clone(&clock), config.query.clone(), &config.network.local)
+            .with_counting(config.counting());
         let deliverer = Deliverer { mailer: Mailer::new(&config.smtp)? };
         let metrics = reports::Metrics::default();
         let scheduler = Scheduler::new(config.definitions()?, database.clone(), engine, deliverer, clock, metrics);

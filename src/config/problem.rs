@@ -162,6 +162,13 @@ fn nearest<'a>(key: &str, known: &'a [String]) -> Option<&'a str> {
     elsewhere.or_else(alike).map(String::as_str)
 }
 
+/// The word that a slip of the fingers makes `found` of.
+fn nearest_word<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
+    let found: String = found.to_ascii_lowercase().chars().take(100).collect();
+    let distance = |known: &&&str| strsim::damerau_levenshtein(known, &found);
+    known.iter().min_by_key(distance).filter(|known| distance(known) <= 1 + found.len() / 3).copied()
+}
+
 /// The problems that reading values into the settings' types met.
 pub(super) fn from_figment(error: figment::Error, sources: &Figment) -> Vec<Problem> {
     let describe = |error: figment::Error| {
@@ -177,7 +184,9 @@ pub(super) fn from_figment(error: figment::Error, sources: &Figment) -> Vec<Prob
                 "is missing".to_owned()
             }
             Kind::UnknownVariant(found, expected) => {
-                format!("expected one of {}, found `{found}`", expected.join(", "))
+                let hint =
+                    nearest_word(&found, expected).map_or_else(String::new, |near| format!("; did you mean {near}?"));
+                format!("expected one of {}, found `{found}`{hint}", expected.join(", "))
             }
             other => other.to_string(),
         };

@@ -139,6 +139,18 @@ fn every_problem_names_its_key_its_source_and_what_would_be_right() {
              exporter.1.sampling_interval: must be 1 or more: out of how many packets one is looked at; 1 means all \
              (set by flowledger.toml)",
         ),
+        (
+            "[[exporter]]\naddress = \"10.0.0.1\"\ncount = \"ingres\"\n",
+            &[],
+            "exporter.0.count: expected one of all, ingress, egress, none, found `ingres`; did you mean ingress? \
+             (set by flowledger.toml)",
+        ),
+        (
+            "[[exporter]]\naddress = \"10.0.0.1\"\ncount_interfaces = []\n",
+            &[],
+            "exporter.0.count_interfaces: names no interface, so nothing would count; write count = \"none\" if that is \
+             meant (set by flowledger.toml)",
+        ),
         ("[[exporter]]\nname = \"core-1\"\n", &[], "exporter.0.address: is missing (set by flowledger.toml)"),
         (
             "[[exporter]]\naddress = \"router\"\n",
@@ -200,7 +212,7 @@ fn a_named_file_must_exist_and_secrets_come_from_files() {
 fn what_is_printed_reads_again_names_sources_and_hides_passwords() {
     let text = "[storage]\nflows_days = 3\n[network]\ntimezone = \"Asia/Kathmandu\"\n\
                 [[report]]\nname = \"one\"\n[[report]]\nname = \"two\"\nlimit = 7\n\
-                [[exporter]]\naddress = \"10.0.0.1\"\nsampling_interval = 50\n";
+                [[exporter]]\naddress = \"10.0.0.1\"\nsampling_interval = 50\ncount = \"ingress\"\ncount_interfaces = [3, 4]\n";
     let loaded = load(text, &[("FLOWLEDGER__STORAGE__DATA_DIR", "/srv/\"flow\"")]).unwrap();
     let printed = loaded.to_string();
     for line in [
@@ -216,6 +228,8 @@ fn what_is_printed_reads_again_names_sources_and_hides_passwords() {
         "address = \"10.0.0.1/32\"  # flowledger.toml",
         "# name =",
         "sampling_interval = 50  # flowledger.toml",
+        "count = \"ingress\"  # flowledger.toml",
+        "count_interfaces = [3, 4]  # flowledger.toml",
     ] {
         assert!(printed.lines().any(|printed| printed == line), "{line} in\n{printed}");
     }

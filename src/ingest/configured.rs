@@ -4,6 +4,7 @@
 //! specific one wins. So a network can say how all its routers sample, and an address within it only what one is called.
 //! Nothing here knows the database or the decoder.
 
+use crate::flow::counting::{Count, Counting, NetworkRule};
 use crate::wire::ConfiguredSampling;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,8 @@ use std::net::IpAddr;
 
 /// The longest name, in characters.
 const MAX_NAME: usize = 200;
+/// The most interfaces by which flows count: answers name them.
+const MAX_INTERFACES: usize = 256;
 
 /// One `[[exporter]]`: what people know about an exporter, or about all exporters of a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +28,13 @@ pub struct ExporterSettings {
     /// Out of how many packets it looks at one, whatever it says itself; 1 means that it looks at all.
     #[serde(default)]
     pub sampling_interval: Option<u32>,
+    /// Which of its flows are part of sums, by where they were observed; without it, all. It changes nothing that is stored.
+    #[serde(default)]
+    pub count: Option<Count>,
+    /// By which of its interfaces a flow must have entered or left to be part of sums, 1 to 256 SNMP indexes; without it,
+    /// any.
+    #[serde(default)]
+    pub count_interfaces: Option<Vec<u32>>,
 }
 
 /// One thing that is wrong with a list of [`ExporterSettings`].
@@ -59,8 +69,26 @@ impl ExporterSettings {
             let name = exporter.name.as_ref().is_some_and(|name| !fits(name));
             refuse(name, "name", format!("must be 1 to {MAX_NAME} characters in one line"));
             refuse(exporter.sampling_interval == Some(0), "sampling_interval", NO_INTERVAL.to_owned());
+            let interfaces = exporter.count_interfaces.as_ref().map(Vec::len);
+            let message = match interfaces {
+                Some(0) => {
+                    "names no interface, so nothing would count; write count = \"none\" if that is meant".to_owned()
+                }
+                _ => format!("names {} interfaces; name 1 to {MAX_INTERFACES}", interfaces.unwrap_or_default()),
+            };
+            let wrong = interfaces.is_some_and(|number| !(1..=MAX_INTERFACES).contains(&number));
+            refuse(wrong, "count_interfaces", message);
         }
         problems
+    }
+
+    /// Which flows count, by all of `settings` together.
+    pub fn counting(settings: &[Self]) -> Counting {
+        Counting::new(settings.iter().map(|exporter| NetworkRule {
+            exporters: exporter.address,
+            count: exporter.count,
+            interfaces: exporter.count_interfaces.clone(),
+        }))
     }
 }
 
@@ -104,7 +132,13 @@ mod tests {
     use super::*;
 
     fn exporter(address: &str, name: Option<&str>, sampling_interval: Option<u32>) -> ExporterSettings {
-        ExporterSettings { address: address.parse().unwrap(), name: name.map(str::to_owned), sampling_interval }
+        ExporterSettings {
+            address: address.parse().unwrap(),
+            name: name.map(str::to_owned),
+            sampling_interval,
+            count: None,
+            count_interfaces: None,
+        }
     }
 
     #[test]
@@ -135,6 +169,11 @@ mod tests {
     #[test]
     fn what_is_ambiguous_or_means_nothing_is_refused_with_its_key() {
         let long = "x".repeat(201);
+        let mut number = 0;
+        let mut counted = |count_interfaces| {
+            number += 1;
+            ExporterSettings { count_interfaces, ..exporter(&format!("198.51.100.{number}"), None, None) }
+        };
         let exporters = [
             exporter("10.0.0.1/8", Some("fine"), Some(1)),
             exporter("10.0.0.0/8", None, None),
@@ -142,11 +181,22 @@ mod tests {
             exporter("192.0.2.2", Some("two\nlines"), None),
             exporter("192.0.2.3", Some(&long), None),
             exporter("::ffff:192.0.2.4", None, None),
+            counted(Some(Vec::new())),
+            counted(Some((0..257).collect())),
+            counted(Some((0..256).collect())),
         ];
         let problems = ExporterSettings::problems(&exporters);
         let told: Vec<_> = problems.iter().map(|problem| (problem.index, problem.key)).collect();
-        let expected =
-            [(1, "address"), (2, "name"), (2, "sampling_interval"), (3, "name"), (4, "name"), (5, "address")];
+        let expected = [
+            (1, "address"),
+            (2, "name"),
+            (2, "sampling_interval"),
+            (3, "name"),
+            (4, "name"),
+            (5, "address"),
+            (6, "count_interfaces"),
+            (7, "count_interfaces"),
+        ];
         assert_eq!(told, expected);
         assert_eq!(ExporterSettings::problems(&exporters[..1]), []);
     }

@@ -11,6 +11,7 @@ pub mod seal;
 pub mod totals;
 
 use crate::clock::{DAY, SharedClock, Timestamp};
+use crate::flow::counting::Counting;
 use crate::flow::local::Local;
 use crate::metrics::{Counter, Gauge, Registry};
 use crate::store::partitions::{DailyTable, MonthlyTable};
@@ -88,14 +89,22 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Starts upkeep, with hosts in `local` as those that have totals. Must be called within a tokio runtime.
-    pub fn start(settings: Settings, local: Local, database: Database, clock: SharedClock, metrics: Metrics) -> Self {
+    /// Starts upkeep, with hosts in `local` as those that have totals, of the flows that count by `counting`. Must be called
+    /// within a tokio runtime.
+    pub fn start(
+        settings: Settings,
+        local: Local,
+        counting: Counting,
+        database: Database,
+        clock: SharedClock,
+        metrics: Metrics,
+    ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let (own_database, own_clock, own_metrics, mut told) =
             (database.clone(), SharedClock::clone(&clock), metrics.clone(), stopped.clone());
         let sealer = tokio::spawn(async move {
             loop {
-                let round = seal_round(&local, &own_database, &own_clock, &own_metrics);
+                let round = seal_round(&local, &counting, &own_database, &own_clock, &own_metrics);
                 // An hour that is being sealed when upkeep ends, or when the database is silent, stays open.
                 tokio::select! {
                     outcome = in_time(round) => {
@@ -220,6 +229,7 @@ async fn hold_budget(
 /// Seals the hours that are over, drops the partitions that are empty by it, and adds up the days that are complete.
 async fn seal_round(
     local: &Local,
+    counting: &Counting,
     database: &Database,
     clock: &SharedClock,
     metrics: &Metrics,
@@ -229,7 +239,7 @@ async fn seal_round(
     // that goes on.
     let until = database.complete_until(now, COLLECTOR_ALIVE).await?.unwrap_or(now).min(now);
     for hour in database.hours_to_seal(until, HOURS_AT_ONCE).await? {
-        match seal::seal(database, hour, local).await {
+        match seal::seal(database, hour, local, counting).await {
             Ok(true) => drop(metrics.sealed.inc()),
             Ok(false) => {}
             Err(error) => {
@@ -239,7 +249,7 @@ async fn seal_round(
         }
     }
     database.drop_sealed().await?;
-    for _ in 0..sum_days(database, until, local).await? {
+    for _ in 0..sum_days(database, until, local, counting).await? {
         metrics.summed.inc();
     }
     Ok(())
@@ -250,8 +260,13 @@ async fn seal_round(
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn sum_days(database: &Database, until: Timestamp, local: &Local) -> Result<u64, StoreError> {
-    let fingerprint = local.fingerprint();
+pub async fn sum_days(
+    database: &Database,
+    until: Timestamp,
+    local: &Local,
+    counting: &Counting,
+) -> Result<u64, StoreError> {
+    let fingerprint = counting.fingerprint(local);
     let mut summed = 0u64;
     for day in database.days_to_sum(until, &fingerprint).await? {
         database.ensure_month(MonthlyTable::HostTrafficDaily, day).await?;

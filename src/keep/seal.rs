@@ -8,6 +8,7 @@ use super::totals::{self, Totals};
 use crate::clock::Timestamp;
 use crate::columns::{ColumnsError, Decoder, Encoder};
 use crate::flow::batch::FlowBatch;
+use crate::flow::counting::{Counting, ExporterRules};
 use crate::flow::local::Local;
 use crate::flow::segment::{MAX_SEGMENT_FLOWS, Segment};
 use crate::store::commit::FIRST_OF_COLLECTORS;
@@ -43,15 +44,15 @@ pub enum SealError {
     Defect(Timestamp),
 }
 
-/// Seals an hour. Returns whether it is sealed now: not when another server is at it, or flows of it came meanwhile.
+/// Seals an hour, with the totals of hosts in `local` over the flows that count. Returns whether it is sealed now: not when another server is at it, or flows of it came meanwhile.
 ///
 /// # Errors
 /// Why it stays open; everything is as it was.
-pub async fn seal(database: &Database, hour: Timestamp, local: &Local) -> Result<bool, SealError> {
+pub async fn seal(database: &Database, hour: Timestamp, local: &Local, counting: &Counting) -> Result<bool, SealError> {
     database.ensure_day(DailyTable::FlowSegments, hour).await?;
     database.ensure_month(MonthlyTable::HostTrafficHourly, hour).await?;
     match database.begin_seal(hour).await? {
-        Some(seal) => finish(seal, hour, local).await,
+        Some(seal) => finish(database, seal, hour, local, counting).await,
         None => Ok(false),
     }
 }
@@ -67,14 +68,20 @@ pub enum Outcome {
     Busy,
 }
 
-/// Seals a sealed hour once more, so that its totals are those of the hosts in `local`.
+/// Seals a sealed hour once more, so that its totals are those of the hosts in `local`, by the rules of
+/// `counting`.
 ///
 /// # Errors
 /// Why it stays as it was.
-pub async fn seal_again(database: &Database, hour: Timestamp, local: &Local) -> Result<Outcome, SealError> {
+pub async fn seal_again(
+    database: &Database,
+    hour: Timestamp,
+    local: &Local,
+    counting: &Counting,
+) -> Result<Outcome, SealError> {
     Ok(match database.begin_seal_again(hour).await? {
         Again::Begun(seal) => {
-            if finish(seal, hour, local).await? {
+            if finish(database, seal, hour, local, counting).await? {
                 Outcome::Counted
             } else {
                 Outcome::Busy
@@ -85,9 +92,21 @@ pub async fn seal_again(database: &Database, hour: Timestamp, local: &Local) -> 
     })
 }
 
-async fn finish(mut seal: Seal, hour: Timestamp, local: &Local) -> Result<bool, SealError> {
+async fn finish(
+    database: &Database,
+    mut seal: Seal,
+    hour: Timestamp,
+    local: &Local,
+    counting: &Counting,
+) -> Result<bool, SealError> {
     let headers = seal.segments().await?;
-    let mut merger = Merger::new(local.clone());
+    // Read after the segments, so that no flow in them is of an exporter that is not among these.
+    let exporters = if counting.is_empty() { Vec::new() } else { database.exporter_ids().await? };
+    let rules = counting.of_exporters(exporters);
+    let mut totals_fields = [totals::FIELDS.as_slice(), rules.fields()].concat();
+    totals_fields.sort_unstable();
+    totals_fields.dedup();
+    let mut merger = Merger::new(local.clone(), rules);
     let dropped = seal.flows_dropped();
     if dropped {
         seal.totals().await?.into_iter().for_each(|(key, traffic)| merger.totals.add_sums(key, &traffic));
@@ -96,7 +115,7 @@ async fn finish(mut seal: Seal, hour: Timestamp, local: &Local) -> Result<bool, 
         let Some(first) = group.headers.first() else { continue };
         let merges = group.merges;
         for header in &group.headers {
-            let fields = if merges { None } else { Some(totals::FIELDS.as_slice()) };
+            let fields = if merges { None } else { Some(totals_fields.as_slice()) };
             let segment = seal.load(header, fields).await?;
             let counts = header.open || !dropped;
             let taken;
@@ -113,7 +132,7 @@ async fn finish(mut seal: Seal, hour: Timestamp, local: &Local) -> Result<bool, 
         }
     }
     seal.write_totals(merger.totals.iter()).await?;
-    Ok(seal.finish(&local.fingerprint()).await?)
+    Ok(seal.finish(&counting.fingerprint(local)).await?)
 }
 
 /// Does work on columns where it holds up nobody.
@@ -171,13 +190,13 @@ struct Merger {
 }
 
 impl Merger {
-    fn new(local: Local) -> Self {
+    fn new(local: Local, rules: ExporterRules) -> Self {
         Self {
             decoder: Decoder::default(),
             encoder: Encoder::new(LEVEL),
             one: FlowBatch::default(),
             batch: FlowBatch::default(),
-            totals: Totals::new(local),
+            totals: Totals::new(local, rules),
         }
     }
 

@@ -4,12 +4,13 @@
 //! no exporter told is outside. Pure: segments come in, sums come out.
 
 use crate::flow::batch::FlowBatch;
+use crate::flow::counting::ExporterRules;
 use crate::flow::fields::Field;
 use crate::flow::host_traffic::{HostTraffic, HostTrafficKey, TrafficDirection};
 use crate::flow::local::Local;
 use std::collections::HashMap;
 
-/// The fields that totals are made of.
+/// The fields that totals are made of, those apart that rules of counting read.
 pub const FIELDS: [Field; 11] = [
     Field::ExporterId,
     Field::FirstSeen,
@@ -28,22 +29,23 @@ pub const FIELDS: [Field; 11] = [
 #[derive(Debug)]
 pub struct Totals {
     local: Local,
+    rules: ExporterRules,
     sums: HashMap<HostTrafficKey, HostTraffic, foldhash::fast::RandomState>,
 }
 
 impl Totals {
-    /// No sums yet, for the hosts in `local`.
-    pub fn new(local: Local) -> Self {
-        Self { local, sums: HashMap::default() }
+    /// No sums yet, for the hosts in `local`, of the flows that count by `rules`.
+    pub fn new(local: Local, rules: ExporterRules) -> Self {
+        Self { local, rules, sums: HashMap::default() }
     }
 
-    /// Adds the flows of `batch`.
+    /// Adds those flows of `batch` that count.
     pub fn add(&mut self, batch: &FlowBatch) {
         for row in 0..batch.rows() {
             let bits = |field| batch.column(field).bits(row);
             let inside = |field| bits(field).filter(|address| self.local.contains(*address));
             let (source, destination) = (inside(Field::SrcIp), inside(Field::DstIp));
-            if source.is_none() && destination.is_none() {
+            if (source.is_none() && destination.is_none()) || !self.rules.counts(batch, row) {
                 continue;
             }
             let exporter_id = bits(Field::ExporterId).map_or(0, |bits| bits as u32);
@@ -107,7 +109,7 @@ mod tests {
         }
         batch.column_mut(Field::SamplingInterval).u32_run(5, 1).fill(10);
         batch.column_mut(Field::FirstSeen).time_run(0, 1).fill(50);
-        let mut totals = Totals::new(Local::new(&["10.0.0.0/8".parse().unwrap()]));
+        let mut totals = Totals::new(Local::new(&["10.0.0.0/8".parse().unwrap()]), ExporterRules::default());
         totals.add(&batch);
         let mut found: Vec<_> = totals
             .iter()
@@ -135,7 +137,7 @@ mod tests {
         let mut batch = FlowBatch::default();
         batch.add_rows(2);
         batch.column_mut(Field::DstIp).wide_run(1, 1).fill(address("10.0.0.1"));
-        let mut totals = Totals::new(Local::new(&["10.0.0.0/8".parse().unwrap()]));
+        let mut totals = Totals::new(Local::new(&["10.0.0.0/8".parse().unwrap()]), ExporterRules::default());
         totals.add(&batch);
         let keys: Vec<_> = totals.iter().map(|(key, _)| key.direction).collect();
         assert_eq!(keys, [TrafficDirection::Download]);

@@ -4,9 +4,11 @@
 
 use crate::clock::Timestamp;
 use crate::filter::Expression;
+use crate::flow::counting::{Counting, CountingRule};
 use crate::flow::fields::Dimension;
 use crate::flow::segment::Totals;
 use crate::flow::value::Value;
+use ipnetwork::IpNetwork;
 use std::net::IpAddr;
 
 /// A stretch of receive time, from `from` up to but not including `to`, with the zone people see it in.
@@ -218,6 +220,36 @@ pub struct Source {
     pub segments: u64,
 }
 
+/// Which of the flows that are asked for an answer counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Whether all were asked for, whatever the rules say.
+    pub all: bool,
+    /// The rules of counting, by the exporters they are for, of which the most specific one goes; at most
+    /// [`RULES`](Self::RULES).
+    pub rules: Vec<(IpNetwork, CountingRule)>,
+    /// How many more there are.
+    pub more_rules: u64,
+}
+
+impl Counted {
+    /// An answer names no more rules than this.
+    pub const RULES: usize = 20;
+
+    /// The word for it in requests and answers.
+    pub const fn name(&self) -> &'static str {
+        if self.all { "all" } else { "rules" }
+    }
+
+    /// Those that count by `counting`.
+    pub(super) fn by(counting: &Counting) -> Self {
+        let rules: Vec<_> =
+            counting.rules().take(Self::RULES).map(|(network, rule)| (*network, rule.clone())).collect();
+        let more_rules = counting.rules().len().saturating_sub(rules.len()) as u64;
+        Self { all: false, rules, more_rules }
+    }
+}
+
 /// The groups, largest first; equal ones by key, ascending.
 #[derive(Clone, Debug)]
 pub struct TopAnswer {
@@ -231,6 +263,8 @@ pub struct TopAnswer {
     pub completeness: Completeness,
     /// What it was read from.
     pub source: Source,
+    /// Which flows it counts.
+    pub counted: Counted,
 }
 
 /// One host's traffic. A flow is internal when both ends are local networks.
@@ -248,4 +282,6 @@ pub struct HostAnswer {
     pub completeness: Completeness,
     /// What it was read from.
     pub source: Source,
+    /// Which flows it counts.
+    pub counted: Counted,
 }

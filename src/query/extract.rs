@@ -73,7 +73,7 @@ pub struct Extract {
 }
 
 impl Engine {
-    /// Hands all flows that are meant to the sink that `open` makes for the fields, and gives it back. Dropping the future
+    /// Hands all flows that are meant, whether they count by the rules or not, to the sink that `open` makes for the fields, and gives it back. Dropping the future
     /// stops the work at the next segment.
     ///
     /// # Errors

@@ -85,6 +85,10 @@ impl Scan for HostScan {
         self.reader.load_fields()
     }
 
+    fn count_only(&mut self, counted: &Expression) {
+        self.reader.count_only(counted);
+    }
+
     fn segment(&mut self, segment: &Segment) -> Result<(), ColumnsError> {
         let Some(read) = self.reader.read(segment)? else { return Ok(()) };
         let Some(selection) = read.selection else { return Ok(()) };

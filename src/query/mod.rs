@@ -3,11 +3,12 @@
 //! [`Engine`] and what it asks in [`totals`] and [`workers`] are the only parts that wait for anything. It takes host totals
 //! where they answer the request, lists the segments of the rest of the window, has workers load the columns that are needed
 //! and scan them, and adds the stamp of completeness, all from one moment of the database. [`cover`] (what totals cover),
-//! [`plan`] (what to read), [`scan`] (segment by segment), [`group`] (sums by key), [`rank`] (the largest), [`host`] and
+//! [`counting`] (which flows count), [`plan`] (what to read), [`scan`] (segment by segment), [`group`] (sums by key), [`rank`] (the largest), [`host`] and
 //! [`stamp`] (what may be missing) are pure. [`extract`] hands out flows instead of sums, to a program of its own.
 
 pub mod answer;
 pub mod budget;
+mod counting;
 mod cover;
 mod error;
 pub mod extract;
@@ -27,8 +28,8 @@ pub mod window;
 mod workers;
 
 pub use answer::{
-    Completeness, Counters, ExporterLoss, HostAnswer, HostRequest, LossCount, Order, Source, TopAnswer, TopRequest,
-    TopRow, Undercount, Window,
+    Completeness, Counted, Counters, ExporterLoss, HostAnswer, HostRequest, LossCount, Order, Source, TopAnswer,
+    TopRequest, TopRow, Undercount, Window,
 };
 pub use budget::Settings;
 pub use error::QueryError;
@@ -36,6 +37,8 @@ pub use group::MAX_DIMENSIONS;
 pub use plan::MAX_LIMIT;
 
 use crate::clock::{SharedClock, Timestamp};
+use crate::filter::Expression;
+use crate::flow::counting::Counting;
 use crate::flow::local::Local;
 use crate::store::Database;
 use crate::store::host_traffic::{Reach, Stretch};
@@ -61,6 +64,9 @@ pub struct Engine {
     clock: SharedClock,
     settings: Settings,
     local: Arc<Local>,
+    counting: Arc<Counting>,
+    /// Whether all flows count, whatever the rules say.
+    all_count: bool,
     turns: Arc<Semaphore>,
 }
 
@@ -85,7 +91,25 @@ impl Engine {
     /// networks in `local` is inside.
     pub fn new(database: Database, clock: SharedClock, settings: Settings, local: &[IpNetwork]) -> Self {
         let turns = Arc::new(Semaphore::new(settings.turns()));
-        Self { database, clock, settings, local: Arc::new(Local::new(local)), turns }
+        let local = Arc::new(Local::new(local));
+        Self { database, clock, settings, local, counting: Arc::default(), all_count: false, turns }
+    }
+
+    /// The same with only those flows in its answers that count by these rules.
+    #[must_use]
+    pub fn with_counting(self, counting: Counting) -> Self {
+        Self { counting: Arc::new(counting), ..self }
+    }
+
+    /// The same with all flows in its answers, whatever the rules say.
+    #[must_use]
+    pub fn counting_all(&self) -> Self {
+        Self { all_count: true, ..self.clone() }
+    }
+
+    /// The rules of counting.
+    pub fn counting(&self) -> &Counting {
+        &self.counting
     }
 
     /// The largest groups of a window. Dropping the future stops the query.
@@ -99,7 +123,7 @@ impl Engine {
         let completeness = completeness.of(found.records(), request.counters, found.sampled_flows());
         let ranking = tokio::task::spawn_blocking(move || found.finish());
         let (rows, totals, groups) = ranking.await.map_err(|error| QueryError::Worker(error.to_string()))?;
-        Ok(TopAnswer { rows, totals, groups, completeness, source })
+        Ok(TopAnswer { rows, totals, groups, completeness, source, counted: self.told() })
     }
 
     /// What a host downloaded, uploaded and exchanged within the local networks; see [`HostAnswer`]. When the host is itself
@@ -114,7 +138,21 @@ impl Engine {
         let Run { found, completeness, source } = self.run(&request.window, new, question).await?;
         let HostScan { download, upload, internal, records, sampled_flows, .. } = found;
         let completeness = completeness.of(records, request.counters, sampled_flows);
-        Ok(HostAnswer { host: request.host.to_canonical(), download, upload, internal, completeness, source })
+        let (host, counted) = (request.host.to_canonical(), self.told());
+        Ok(HostAnswer { host, download, upload, internal, completeness, source, counted })
+    }
+
+    /// Which flows count in answers, for those who read them.
+    fn told(&self) -> Counted {
+        if self.all_count { Counted { all: true, ..Counted::default() } } else { Counted::by(&self.counting) }
+    }
+
+    /// The flows that count; `None` when all do.
+    async fn counted(&self, snapshot: &mut Snapshot) -> Result<Option<Expression>, QueryError> {
+        if self.all_count || self.counting.is_empty() {
+            return Ok(None);
+        }
+        Ok(counting::counted(&self.counting.of_exporters(snapshot.exporters().await?)))
     }
 
     /// Runs scans over the window, within the budget, when it is this query's turn. Where totals answer the `question`, they
@@ -131,6 +169,16 @@ impl Engine {
             // The semaphore is never closed, so there always comes a turn.
             let _turn = self.turns.acquire().await.ok();
             let mut snapshot = self.database.snapshot().await?;
+            let counted = self.counted(&mut snapshot).await?;
+            let count_only = |scan: &mut S| counted.iter().for_each(|counted| scan.count_only(counted));
+            scans.iter_mut().for_each(count_only);
+            let new = || {
+                let mut scan = new()?;
+                count_only(&mut scan);
+                Ok(scan)
+            };
+            // Totals are of the flows that count by the rules.
+            let question = question.filter(|_| !self.all_count || self.counting.is_empty());
             let covered = self.cover(&mut snapshot, window, new, question, &budget).await?;
             let headers = list(&mut snapshot, &covered.plan).await?;
             let completeness = self.completeness(&mut snapshot, window, covered.gone).await?;
@@ -165,7 +213,7 @@ impl Engine {
         let mut scan = new()?;
         let empty = scan.memory();
         let Some(question) = question else { return Ok(from_segments(scan)) };
-        let days = snapshot.hours(window.from, window.to, &self.local.fingerprint()).await?;
+        let days = snapshot.hours(window.from, window.to, &self.counting.fingerprint(&self.local)).await?;
         let reach = snapshot.reach().await?;
         let plan = Plan::new(window, &days);
         answerable(&plan, window, flows_from, &reach)?;

@@ -20,6 +20,8 @@ use crate::store::host_traffic::HostSums;
 pub(super) trait Scan: Send + 'static {
     /// The fields that segments must be loaded with, receive times at the window's ends apart.
     fn load_fields(&self) -> Vec<Field>;
+    /// From now on takes in only flows that `counted` lets through.
+    fn count_only(&mut self, counted: &Expression);
     /// Takes in one segment.
     fn segment(&mut self, segment: &Segment) -> Result<(), ColumnsError>;
     /// Bytes held for the answer.
@@ -62,6 +64,13 @@ impl Reader {
             batch: FlowBatch::default(),
             selection: Selection::default(),
         }
+    }
+
+    /// From now on lets only rows through that `counted` does, too.
+    pub(super) fn count_only(&mut self, counted: &Expression) {
+        let filter = self.filter.take().unwrap_or(Expression::Any).and(counted.clone());
+        self.filter_fields = plan::fields_of_filter(Some(&filter));
+        self.filter = Some(filter);
     }
 
     /// The fields that segments must be loaded with, receive times at the window's ends apart.
@@ -221,6 +230,10 @@ impl TopScan {
 impl Scan for TopScan {
     fn load_fields(&self) -> Vec<Field> {
         self.reader.load_fields()
+    }
+
+    fn count_only(&mut self, counted: &Expression) {
+        self.reader.count_only(counted);
     }
 
     fn segment(&mut self, segment: &Segment) -> Result<(), ColumnsError> {

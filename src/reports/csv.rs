@@ -81,13 +81,14 @@ fn harmless(text: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::query::Counted;
     use crate::query::{Completeness, Source, TopRow};
     use chrono_tz::Europe::Berlin;
 
     fn answer(rows: Vec<TopRow>) -> TopAnswer {
         let totals = Totals { bytes: 400, packets: 8, flows: 4 };
         let (completeness, source) = (Completeness::default(), Source::default());
-        TopAnswer { groups: rows.len() as u64, rows, totals, completeness, source }
+        TopAnswer { groups: rows.len() as u64, rows, totals, completeness, source, counted: Counted::default() }
     }
 
     fn row(key: Vec<Value>, bytes: u64) -> TopRow {

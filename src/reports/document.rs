@@ -7,8 +7,9 @@ use super::csv;
 use super::definition::Definition;
 use super::error::ReportError;
 use crate::clock::Timestamp;
+use crate::flow::counting::{CountingRule, exporters_name};
 use crate::flow::segment::Totals;
-use crate::query::{Completeness, Counters, ExporterLoss, LossCount, TopAnswer, Window};
+use crate::query::{Completeness, Counted, Counters, ExporterLoss, LossCount, TopAnswer, Window};
 use chrono_tz::Tz;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -47,6 +48,7 @@ struct Manifest<'a> {
     totals: Sums,
     completeness: Stamp,
     source: Sources,
+    counting: Counting,
     generated_at: String,
     sha256: String,
 }
@@ -102,6 +104,32 @@ struct Sources {
     days: u64,
     hours: u64,
     segments: u64,
+}
+
+/// Which flows the sums are of, as in answers of the API.
+#[derive(Serialize)]
+struct Counting {
+    count: &'static str,
+    rules: Vec<Rule>,
+    more_rules: u64,
+}
+
+#[derive(Serialize)]
+struct Rule {
+    exporter: String,
+    count: &'static str,
+    interfaces: Option<Vec<u32>>,
+}
+
+impl From<&Counted> for Counting {
+    fn from(counted: &Counted) -> Self {
+        let rule = |(exporters, rule): &(_, CountingRule)| Rule {
+            exporter: exporters_name(exporters),
+            count: rule.count.name(),
+            interfaces: rule.interfaces.clone(),
+        };
+        Self { count: counted.name(), rules: counted.rules.iter().map(rule).collect(), more_rules: counted.more_rules }
+    }
 }
 
 #[derive(Serialize)]
@@ -185,6 +213,7 @@ impl Document {
             totals: Sums::from(&answer.totals),
             completeness: Stamp::new(&answer.completeness, zone),
             source: Sources { days: answer.source.days, hours: answer.source.hours, segments: answer.source.segments },
+            counting: Counting::from(&answer.counted),
             generated_at: csv::time(generated_at, zone),
             sha256: Sha256::digest(csv.as_bytes()).iter().fold(String::new(), |mut text, byte| {
                 let _ = write!(text, "{byte:02x}");
@@ -217,6 +246,7 @@ fn summary(
         String::new(),
     ];
     lines.extend(stamp(completeness, manifest));
+    lines.extend(counting(&manifest.counting));
     lines.extend(samples(completeness, definition.counters, answer.totals.flows));
     lines.push(String::new());
     let shown = answer.rows.len().min(ROWS_IN_MAIL);
@@ -275,6 +305,23 @@ fn one_line(name: &str) -> String {
     name.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
+/// What the reader must know about flows that are left out because they were told twice.
+fn counting(counting: &Counting) -> Vec<String> {
+    if counting.rules.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = vec!["Counting: not all flows count, by the rules of [[exporter]] count:".to_owned()];
+    for Rule { exporter, count, interfaces } in &counting.rules {
+        let list = |interfaces: &Vec<u32>| interfaces.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+        let by = interfaces.as_ref().map_or_else(String::new, |by| format!(" by interfaces {}", list(by)));
+        lines.push(format!("  Exporter {exporter}: {count}{by}"));
+    }
+    if counting.more_rules > 0 {
+        lines.push(format!("  And {} more rules.", counting.more_rules));
+    }
+    lines
+}
+
 /// What the reader must know about numbers that come from samples.
 fn samples(completeness: &Completeness, counters: Counters, flows: u64) -> Option<String> {
     let sampled = completeness.sampled_flows;
@@ -291,7 +338,7 @@ fn samples(completeness: &Completeness, counters: Counters, flows: u64) -> Optio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::segment::Totals;
+    use crate::flow::counting::Count;
     use crate::flow::value::Value;
     use crate::query::{Source, TopRow, Undercount};
     use crate::reports::definition::{Settings, Surroundings};
@@ -316,7 +363,10 @@ mod tests {
         };
         let totals = Totals { bytes: 1_200, packets: 24, flows: 12 };
         let source = Source { days: 6, hours: 24, segments: 0 };
-        let answer = TopAnswer { rows: (1..=12).map(row).collect(), totals, groups: 12, completeness, source };
+        let rule = CountingRule { count: Count::Ingress, interfaces: Some(vec![3, 4]) };
+        let rules = vec![("192.0.2.1".parse().unwrap(), rule)];
+        let counted = Counted { rules, more_rules: 7, ..Counted::default() };
+        let answer = TopAnswer { rows: (1..=12).map(row).collect(), totals, groups: 12, completeness, source, counted };
         let span = Span::parse(Period::Week, "2026-W47").unwrap();
         let now = Timestamp::from_micros(1_795_395_600_000_000);
         Document::new(&definition, &span.to_string(), span.window(zone), &answer, now).unwrap()
@@ -345,6 +395,8 @@ mod tests {
             "completeness": {"exact": true, "estimated": false, "sampled_flows": 0, "stale_since": null, "lost": [],
                              "undercount": {"flows_at_most": 0, "percent_at_most": 0.0}, "exporters": [], "more_exporters": 0},
             "source": {"days": 6, "hours": 24, "segments": 0},
+            "counting": {"count": "rules", "rules": [{"exporter": "192.0.2.1", "count": "ingress", "interfaces": [3, 4]}],
+                         "more_rules": 7},
             "generated_at": "2026-11-23T02:00:00+01:00",
             "sha256": told["sha256"],
         });
@@ -360,6 +412,8 @@ mod tests {
         assert!(text.contains("Completeness: exact"), "{text}");
         assert!(text.contains("  10. 10.0.0.10") && !text.contains("10.0.0.11"), "{text}");
         assert!(text.contains("8.33 %"), "{text}");
+        let rules = "  Exporter 192.0.2.1: ingress by interfaces 3, 4\n  And 7 more rules.\n";
+        assert!(text.contains(rules), "{text}");
         let lost = LossCount { cause: "network".to_owned(), unit: "flows".to_owned(), count: 17 };
         let stale = Some(Timestamp::from_micros(1_795_388_400_000_000));
         let text = made(Completeness { stale_since: stale, lost: vec![lost], ..Completeness::default() }).summary;

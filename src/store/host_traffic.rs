@@ -140,7 +140,7 @@ const OF_HOST: &str = "\
 
 impl Snapshot {
     /// The hours with flows of the UTC days that the window touches, by day, in the order of time; days without flows are
-    /// left out. `local` is the fingerprint of the networks that are local now.
+    /// left out. `local` is the fingerprint of what totals are counted by now.
     ///
     /// # Errors
     /// When the database does not answer.

@@ -75,8 +75,8 @@ impl Database {
         Ok(hours.into_iter().map(Timestamp::from).collect())
     }
 
-    /// The UTC days that ended before `until`, whose hours are all sealed by the networks `local`, and whose totals are
-    /// missing or of another state of their hours; the oldest first.
+    /// The UTC days that ended before `until`, whose hours are all sealed with totals counted by `local`, and whose
+    /// totals are missing or of another state of their hours; the oldest first.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -94,8 +94,8 @@ impl Database {
         Ok(days.into_iter().map(Timestamp::from).collect())
     }
 
-    /// Adds up the totals of a UTC day's hours. Nothing is done when the hours are not all sealed by the networks `local`,
-    /// or another server is at it. The month's partition must be there. Holds no lock that anybody who stores flows
+    /// Adds up the totals of a UTC day's hours. Nothing is done when the hours are not all sealed with totals counted by
+    /// `local`, or another server is at it. The month's partition must be there. Holds no lock that anybody who stores flows
     /// waits for: whoever opens an hour meanwhile changes its version, and the day does not count.
     ///
     /// # Errors

@@ -203,7 +203,7 @@ impl Seal {
         totals::replace(&mut self.transaction, self.hour, totals).await
     }
 
-    /// Seals the hour, whose totals were counted by the networks `local`. Returns false, and leaves everything as it was,
+    /// Seals the hour, whose totals were counted by what `local` is the fingerprint of. Returns false, and leaves everything as it was,
     /// when flows of the hour have come meanwhile.
     ///
     /// # Errors

@@ -164,6 +164,16 @@ impl Snapshot {
             .collect())
     }
 
+    /// All exporters with their addresses.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn exporters(&mut self) -> Result<Vec<(IpAddr, u32)>, StoreError> {
+        let rows: Vec<(IpNetwork, i64)> =
+            sqlx::query_as("SELECT address, exporter_id FROM exporters").fetch_all(&mut *self.transaction).await?;
+        Ok(rows.into_iter().filter_map(|(address, id)| Some((address.ip(), u32::try_from(id).ok()?))).collect())
+    }
+
     /// The exporters with these numbers, as far as they are known, by number.
     ///
     /// # Errors

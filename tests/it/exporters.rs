@@ -6,6 +6,7 @@ use crate::support::postgres::{TestDatabase, query, wait_on};
 use crate::support::server::TestServer;
 use crate::support::{traffic, wait_for};
 use flowledger::clock::{Clock, DAY, HOUR, ManualClock, SECOND, SystemClock, Timestamp};
+use flowledger::flow::counting::Counting;
 use flowledger::flow::facts::{Counters, Fact};
 use flowledger::flow::local::Local;
 use flowledger::keep::{self, Keeper};
@@ -164,7 +165,14 @@ fn counters_are_kept_by_the_hour_and_go_when_they_are_too_old() {
         ledger.store(Batch { complete_until: START.plus(3 * DAY), ..Batch::default() }).await;
         let settings = keep::Settings { flows_days: 0, segments_days: 1, max_bytes: None };
         let clock = Arc::new(ManualClock::new(START.plus(3 * DAY)));
-        let keeper = Keeper::start(settings, Local::new(&[]), ledger.database.clone(), clock, keep::Metrics::default());
+        let keeper = Keeper::start(
+            settings,
+            Local::new(&[]),
+            Counting::default(),
+            ledger.database.clone(),
+            clock,
+            keep::Metrics::default(),
+        );
         let begun = Instant::now();
         while ledger.rows(kept).await != [vec![text("1"), text("3")]] {
             assert!(begun.elapsed() < Duration::from_secs(20), "upkeep keeps what is too old");

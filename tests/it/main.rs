@@ -20,6 +20,8 @@ mod commit_faults;
 mod commits;
 /// What the worst datagrams cost.
 mod cost;
+/// Rules of counting: what is exported twice is in sums once.
+mod counting;
 /// Locks, other schemas and roles without rights, two servers: what the database of a server at work can meet.
 mod database_faults;
 /// Connections to the database whose other end is gone without a word.

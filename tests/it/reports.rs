@@ -7,7 +7,7 @@ use chrono::DateTime;
 use flowledger::clock::{ManualClock, Timestamp};
 use flowledger::flow::segment::Totals;
 use flowledger::flow::value::Value;
-use flowledger::query::{Completeness, Source, TopAnswer, TopRequest, TopRow};
+use flowledger::query::{Completeness, Counted, Source, TopAnswer, TopRequest, TopRow};
 use flowledger::reports::delivery::{Deliverer, email};
 use flowledger::reports::run::Answer;
 use flowledger::reports::{Answers, Metrics, Pace, Scheduler, Settings, Surroundings, definitions};
@@ -58,7 +58,8 @@ impl Answers for Engine {
         Box::pin(async move {
             // Long enough for another server to come in between.
             tokio::time::sleep(Duration::from_millis(30)).await;
-            Ok(TopAnswer { rows, totals, groups: 1, completeness, source: Source::default() })
+            let (source, counted) = (Source::default(), Counted::default());
+            Ok(TopAnswer { rows, totals, groups: 1, completeness, source, counted })
         })
     }
 }

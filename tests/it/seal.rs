@@ -7,6 +7,7 @@ use flowledger::clock::{HOUR, SECOND, Timestamp};
 use flowledger::columns::Encoder;
 use flowledger::filter;
 use flowledger::flow::batch::FlowBatch;
+use flowledger::flow::counting::Counting;
 use flowledger::flow::fields::{Dimension, Field};
 use flowledger::flow::local::Local;
 use flowledger::flow::value::wide_from_address;
@@ -102,7 +103,7 @@ impl Ledger {
     }
 
     async fn seal(&self, hour: Timestamp) -> bool {
-        seal(&self.database, hour, &local()).await.unwrap()
+        seal(&self.database, hour, &local(), &Counting::default()).await.unwrap()
     }
 
     /// The answers to some questions about the day, by scanning segments.
@@ -343,7 +344,10 @@ fn flows_that_come_after_those_of_their_hour_were_dropped_are_added_to_its_total
         assert!(ledger.seal(DAY).await);
         for rows in [500, 40] {
             ledger.database.drop_day(DailyTable::FlowSegments, DAY).await.unwrap();
-            assert_eq!(seal_again(&ledger.database, DAY, &local()).await.unwrap(), Outcome::FlowsGone);
+            assert_eq!(
+                seal_again(&ledger.database, DAY, &local(), &Counting::default()).await.unwrap(),
+                Outcome::FlowsGone
+            );
             // Twice, so that those that came first are counted once, too.
             for _ in 0..2 {
                 ledger.store(flows(&mut random, DAY, rows), 100).await;
@@ -355,7 +359,7 @@ fn flows_that_come_after_those_of_their_hour_were_dropped_are_added_to_its_total
         // Counted by other networks, they would be neither these totals nor those.
         ledger.store(flows(&mut random, DAY, 10), 10).await;
         let others = Local::new(&["203.0.113.0/24".parse().unwrap()]);
-        assert!(seal(&ledger.database, DAY, &others).await.unwrap());
+        assert!(seal(&ledger.database, DAY, &others, &Counting::default()).await.unwrap());
         assert_eq!(ask(&test, "SELECT local FROM hours"), [[None]]);
         ledger.database.close().await;
     });

@@ -71,10 +71,10 @@ fn an_exporter_comes_with_all_that_is_known_of_it_and_nothing_is_left_out() {
     let mut totals = zeros(&["sessions", "applications", "vrfs", "statistics", "unknown_elements"]);
     totals.extend([("interfaces".to_owned(), json!(100_000)), ("loss".to_owned(), json!(1))]);
     assert_eq!(
-        serde_json::to_value(ExporterDetails::new(detail(), window)).unwrap(),
+        serde_json::to_value(ExporterDetails::new(detail(), window, &Counting::default())).unwrap(),
         json!({
             "id": 3, "address": "192.0.2.1", "name": null, "versions": [9, 105],
-            "protocols": ["netflow_v9", "sflow_v5"], "flows": 210, "lost": {"unit": "datagrams", "count": 0},
+            "protocols": ["netflow_v9", "sflow_v5"], "counting": {"count": "all", "interfaces": null}, "flows": 210, "lost": {"unit": "datagrams", "count": 0},
             "lost_by_unit": {}, "dropped": {}, "rejected": {}, "templates": 2, "last_seen": midnight,
             "clock_offset_ms": {"netflow_v9": -12, "sflow_v5": null},
             "sessions": [
