@@ -5,6 +5,7 @@
 //! hour's segments into few and large ones and, with [`totals`], into sums of its hosts. Upkeep knows neither the journal
 //! nor queries.
 
+pub mod double_counting;
 pub mod partitions;
 pub mod retention;
 pub mod seal;
