@@ -2,8 +2,8 @@
 //!
 //! [`partitions`] decides, from what is there and what the time is, which days to make and which to drop; this file does
 //! it, once at start and then every few minutes. Counters of interfaces go row by row, as old as segments. [`seal`] turns an
-//! hour's segments into few and large ones and, with [`totals`], into sums of its hosts. Upkeep knows neither the journal
-//! nor queries.
+//! hour's segments into few and large ones and, with [`totals`], into sums of its hosts; [`double_counting`] finds flows among
+//! them that were told twice. Upkeep knows neither the journal nor queries.
 
 pub mod double_counting;
 pub mod partitions;
@@ -33,6 +33,8 @@ const BUDGET: Duration = Duration::from_secs(20);
 const SEALING: Duration = Duration::from_secs(10);
 /// Months of totals are made so far ahead.
 const MONTHS_AHEAD: i64 = 7 * DAY;
+/// For how many days it is kept what was told twice.
+const DOUBLE_COUNTING_DAYS: u32 = 30;
 /// How many hours are sealed before it looks again.
 const HOURS_AT_ONCE: i64 = 24;
 
@@ -288,6 +290,7 @@ async fn round(
     let newest = database.newest_received().await?;
     let oldest = oldest_kept(clock.now(), newest, settings.segments_days);
     database.forget_open_hours(oldest).await?;
+    database.trim_double_counting(oldest_kept(clock.now(), newest, DOUBLE_COUNTING_DAYS)).await?;
     metrics.trimmed.inc_by(database.trim_counters(oldest).await?);
     database.trim_imports(oldest).await
 }

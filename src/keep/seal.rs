@@ -1,13 +1,16 @@
-//! Sealing: an hour that is over becomes few large segments, well compressed, and the totals of its hosts.
+//! Sealing: an hour that is over becomes few large segments, well compressed, and the totals of its hosts. What two observation
+//! points told alike is looked for on the way.
 //!
 //! What an hour is made of does not change by it: the same flows, in larger segments. Segments are merged in the order of
 //! time as long as they fit into one. Those that are large and were sealed before stay as they are. [`groups`] decides,
 //! [`Merger`] does the work on columns, and the transaction is `store::seal`'s.
 
+use super::double_counting::{self, DoubleCounting};
 use super::totals::{self, Totals};
 use crate::clock::Timestamp;
 use crate::columns::{ColumnsError, Decoder, Encoder};
 use crate::flow::batch::FlowBatch;
+use crate::flow::fields::Field;
 use crate::flow::local::Local;
 use crate::flow::segment::{MAX_SEGMENT_FLOWS, Segment};
 use crate::store::commit::FIRST_OF_COLLECTORS;
@@ -52,11 +55,12 @@ pub async fn seal(database: &Database, hour: Timestamp, local: &Local) -> Result
     let Some(mut seal) = database.begin_seal(hour).await? else { return Ok(false) };
     let headers = seal.segments().await?;
     let mut merger = Merger::new(local.clone());
+    let needed = needed();
     for group in groups(&headers) {
         let Some(first) = group.headers.first() else { continue };
         let merges = group.merges;
         for header in &group.headers {
-            let fields = if merges { None } else { Some(totals::FIELDS.as_slice()) };
+            let fields = (!merges).then_some(needed.as_slice());
             let segment = seal.load(header, fields).await?;
             let taken;
             (merger, taken) = on_columns(merger, hour, move |merger| merger.take(&segment, merges)).await?;
@@ -72,7 +76,21 @@ pub async fn seal(database: &Database, hour: Timestamp, local: &Local) -> Result
         }
     }
     seal.write_totals(merger.totals.iter()).await?;
+    let findings;
+    (_, findings) = on_columns(merger, hour, |merger| std::mem::take(&mut merger.double_counting).findings()).await?;
+    seal.write_double_counting(&findings).await?;
     Ok(seal.finish(&local.fingerprint()).await?)
+}
+
+/// The fields of segments that stay as they are: what totals and the search for double counting look at.
+fn needed() -> Vec<Field> {
+    let looked_at = |field: &Field| totals::FIELDS.contains(field) || double_counting::FIELDS.contains(field);
+    Field::ALL.into_iter().filter(looked_at).collect()
+}
+
+/// Whether the flow in `row` counts, so that it could count twice: all do.
+fn counts(_batch: &FlowBatch, _row: usize) -> bool {
+    true
 }
 
 /// Does work on columns where it holds up nobody.
@@ -127,6 +145,7 @@ struct Merger {
     one: FlowBatch,
     batch: FlowBatch,
     totals: Totals,
+    double_counting: DoubleCounting,
 }
 
 impl Merger {
@@ -137,10 +156,12 @@ impl Merger {
             one: FlowBatch::default(),
             batch: FlowBatch::default(),
             totals: Totals::new(local),
+            double_counting: DoubleCounting::default(),
         }
     }
 
-    /// Adds the flows of a segment to the totals and, if it `merges`, to those that become one segment.
+    /// Adds the flows of a segment to the totals, looks for double counting among them and, if it `merges`, adds them to those
+    /// that become one segment.
     fn take(&mut self, segment: &Segment, merges: bool) -> Result<(), ColumnsError> {
         let rows = segment.rows as usize;
         self.one.clear();
@@ -149,6 +170,7 @@ impl Merger {
             self.decoder.decode_into(*field, block, rows, self.one.column_mut(*field))?;
         }
         self.totals.add(&self.one);
+        self.double_counting.add(&self.one, |row| counts(&self.one, row));
         if merges {
             self.batch.append(&self.one);
         }

@@ -88,6 +88,11 @@ impl Engine {
         Self { database, clock, settings, local: Arc::new(Local::new(local)), turns }
     }
 
+    /// The fingerprint of what decides which flows host totals count, as the table `hours` keeps it.
+    pub fn counted_by(&self) -> String {
+        self.local.fingerprint()
+    }
+
     /// The largest groups of a window. Dropping the future stops the query.
     ///
     /// # Errors
@@ -165,7 +170,7 @@ impl Engine {
         let mut scan = new()?;
         let empty = scan.memory();
         let Some(question) = question else { return Ok(from_segments(scan)) };
-        let days = snapshot.hours(window.from, window.to, &self.local.fingerprint()).await?;
+        let days = snapshot.hours(window.from, window.to, &self.counted_by()).await?;
         let reach = snapshot.reach().await?;
         let plan = Plan::new(window, &days);
         answerable(&plan, window, flows_from, &reach)?;
