@@ -9,7 +9,7 @@
 //! sizes in networks that have nothing to do with each other but their private addresses. Traffic behind address translation,
 //! and sampled flows of which the two exporters looked at different packets, cannot be recognised.
 //!
-//! Promises: at most [`MAX_KEPT`] flows are held, none as long as there is only one point. Which 5-tuples are held is chosen by
+//! Promises: at most [`MAX_KEPT`] flows are held, none from batch to batch as long as there is only one point. Which 5-tuples are held is chosen by
 //! a hash of theirs, so that all points tell of the same ones. Pure: batches come in, findings come out.
 
 use crate::clock::SECOND;
@@ -70,13 +70,22 @@ const EXAMPLES: usize = 2;
 /// Findings of an hour at most, those with the most flows.
 const FINDINGS: usize = 1_000;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Tuple {
     source: u128,
     destination: u128,
     source_port: u16,
     destination_port: u16,
     protocol: u8,
+}
+
+impl Tuple {
+    /// All of it in 128 bits, in which IPv4-mapped addresses leave room for the rest. Hashing these costs half of hashing each
+    /// part, and every flow is hashed.
+    fn folded(&self) -> u128 {
+        let ports = u128::from(self.source_port) << 48 ^ u128::from(self.destination_port) << 112;
+        self.source ^ self.destination.rotate_left(64) ^ ports ^ u128::from(self.protocol) << 40
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -164,16 +173,18 @@ pub struct DoubleCounting {
     several: bool,
 }
 
-impl Default for DoubleCounting {
-    fn default() -> Self {
-        Self::holding(MAX_KEPT)
-    }
-}
-
 impl DoubleCounting {
+    /// Looks at an hour of about so many flows. Fewer or more are as well; but where it is known, no flow is held only to be
+    /// given up again.
+    pub fn new(flows: usize) -> Self {
+        Self::holding(MAX_KEPT, flows)
+    }
+
     /// Holds at most `limit` flows.
-    fn holding(limit: usize) -> Self {
-        Self { hasher: RandomState::default(), kept: Vec::new(), limit, mask: 0, only: None, several: false }
+    fn holding(limit: usize, flows: usize) -> Self {
+        let one_in = flows.div_ceil(limit).next_power_of_two();
+        let mask = (one_in as u64).saturating_sub(1).min(MAX_MASK);
+        Self { hasher: RandomState::default(), kept: Vec::new(), limit, mask, only: None, several: false }
     }
 
     /// Looks at the flows of `batch` for which `counts` says that they count, given a row.
@@ -204,13 +215,16 @@ impl DoubleCounting {
             }
             let (Some(source), Some(destination)) = (wide(sources, row), wide(destinations, row)) else { continue };
             let tuple = Tuple { source, destination, source_port, destination_port, protocol };
-            let hash = self.hasher.hash_one(tuple);
+            let hash = self.hasher.hash_one(tuple.folded());
             if hash & self.mask == 0
                 && counts(row)
                 && let Some(flow) = Flow::read(batch, row, hash, tuple)
             {
                 self.keep(flow);
             }
+        }
+        if !self.several {
+            self.kept = Vec::new();
         }
     }
 
@@ -223,13 +237,13 @@ impl DoubleCounting {
             let mask = self.mask;
             self.kept.retain(|kept| kept.hash & mask == 0);
         }
-        if self.several && flow.hash & self.mask == 0 && self.kept.len() < self.limit {
+        if flow.hash & self.mask == 0 && self.kept.len() < self.limit {
             self.kept.push(flow);
         }
     }
 
     /// Compares what was held: the sides that told the same flows, those with the most first.
-    pub fn findings(mut self) -> Vec<Finding> {
+    pub fn findings(&mut self) -> Vec<Finding> {
         self.kept.sort_unstable_by(|one, other| {
             let tuples = one.hash.cmp(&other.hash).then_with(|| one.tuple.cmp(&other.tuple));
             tuples.then_with(|| one.first_seen.cmp(&other.first_seen)).then_with(|| one.point().cmp(&other.point()))

@@ -54,7 +54,8 @@ pub async fn seal(database: &Database, hour: Timestamp, local: &Local) -> Result
     database.ensure_month(MonthlyTable::HostTrafficHourly, hour).await?;
     let Some(mut seal) = database.begin_seal(hour).await? else { return Ok(false) };
     let headers = seal.segments().await?;
-    let mut merger = Merger::new(local.clone());
+    let flows = headers.iter().fold(0_usize, |flows, header| flows.saturating_add(header.rows as usize));
+    let mut merger = Merger::new(local.clone(), flows);
     let needed = needed();
     for group in groups(&headers) {
         let Some(first) = group.headers.first() else { continue };
@@ -77,7 +78,7 @@ pub async fn seal(database: &Database, hour: Timestamp, local: &Local) -> Result
     }
     seal.write_totals(merger.totals.iter()).await?;
     let findings;
-    (_, findings) = on_columns(merger, hour, |merger| std::mem::take(&mut merger.double_counting).findings()).await?;
+    (_, findings) = on_columns(merger, hour, |merger| merger.double_counting.findings()).await?;
     seal.write_double_counting(&findings).await?;
     Ok(seal.finish(&local.fingerprint()).await?)
 }
@@ -149,14 +150,15 @@ struct Merger {
 }
 
 impl Merger {
-    fn new(local: Local) -> Self {
+    /// For hosts in `local` and so many flows.
+    fn new(local: Local, flows: usize) -> Self {
         Self {
             decoder: Decoder::default(),
             encoder: Encoder::new(LEVEL),
             one: FlowBatch::default(),
             batch: FlowBatch::default(),
             totals: Totals::new(local),
-            double_counting: DoubleCounting::default(),
+            double_counting: DoubleCounting::new(flows),
         }
     }
 

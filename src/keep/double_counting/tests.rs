@@ -83,16 +83,8 @@ fn batch(told: &[Told]) -> FlowBatch {
     batch
 }
 
-/// A detector that holds what follows, because two other exporters have told something.
-fn awake(limit: usize) -> DoubleCounting {
-    let mut detector = DoubleCounting::holding(limit);
-    let others = [98, 99].map(|exporter| Told::new(1_000_000 + exporter).at(exporter, None, [1, 2]));
-    detector.add(&batch(&others), |_| true);
-    detector
-}
-
 fn findings(told: &[Told]) -> Vec<Finding> {
-    let mut detector = awake(MAX_KEPT);
+    let mut detector = DoubleCounting::new(0);
     detector.add(&batch(told), |_| true);
     detector.findings()
 }
@@ -283,7 +275,7 @@ fn independent_traffic_is_not_found_even_of_networks_with_the_same_private_addre
 
 #[test]
 fn a_sample_keeps_to_its_bound_and_keeps_pairs_together() {
-    let mut detector = awake(1_000);
+    let mut detector = DoubleCounting::holding(1_000, 0);
     for first in (0..40_000).step_by(400) {
         detector.add(&batch(&at_points(first..first + 400, &[(1, INGRESS, [1, 2]), (1, EGRESS, [1, 2])])), |_| true);
         assert!(detector.kept.len() <= 1_000);
@@ -297,8 +289,15 @@ fn a_sample_keeps_to_its_bound_and_keeps_pairs_together() {
 }
 
 #[test]
+fn a_sample_is_chosen_at_once_where_it_is_known_how_many_flows_there_are() {
+    for (flows, one_in) in [(0, 1), (MAX_KEPT, 1), (MAX_KEPT + 1, 2), (5 * MAX_KEPT, 8), (usize::MAX, 1 << 31)] {
+        assert_eq!(DoubleCounting::new(flows).mask + 1, one_in, "{flows}");
+    }
+}
+
+#[test]
 fn one_tuple_that_comes_without_end_does_not_break_the_bound() {
-    let mut detector = DoubleCounting::holding(100);
+    let mut detector = DoubleCounting::holding(100, 0);
     let same = [Told::new(1).at(1, None, [1, 2]), Told::new(1).at(2, None, [1, 2])].repeat(1_000);
     detector.add(&batch(&same), |_| true);
     assert!(detector.kept.len() <= 100);
@@ -306,26 +305,30 @@ fn one_tuple_that_comes_without_end_does_not_break_the_bound() {
 }
 
 #[test]
-fn as_long_as_there_is_one_point_nothing_is_held() {
-    let mut detector = DoubleCounting::default();
+fn as_long_as_there_is_one_point_nothing_is_held_from_batch_to_batch() {
+    let mut detector = DoubleCounting::new(0);
     detector.add(&batch(&at_points(0..500, &[(1, INGRESS, [1, 2])])), |_| true);
-    assert!(detector.kept.is_empty() && detector.kept.capacity() == 0);
-    detector.add(&batch(&at_points(0..1, &[(1, EGRESS, [1, 2])])), |_| true);
-    assert_eq!(detector.kept.len(), 1);
+    assert_eq!((detector.kept.len(), detector.kept.capacity()), (0, 0));
+    let mut later = at_points(500..600, &[(1, INGRESS, [1, 2])]);
+    later.extend(at_points(500..501, &[(1, EGRESS, [1, 2])]));
+    detector.add(&batch(&later), |_| true);
+    assert_eq!(detector.kept.len(), 101, "those of the batch in which the second point came");
 }
 
 #[test]
 fn flows_that_do_not_count_are_not_looked_at() {
     let told = at_points(0..200, &[(7, INGRESS, [1, 2]), (7, EGRESS, [1, 2])]);
     let batch = batch(&told);
-    let mut detector = awake(MAX_KEPT);
+    let mut detector = DoubleCounting::new(0);
     detector.add(&batch, |row| batch.column(Field::Direction).bits(row) == Some(0));
     assert_eq!(detector.findings(), []);
 }
 
 #[test]
 fn an_address_is_the_same_in_narrow_and_wide_columns_and_flows_without_ports_or_bytes_are_left_out() {
-    let mut detector = awake(MAX_KEPT);
+    let mut detector = DoubleCounting::new(0);
+    // From the first batch with two points on flows are held.
+    detector.add(&batch(&at_points(5_000..5_001, &[(1, None, [1, 2]), (2, None, [1, 2])])), |_| true);
     for (exporter, wide) in [(1, false), (2, true)] {
         let mut batch = FlowBatch::default();
         for number in 0..200 {
@@ -336,5 +339,5 @@ fn an_address_is_the_same_in_narrow_and_wide_columns_and_flows_without_ports_or_
         detector.add(&batch, |_| true);
     }
     let found = detector.findings();
-    assert_eq!((found[0].matched_flows, found[0].compared_flows), (200, [200, 200]));
+    assert_eq!((found[0].matched_flows, found[0].compared_flows), (201, [201, 201]));
 }
