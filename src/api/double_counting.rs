@@ -233,8 +233,8 @@ mod tests {
         assert_eq!(of_four["interfaces"], interfaces);
         let flow = &of_four["examples"][0];
         assert_eq!((&flow["interface"], &flow["other_interface"]), (&json!(9), &json!(null)));
-        assert_eq!(flow["first_seen"], "2026-11-23T00:00:01+00:00");
-        assert_eq!(flow["other_first_seen"], "2026-11-23T00:00:00+00:00");
+        assert_eq!(flow["first_seen"], "2026-11-23T00:00:01Z");
+        assert_eq!(flow["other_first_seen"], "2026-11-23T00:00:00Z");
         assert_eq!(of_four["proposal"], "[[exporter]]\naddress = \"192.0.2.4\"\ncount = \"none\"");
     }
 }

@@ -61,8 +61,10 @@ const GROUP: usize = 16;
 const MIN_MATCHES: u64 = 100;
 /// Nor are those that are less than one in so many of the flows of either side, or of one of its points.
 const MIN_SHARE: u64 = 20;
-/// Protocols whose ports tell flows apart: TCP, UDP, SCTP.
-const WITH_PORTS: [u8; 3] = [6, 17, 132];
+// Protocols whose ports tell flows apart.
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const SCTP: u8 = 132;
 /// Pairs of interfaces that are named.
 const POINTS: usize = 10;
 /// Examples that are given.
@@ -199,9 +201,11 @@ impl DoubleCounting {
         else {
             return;
         };
+        // In most batches each flow has all of it, and then nothing is asked row by row.
+        let complete = TUPLE.iter().all(|field| batch.column(*field).present().is_all(batch.rows()));
         let mut present = TUPLE.map(|field| batch.column(field).present().cursor());
         for row in 0..batch.rows() {
-            if !present.iter_mut().all(|cursor| cursor.holds(row)) {
+            if !complete && !present.iter_mut().all(|cursor| cursor.holds(row)) {
                 continue;
             }
             let (Some(&source_port), Some(&destination_port), Some(&protocol)) =
@@ -210,7 +214,7 @@ impl DoubleCounting {
                 continue;
             };
             let telling = source_port != destination_port && source_port != 0 && destination_port != 0;
-            if !telling || !WITH_PORTS.contains(&protocol) {
+            if !telling || !matches!(protocol, TCP | UDP | SCTP) {
                 continue;
             }
             let (Some(source), Some(destination)) = (wide(sources, row), wide(destinations, row)) else { continue };

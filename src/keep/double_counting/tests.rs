@@ -93,8 +93,10 @@ fn side(exporter_id: u32, direction: Option<u8>) -> Side {
     Side { exporter_id, direction: direction.and_then(|code| FlowDirection::from_code(code.into())) }
 }
 
-/// The sides that were found and what is proposed.
-fn proposed(told: &[Told]) -> Vec<([Side; 2], Option<(u32, String)>)> {
+/// Two sides, and for which exporter what is proposed.
+type Proposed = ([Side; 2], Option<(u32, String)>);
+
+fn proposed(told: &[Told]) -> Vec<Proposed> {
     let proposal = |(exporter, proposal): (u32, Proposal)| (exporter, proposal.to_string());
     findings(told).into_iter().map(|finding| (finding.sides, finding.proposal.map(proposal))).collect()
 }
