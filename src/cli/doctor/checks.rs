@@ -150,7 +150,7 @@ pub(super) fn double_counting(found: &[Summary]) -> Finding {
             None => "no setting separates them: change what they export".to_owned(),
         };
         format!(
-            "{between} tell the same flows: {} % of those compared, about {} bytes twice in {} hours{}; {advice}",
+            "{between} tell the same flows: {} % of those compared, about {} bytes twice in {} h{}; {advice}",
             pair.percent(),
             pair.double_bytes,
             pair.hours,

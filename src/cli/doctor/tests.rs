@@ -73,12 +73,12 @@ fn what_is_counted_twice_is_a_warning_with_the_setting_that_would_end_it() {
         finding.details,
         [
             "192.0.2.1 (ingress) and 192.0.2.1 (egress) tell the same flows: 80 % of those compared, about 9000 bytes twice \
-             in 3 hours, such as 10.0.0.1:1024 to [2001:db8::1]:443, protocol 6, 700 bytes; set count = \"ingress\" below \
+             in 3 h, such as 10.0.0.1:1024 to [2001:db8::1]:443, protocol 6, 700 bytes; set count = \"ingress\" below \
              [[exporter]] address = \"192.0.2.1\"",
-            "192.0.2.1 and 192.0.2.1 tell the same flows: 80 % of those compared, about 9000 bytes twice in 3 hours; no \
+            "192.0.2.1 and 192.0.2.1 tell the same flows: 80 % of those compared, about 9000 bytes twice in 3 h; no \
              setting separates them: change what they export",
-            "two interfaces or domains of 192.0.2.1 tell the same flows: 80 % of those compared, about 9000 bytes twice in 3 \
-             hours; no setting separates them: change what they export",
+            "two interfaces or domains of 192.0.2.1 tell the same flows: 80 % of those compared, about 9000 bytes twice in 3 h; \
+             no setting separates them: change what they export",
         ]
     );
 }
