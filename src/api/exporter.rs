@@ -4,12 +4,14 @@
 //! not trust them.
 
 use super::State;
+use super::double_counting::DoubleCounting;
 use super::exporters::{Exporter, protocol};
 use super::format;
 use super::params::{Asked, WindowParams};
 use super::problem::{Code, Problem};
 use super::shapes::{self, moment};
 use crate::flow::counting::Counting;
+use crate::flow::double_counting::Summary;
 use crate::query;
 use crate::store::commit::DecoderState;
 use crate::store::exporter::{
@@ -51,6 +53,10 @@ pub struct ExporterDetails {
     window: shapes::Window,
     /// What was lost, dropped or refused of it, by hour; of more than 10,000 rows the latest.
     loss: Vec<LossOfHour>,
+    /// What this exporter and another one, or it alone in two directions, told alike in sealed hours that touch the window, so that
+    /// it counts twice; the pairs with the most bytes first, at most 100. Hours that were sealed by other counting rules or local
+    /// networks than the present ones are left out.
+    double_counting: Vec<DoubleCounting>,
     /// How many there are of each, also those that are not listed.
     totals: ListTotals,
 }
@@ -269,8 +275,8 @@ struct ListTotals {
 }
 
 impl ExporterDetails {
-    fn new(detail: ExporterDetail, window: query::Window, counting: &Counting) -> Self {
-        let zone = window.zone;
+    fn new(detail: ExporterDetail, twice: Vec<Summary>, window: query::Window, counting: &Counting) -> Self {
+        let (zone, id) = (window.zone, detail.exporter.exporter_id);
         Self {
             exporter: Exporter::new(detail.exporter, zone, counting),
             clock_offset_ms: detail.clock_offsets.into_iter().map(|(code, offset)| (protocol(code), offset)).collect(),
@@ -282,6 +288,7 @@ impl ExporterDetails {
             unknown_elements: detail.unknown_elements.into_iter().map(|row| UnknownElement::new(&row, zone)).collect(),
             window: window.into(),
             loss: detail.loss.into_iter().map(|row| LossOfHour::new(row, zone)).collect(),
+            double_counting: twice.into_iter().map(|pair| DoubleCounting::new(pair, id, zone)).collect(),
             totals: detail.totals.into(),
         }
     }
@@ -392,8 +399,8 @@ impl From<Totals> for ListTotals {
 /// One exporter
 ///
 /// What the list of exporters says of it, and: its sessions with their templates, what it told of its interfaces,
-/// applications and VRFs, what it says of its own work, information elements that no field is known for, and what was lost,
-/// dropped or refused in each hour of the window. Names and descriptions are what it sent: do not trust them.
+/// applications and VRFs, what it says of its own work, information elements that no field is known for, what was lost,
+/// dropped or refused in each hour of the window, and what is counted twice. Names and descriptions are what it sent: do not trust them.
 #[utoipa::path(
     tag = "Server",
     operation_id = "exporter",
@@ -415,7 +422,9 @@ pub async fn get_exporter(
     let missing = || Problem::new(Code::NotFound, "There is no exporter of this number; /api/v1/exporters lists all.");
     let id = id.parse().map_err(|_| missing())?;
     let detail = state.database.exporter(id, window.from, window.to).await?.ok_or_else(missing)?;
-    format::json(&ExporterDetails::new(detail, window, state.engine.counting()))
+    let counted_by = state.engine.counted_by();
+    let twice = state.database.double_counting(Some(id), window.from, window.to, &counted_by).await?;
+    format::json(&ExporterDetails::new(detail, twice, window, state.engine.counting()))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 #![allow(unused_qualifications, reason = "the macros of utoipa spell out paths")]
 
+pub mod double_counting;
 pub mod edge;
 pub mod exporter;
 pub mod exporters;

@@ -1,7 +1,7 @@
 //! `flowledger doctor`: compares what must be equal, and names every difference. It changes nothing.
 //!
 //! Counters of the running server, files of the journal, segments, rows and sums in the database are compared with each
-//! other, and settings with what is safe. This file gathers; [`checks`] compares; [`finding`] shows. It works beside a
+//! other, and settings with what is safe; what is counted twice is told as a warning. This file gathers; [`checks`] compares; [`finding`] shows. It works beside a
 //! running server and without one.
 
 mod checks;
@@ -12,11 +12,12 @@ mod tests;
 
 use super::database::with_database;
 use super::environment;
-use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::clock::{Clock, DAY, SystemClock, Timestamp};
 use crate::columns::Decoder;
 use crate::config::Config;
 use crate::flow::batch::{FlowBatch, Values};
 use crate::flow::fields::Field;
+use crate::flow::local::Local;
 use crate::flow::segment::Segment;
 use crate::journal::survey::survey;
 use crate::store::Database;
@@ -120,6 +121,9 @@ async fn compare(arguments: &Arguments, config: &Config, database: &Database) ->
     findings.push(checks::records(sent, stored, began, oldest));
     let (repeated, of_nobody) = (snapshot.repeated_segments().await?, snapshot.segments_of_nobody().await?);
     findings.push(checks::segment_ids(&repeated, &of_nobody));
+    let counted_by = config.counting().fingerprint(&Local::new(&config.network.local));
+    let found = database.double_counting(None, now.plus(-DAY), now, &counted_by).await?;
+    findings.push(checks::double_counting(&found));
     let chosen = chosen(arguments, segment_days, now);
     let rows = if kept.flows_days == 0 { &[] } else { rows_days.as_slice() };
     findings.push(rows_and_segments(&mut snapshot, &chosen, rows).await?);
@@ -162,7 +166,7 @@ async fn rows_and_segments(
 async fn segments(snapshot: &mut Snapshot, days: &[Timestamp], every: bool) -> Result<Finding, Box<dyn Error>> {
     let mut headers = Vec::new();
     for day in days {
-        headers.extend(snapshot.segments(*day, day.plus(crate::clock::DAY)).await?);
+        headers.extend(snapshot.segments(*day, day.plus(DAY)).await?);
     }
     let (all, wanted) = (headers.len(), if every { usize::MAX } else { SAMPLE });
     // Every so many-th, so that those that are read lie all over the days.

@@ -2,9 +2,10 @@
 //!
 //! [`partitions`] decides, from what is there and what the time is, which days to make and which to drop; this file does
 //! it, once at start and then every few minutes. Counters of interfaces go row by row, as old as segments. [`seal`] turns an
-//! hour's segments into few and large ones and, with [`totals`], into sums of its hosts. Upkeep knows neither the journal
-//! nor queries.
+//! hour's segments into few and large ones and, with [`totals`], into sums of its hosts; [`double_counting`] finds flows among
+//! them that were told twice. Upkeep knows neither the journal nor queries.
 
+pub mod double_counting;
 pub mod partitions;
 pub mod retention;
 pub mod seal;
@@ -33,6 +34,8 @@ const BUDGET: Duration = Duration::from_secs(20);
 const SEALING: Duration = Duration::from_secs(10);
 /// Months of totals are made so far ahead.
 const MONTHS_AHEAD: i64 = 7 * DAY;
+/// For how many days it is kept what was told twice.
+const DOUBLE_COUNTING_DAYS: u32 = 30;
 /// How many hours are sealed before it looks again.
 const HOURS_AT_ONCE: i64 = 24;
 
@@ -106,17 +109,16 @@ impl Keeper {
             loop {
                 let round = seal_round(&local, &counting, &own_database, &own_clock, &own_metrics);
                 // An hour that is being sealed when upkeep ends, or when the database is silent, stays open.
-                tokio::select! {
-                    outcome = in_time(round) => {
-                        if let Err(error) = outcome {
-                            own_metrics.failures.inc();
-                            tracing::warn!("sealing tries again in {} s: {error}", SEALING.as_secs());
-                        }
-                    }
+                let more = tokio::select! {
+                    outcome = in_time(round) => outcome.unwrap_or_else(|error| {
+                        own_metrics.failures.inc();
+                        tracing::warn!("sealing tries again in {} s: {error}", SEALING.as_secs());
+                        false
+                    }),
                     _ = told.changed() => return,
-                }
+                };
                 tokio::select! {
-                    () = tokio::time::sleep(SEALING) => {}
+                    () = tokio::time::sleep(if more { Duration::ZERO } else { SEALING }) => {}
                     _ = told.changed() => return,
                 }
             }
@@ -159,7 +161,7 @@ impl Keeper {
 }
 
 /// A piece of upkeep, unless it takes too long.
-async fn in_time(work: impl Future<Output = Result<(), StoreError>>) -> Result<(), StoreError> {
+async fn in_time<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     let done = tokio::time::timeout(LONGEST, work).await;
     done.unwrap_or(Err(StoreError::Silent { seconds: LONGEST.as_secs() }))
 }
@@ -226,21 +228,26 @@ async fn hold_budget(
     Ok(())
 }
 
-/// Seals the hours that are over, drops the partitions that are empty by it, and adds up the days that are complete.
+/// Seals the hours that are over, drops the partitions that are empty by it, and adds up the days that are complete. Returns
+/// whether there may be more to do at once, as after an archive was brought in.
 async fn seal_round(
     local: &Local,
     counting: &Counting,
     database: &Database,
     clock: &SharedClock,
     metrics: &Metrics,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let now = clock.now();
     // What a collector has not stored yet may belong to an hour that is over. A clock that is ahead must not seal an hour
     // that goes on.
     let until = database.complete_until(now, COLLECTOR_ALIVE).await?.unwrap_or(now).min(now);
+    let mut sealed = 0i64;
     for hour in database.hours_to_seal(until, HOURS_AT_ONCE).await? {
         match seal::seal(database, hour, local, counting).await {
-            Ok(true) => drop(metrics.sealed.inc()),
+            Ok(true) => {
+                metrics.sealed.inc();
+                sealed = sealed.saturating_add(1);
+            }
             Ok(false) => {}
             Err(error) => {
                 metrics.failures.inc();
@@ -252,7 +259,7 @@ async fn seal_round(
     for _ in 0..sum_days(database, until, local, counting).await? {
         metrics.summed.inc();
     }
-    Ok(())
+    Ok(sealed >= HOURS_AT_ONCE)
 }
 
 /// Adds up the totals of the days that ended before `until` and lack them although their hours have them. Returns how many
@@ -313,6 +320,7 @@ async fn round(
     let newest = database.newest_received().await?;
     let oldest = oldest_kept(clock.now(), newest, settings.segments_days);
     database.forget_open_hours(oldest).await?;
+    database.trim_double_counting(oldest_kept(clock.now(), newest, DOUBLE_COUNTING_DAYS)).await?;
     metrics.trimmed.inc_by(database.trim_counters(oldest).await?);
     database.trim_imports(oldest).await
 }

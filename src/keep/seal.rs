@@ -1,14 +1,17 @@
-//! Sealing: an hour that is over becomes few large segments, well compressed, and the totals of its hosts.
+//! Sealing: an hour that is over becomes few large segments, well compressed, and the totals of its hosts. What two observation
+//! points told alike is looked for on the way.
 //!
 //! What an hour is made of does not change by it: the same flows, in larger segments. Segments are merged in the order of
 //! time as long as they fit into one. Those that are large and were sealed before stay as they are. [`groups`] decides,
 //! [`Merger`] does the work on columns, and the transaction is `store::seal`'s.
 
+use super::double_counting::{self, DoubleCounting};
 use super::totals::{self, Totals};
 use crate::clock::Timestamp;
 use crate::columns::{ColumnsError, Decoder, Encoder};
 use crate::flow::batch::FlowBatch;
 use crate::flow::counting::{Counting, ExporterRules};
+use crate::flow::fields::Field;
 use crate::flow::local::Local;
 use crate::flow::segment::{MAX_SEGMENT_FLOWS, Segment};
 use crate::store::commit::FIRST_OF_COLLECTORS;
@@ -103,10 +106,9 @@ async fn finish(
     // Read after the segments, so that no flow in them is of an exporter that is not among these.
     let exporters = if counting.is_empty() { Vec::new() } else { database.exporter_ids().await? };
     let rules = counting.of_exporters(exporters);
-    let mut totals_fields = [totals::FIELDS.as_slice(), rules.fields()].concat();
-    totals_fields.sort_unstable();
-    totals_fields.dedup();
-    let mut merger = Merger::new(local.clone(), rules);
+    let needed = needed(&rules);
+    let flows = headers.iter().fold(0_usize, |flows, header| flows.saturating_add(header.rows as usize));
+    let mut merger = Merger::new(local.clone(), rules, flows);
     let dropped = seal.flows_dropped();
     if dropped {
         seal.totals().await?.into_iter().for_each(|(key, traffic)| merger.totals.add_sums(key, &traffic));
@@ -115,7 +117,7 @@ async fn finish(
         let Some(first) = group.headers.first() else { continue };
         let merges = group.merges;
         for header in &group.headers {
-            let fields = if merges { None } else { Some(totals_fields.as_slice()) };
+            let fields = (!merges).then_some(needed.as_slice());
             let segment = seal.load(header, fields).await?;
             let counts = header.open || !dropped;
             let taken;
@@ -132,7 +134,16 @@ async fn finish(
         }
     }
     seal.write_totals(merger.totals.iter()).await?;
+    let findings;
+    (_, findings) = on_columns(merger, hour, |merger| merger.double_counting.findings()).await?;
+    seal.write_double_counting(&findings).await?;
     Ok(seal.finish(&counting.fingerprint(local)).await?)
+}
+
+/// The fields of segments that stay as they are: what totals, rules and the search for double counting look at.
+fn needed(rules: &ExporterRules) -> Vec<Field> {
+    let looked_at = [totals::FIELDS.as_slice(), double_counting::FIELDS.as_slice(), rules.fields()];
+    Field::ALL.into_iter().filter(|field| looked_at.iter().any(|fields| fields.contains(field))).collect()
 }
 
 /// Does work on columns where it holds up nobody.
@@ -187,20 +198,26 @@ struct Merger {
     one: FlowBatch,
     batch: FlowBatch,
     totals: Totals,
+    double_counting: DoubleCounting,
+    rules: ExporterRules,
 }
 
 impl Merger {
-    fn new(local: Local, rules: ExporterRules) -> Self {
+    /// For hosts in `local`, flows that count by `rules`, and so many of them.
+    fn new(local: Local, rules: ExporterRules, flows: usize) -> Self {
         Self {
             decoder: Decoder::default(),
             encoder: Encoder::new(LEVEL),
             one: FlowBatch::default(),
             batch: FlowBatch::default(),
-            totals: Totals::new(local, rules),
+            totals: Totals::new(local, rules.clone()),
+            double_counting: DoubleCounting::new(flows),
+            rules,
         }
     }
 
-    /// Adds the flows of a segment, if it `counts`, to the totals and, if it `merges`, to those that become one segment.
+    /// Adds the flows of a segment, if it `counts`, to the totals, looks for double counting among them and, if it `merges`, adds
+    /// them to those that become one segment.
     fn take(&mut self, segment: &Segment, counts: bool, merges: bool) -> Result<(), ColumnsError> {
         let rows = segment.rows as usize;
         self.one.clear();
@@ -211,6 +228,7 @@ impl Merger {
         if counts {
             self.totals.add(&self.one);
         }
+        self.double_counting.add(&self.one, |row| self.rules.counts(&self.one, row));
         if merges {
             self.batch.append(&self.one);
         }

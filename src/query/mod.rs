@@ -112,6 +112,11 @@ impl Engine {
         &self.counting
     }
 
+    /// The fingerprint of what decides which flows host totals count, as the table `hours` keeps it.
+    pub fn counted_by(&self) -> String {
+        self.counting.fingerprint(&self.local)
+    }
+
     /// The largest groups of a window. Dropping the future stops the query.
     ///
     /// # Errors
@@ -213,7 +218,7 @@ impl Engine {
         let mut scan = new()?;
         let empty = scan.memory();
         let Some(question) = question else { return Ok(from_segments(scan)) };
-        let days = snapshot.hours(window.from, window.to, &self.counting.fingerprint(&self.local)).await?;
+        let days = snapshot.hours(window.from, window.to, &self.counted_by()).await?;
         let reach = snapshot.reach().await?;
         let plan = Plan::new(window, &days);
         answerable(&plan, window, flows_from, &reach)?;

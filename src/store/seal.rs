@@ -7,8 +7,9 @@
 use super::hours::take_turn;
 use super::segments::{self, Place};
 use super::snapshot::{SegmentHeader, header, loaded};
-use super::{Database, StoreError, totals};
+use super::{Database, StoreError, double_counting, totals};
 use crate::clock::{HOUR, Timestamp};
+use crate::flow::double_counting::Finding;
 use crate::flow::fields::Field;
 use crate::flow::host_traffic::{HostTraffic, HostTrafficKey};
 use crate::flow::segment::Segment;
@@ -201,6 +202,14 @@ impl Seal {
         totals: impl Iterator<Item = (&'a HostTrafficKey, &'a HostTraffic)>,
     ) -> Result<(), StoreError> {
         totals::replace(&mut self.transaction, self.hour, totals).await
+    }
+
+    /// Replaces what was found of double counting in the hour.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn write_double_counting(&mut self, findings: &[Finding]) -> Result<(), StoreError> {
+        double_counting::replace(&mut self.transaction, self.hour, findings).await
     }
 
     /// Seals the hour, whose totals were counted by what `local` is the fingerprint of. Returns false, and leaves everything as it was,

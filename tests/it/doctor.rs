@@ -42,7 +42,7 @@ fn all_is_well_and_then_each_planted_difference_is_named() {
     });
     let (well, told) = examine(&server, &["--all"]);
     assert!(well && !told.contains("DIFFERENCE") && !told.contains("n/a"), "{told}");
-    assert_eq!(told.lines().count(), 16, "{told}");
+    assert_eq!(told.lines().count(), 17, "{told}");
     let url = own_database(&server);
     let run = |statement: &str| query(&url, statement);
     let day = chrono::Utc::now().format("%F").to_string();

@@ -28,6 +28,8 @@ mod database_faults;
 mod dead_connections;
 /// The self-check sees every difference that is planted.
 mod doctor;
+/// Flows that are told twice, from the datagram to the advice.
+mod double_counting;
 /// Flows as files: the same sums, whole or not there, in flat memory.
 mod export;
 /// What exporters tell about themselves and what the configuration says about them: kept, limited, shown.

@@ -20,9 +20,10 @@ use std::sync::Arc;
 
 const JOURNAL: &str = "11111111-2222-4333-8444-555555555555";
 /// The start of a day long ago.
-const DAY: Timestamp = Timestamp::from_micros(1_700_006_400 * SECOND);
+pub const DAY: Timestamp = Timestamp::from_micros(1_700_006_400 * SECOND);
 
-fn local() -> Local {
+/// The local networks of the tests.
+pub fn local() -> Local {
     Local::new(&["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()])
 }
 
@@ -68,14 +69,14 @@ fn flows(random: &mut fastrand::Rng, hour: Timestamp, rows: usize) -> FlowBatch 
 }
 
 /// A database and a collector.
-struct Ledger {
-    database: Database,
+pub struct Ledger {
+    pub database: Database,
     journal: &'static str,
     position: u64,
 }
 
 impl Ledger {
-    async fn open(test: &TestDatabase) -> Self {
+    pub async fn open(test: &TestDatabase) -> Self {
         Self::of(test, JOURNAL).await
     }
 
@@ -88,7 +89,7 @@ impl Ledger {
     }
 
     /// Stores flows of one hour in segments of `size`.
-    async fn store(&mut self, flows: FlowBatch, size: usize) {
+    pub async fn store(&mut self, flows: FlowBatch, size: usize) {
         let mut encoder = Encoder::new(0);
         let firsts = (0..flows.rows()).step_by(size);
         let segments: Vec<_> =
@@ -102,7 +103,7 @@ impl Ledger {
         self.position = end;
     }
 
-    async fn seal(&self, hour: Timestamp) -> bool {
+    pub async fn seal(&self, hour: Timestamp) -> bool {
         seal(&self.database, hour, &local(), &Counting::default()).await.unwrap()
     }
 

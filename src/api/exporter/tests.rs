@@ -71,7 +71,7 @@ fn an_exporter_comes_with_all_that_is_known_of_it_and_nothing_is_left_out() {
     let mut totals = zeros(&["sessions", "applications", "vrfs", "statistics", "unknown_elements"]);
     totals.extend([("interfaces".to_owned(), json!(100_000)), ("loss".to_owned(), json!(1))]);
     assert_eq!(
-        serde_json::to_value(ExporterDetails::new(detail(), window, &Counting::default())).unwrap(),
+        serde_json::to_value(ExporterDetails::new(detail(), Vec::new(), window, &Counting::default())).unwrap(),
         json!({
             "id": 3, "address": "192.0.2.1", "name": null, "versions": [9, 105],
             "protocols": ["netflow_v9", "sflow_v5"], "counting": {"count": "all", "interfaces": null}, "flows": 210, "lost": {"unit": "datagrams", "count": 0},
@@ -97,6 +97,7 @@ fn an_exporter_comes_with_all_that_is_known_of_it_and_nothing_is_left_out() {
                 "last_seen": midnight}],
             "window": {"from": midnight, "to": "2026-11-23T01:00:00Z", "timezone": "UTC"},
             "loss": [{"hour": midnight, "cause": "network", "unit": "datagrams", "count": 2}],
+            "double_counting": [],
             "totals": totals,
         })
     );

@@ -2,11 +2,13 @@
 
 use super::finding::Finding;
 use crate::clock::{DAY, HOUR, SECOND, Timestamp};
+use crate::flow::double_counting::{FlowDirection, Side, Summary};
 use crate::flow::segment::{Segment, Totals};
 use crate::journal::survey::{Survey, SurveyedFile};
 use crate::keep::partitions::{due, oldest_kept};
 use crate::store::audit::{StoredJournal, Sums};
 use crate::store::partitions::DailyTable;
+use std::net::{IpAddr, SocketAddr};
 
 /// How far clocks may differ.
 const CLOCKS: i64 = 5 * SECOND;
@@ -122,6 +124,41 @@ pub(super) fn records(sent: u64, stored: u64, began: Option<Timestamp>, oldest_d
             Finding::of(check, format!("{stored} records were decoded and are there"), differs.into_iter().collect())
         }
     }
+}
+
+/// Flows that two observation points told alike, in hours sealed lately, and the setting that would end it.
+pub(super) fn double_counting(found: &[Summary]) -> Finding {
+    let shown = |address: &IpAddr, side: &Side| match side.direction.map(FlowDirection::name) {
+        Some(direction) => format!("{address} ({direction})"),
+        None => address.to_string(),
+    };
+    let told = |pair: &Summary| {
+        let [one, other] = &pair.sides;
+        let [address, other_address] = &pair.addresses;
+        let between = if one == other {
+            format!("two interfaces or domains of {}", shown(address, one))
+        } else {
+            format!("{} and {}", shown(address, one), shown(other_address, other))
+        };
+        let example = pair.examples.first().map(|flow| {
+            let (source, destination) =
+                (SocketAddr::new(flow.src_ip, flow.src_port), SocketAddr::new(flow.dst_ip, flow.dst_port));
+            format!(", such as {source} to {destination}, protocol {}, {} bytes", flow.protocol, flow.bytes)
+        });
+        let advice = match &pair.proposal {
+            Some((exporter, setting)) => format!("set {setting} below [[exporter]] address = \"{exporter}\""),
+            None => "no setting separates them: change what they export".to_owned(),
+        };
+        format!(
+            "{between} tell the same flows: {} % of those compared, about {} bytes twice in {} h{}; {advice}",
+            pair.percent(),
+            pair.double_bytes,
+            pair.hours,
+            example.unwrap_or_default()
+        )
+    };
+    let looked_at = "no two observation points tell the same flows in hours sealed of the last 24 h";
+    Finding::warning("double counting", looked_at, found.iter().map(told).collect())
 }
 
 /// The journal's files, looked at before and after the database was, against the position up to which it is stored.

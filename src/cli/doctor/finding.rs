@@ -9,6 +9,8 @@ pub(super) enum Verdict {
     Good,
     /// Something differs.
     Difference,
+    /// Nothing differs, but somebody should know.
+    Warning,
     /// There is nothing to compare.
     NotApplicable,
 }
@@ -18,7 +20,7 @@ pub(super) enum Verdict {
 pub(super) struct Finding {
     pub(super) check: &'static str,
     pub(super) verdict: Verdict,
-    /// What was compared, or every difference, or why nothing was compared.
+    /// What was compared, or every difference or warning, or why nothing was compared.
     pub(super) details: Vec<String>,
 }
 
@@ -29,6 +31,14 @@ impl Finding {
             Self { check, verdict: Verdict::Good, details: vec![compared.into()] }
         } else {
             Self { check, verdict: Verdict::Difference, details: differences }
+        }
+    }
+
+    /// What somebody should know; without any all is good, and `compared` says what was looked at.
+    pub(super) fn warning(check: &'static str, compared: impl Into<String>, warnings: Vec<String>) -> Self {
+        match Self::of(check, compared, warnings) {
+            Self { verdict: Verdict::Difference, details, .. } => Self { check, verdict: Verdict::Warning, details },
+            good => good,
         }
     }
 
@@ -43,6 +53,7 @@ impl Display for Finding {
         let verdict = match self.verdict {
             Verdict::Good => "OK",
             Verdict::Difference => "DIFFERENCE",
+            Verdict::Warning => "WARNING",
             Verdict::NotApplicable => "n/a",
         };
         let mut before = format!("{verdict:<10}  {:<24}", self.check);

@@ -4,6 +4,7 @@ use super::checks;
 use super::finding::{Finding, Verdict};
 use super::server::{Figures, ask, reachable};
 use crate::clock::{DAY, SECOND, Timestamp};
+use crate::flow::double_counting::{Example, FlowDirection, Side, Summary};
 use crate::flow::segment::{Segment, Totals};
 use crate::journal::survey::{Survey, survey};
 use crate::journal::{self, Datagram, Record, Transport};
@@ -33,6 +34,53 @@ fn a_finding_is_shown_with_each_difference_on_a_line_of_its_own() {
     );
     assert!(Finding::of("a", "well", Vec::new()).to_string().starts_with("OK          a "));
     assert!(Finding::not_applicable("a", "none").to_string().starts_with("n/a         a "));
+}
+
+#[test]
+fn what_is_counted_twice_is_a_warning_with_the_setting_that_would_end_it() {
+    assert_eq!(checks::double_counting(&[]).verdict, Verdict::Good);
+    let side = |exporter_id, direction| Side { exporter_id, direction };
+    let example = Example {
+        src_ip: "10.0.0.1".parse().unwrap(),
+        dst_ip: "2001:db8::1".parse().unwrap(),
+        src_port: 1_024,
+        dst_port: 443,
+        protocol: 6,
+        bytes: 700,
+        packets: None,
+        interfaces: [None, None],
+        first_seen: [0, 0],
+    };
+    let both = Summary {
+        sides: [side(1, Some(FlowDirection::Ingress)), side(1, Some(FlowDirection::Egress))],
+        addresses: ["192.0.2.1".parse().unwrap(); 2],
+        hours: 3,
+        last_hour: NOW,
+        compared_flows: [200, 150],
+        matched_flows: 120,
+        double_bytes: 9_000,
+        sampled_one_in: 1,
+        points: Vec::new(),
+        examples: vec![example],
+        proposal: Some(("192.0.2.1".parse().unwrap(), "count = \"ingress\"".to_owned())),
+    };
+    let two = Summary { sides: [side(1, None), side(2, None)], examples: Vec::new(), proposal: None, ..both.clone() };
+    let alone = Summary { sides: [side(1, None); 2], ..two.clone() };
+    let finding = checks::double_counting(&[both, two, alone]);
+    assert_eq!(finding.verdict, Verdict::Warning);
+    assert!(finding.to_string().starts_with("WARNING     double counting "), "{finding}");
+    assert_eq!(
+        finding.details,
+        [
+            "192.0.2.1 (ingress) and 192.0.2.1 (egress) tell the same flows: 80 % of those compared, about 9000 bytes twice \
+             in 3 h, such as 10.0.0.1:1024 to [2001:db8::1]:443, protocol 6, 700 bytes; set count = \"ingress\" below \
+             [[exporter]] address = \"192.0.2.1\"",
+            "192.0.2.1 and 192.0.2.1 tell the same flows: 80 % of those compared, about 9000 bytes twice in 3 h; no \
+             setting separates them: change what they export",
+            "two interfaces or domains of 192.0.2.1 tell the same flows: 80 % of those compared, about 9000 bytes twice in 3 h; \
+             no setting separates them: change what they export",
+        ]
+    );
 }
 
 #[test]

@@ -81,13 +81,18 @@ pub fn nfdump_1_6(flows: &[OldFlow], a_block: usize, gaps: u32) -> Vec<u8> {
 
 /// A pcap of UDP datagrams from 192.0.2.17 to this port, each with its receive time in microseconds since 1970.
 pub fn capture(datagrams: &[(u64, Vec<u8>)], port: u16) -> Vec<u8> {
+    capture_from(17, datagrams, port)
+}
+
+/// The same from 192.0.2.`last`.
+pub fn capture_from(last: u8, datagrams: &[(u64, Vec<u8>)], port: u16) -> Vec<u8> {
     let mut file = 0xa1b2_c3d4_u32.to_le_bytes().to_vec();
     file.extend([2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 101, 0, 0, 0]);
     for (received, payload) in datagrams {
         let udp = payload.len() as u16 + 8;
         let mut packet = vec![0x45, 0];
         packet.extend((udp + 20).to_be_bytes());
-        packet.extend([0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 17, 192, 0, 2, 1]);
+        packet.extend([0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, last, 192, 0, 2, 1]);
         for number in [5_000, port, udp, 0] {
             packet.extend(number.to_be_bytes());
         }
