@@ -52,7 +52,13 @@ fn sweep(call: &str) {
     ]);
     let keeper = Keeper::start(server.journal(), server.folder().join("kept"));
     let points = rounds(4, 500);
-    let stream = traffic::begin(server.collector(), "v9", points * 600_000, rounds(10_000, 30_000), 13);
+    let stream = traffic::begin(
+        server.collector(),
+        "v9",
+        points * 600_000,
+        if call == "unlink" { rounds(10_000, 30_000) } else { 10_000 },
+        13,
+    );
     let begun = Instant::now();
     let mut reached = 0;
     // In an ordinary run the points lie apart, so that the calls of starting and those of working are both met.
