@@ -13,6 +13,7 @@
     reason = "a tool for measuring may stop at the first surprise"
 )]
 
+#[allow(dead_code, reason = "other benches use the rest of it")]
 mod realistic;
 
 use chrono::{DateTime, NaiveDate, Utc};
