@@ -116,8 +116,8 @@ pub(super) struct Stage<'a> {
     piece: Option<Piece>,
     /// When the last record was received that tells it.
     last_received: Timestamp,
-    /// When a piece was last cut.
-    last_cut: Instant,
+    /// When a piece was last cut; `None` before the first with flows, which need not wait.
+    last_cut: Option<Instant>,
     /// When the database was last told that nothing came.
     heartbeat: Instant,
     /// Up to where the journal was released.
@@ -173,7 +173,7 @@ impl<'a> Stage<'a> {
             opened_at,
             dead_streams: start < opened_at.get(),
             piece: None,
-            last_cut: shared.clock.instant(),
+            last_cut: None,
             heartbeat: shared.clock.instant(),
             released: start,
         })
@@ -268,7 +268,7 @@ impl<'a> Stage<'a> {
     fn due(&self, piece: &Piece) -> Duration {
         let (now, interval) = (self.shared.clock.instant(), self.shared.settings.commit_interval());
         let after = |moment, time: Duration| time.saturating_sub(now.saturating_duration_since(moment));
-        after(self.last_cut, interval).max(after(piece.begun, GATHER.min(interval)))
+        self.last_cut.map_or(Duration::ZERO, |cut| after(cut, interval)).max(after(piece.begun, GATHER.min(interval)))
     }
 
     fn record(&mut self, record: &Record<'_>, ledger: &mut Ledger) -> Result<(), IngestError> {
@@ -340,7 +340,9 @@ impl<'a> Stage<'a> {
         };
         let work = Work { start: self.start, end: piece.end, flows, ledger: piece.ledger, complete_until, full };
         self.start = work.end;
-        self.last_cut = self.shared.clock.instant();
+        if self.last_cut.is_some() || work.flows.rows() > 0 {
+            self.last_cut = Some(self.shared.clock.instant());
+        }
         self.works.send(work).map_err(gone)
     }
 

@@ -242,7 +242,7 @@ async fn seal_round(
     // that goes on.
     let until = database.complete_until(now, COLLECTOR_ALIVE).await?.unwrap_or(now).min(now);
     let mut sealed = 0i64;
-    for hour in database.hours_to_seal(until, HOURS_AT_ONCE).await? {
+    for hour in database.hours_to_seal(until, &counting.fingerprint(local), HOURS_AT_ONCE).await? {
         match seal::seal(database, hour, local, counting).await {
             Ok(true) => {
                 metrics.sealed.inc();

@@ -110,6 +110,9 @@ async fn finish(
     let flows = headers.iter().fold(0_usize, |flows, header| flows.saturating_add(header.rows as usize));
     let mut merger = Merger::new(local.clone(), rules, flows);
     let dropped = seal.flows_dropped();
+    if dropped && seal.counted_by().is_some_and(|counted_by| counted_by != counting.fingerprint(local)) {
+        return Ok(false);
+    }
     if dropped {
         seal.totals().await?.into_iter().for_each(|(key, traffic)| merger.totals.add_sums(key, &traffic));
     }

@@ -6,6 +6,7 @@
 
 use super::{Database, StoreError, answer};
 use crate::clock::{DAY, HOUR, Timestamp};
+use crate::flow::segment::Segment;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use std::collections::BTreeSet;
@@ -38,18 +39,36 @@ pub(super) async fn enter(
     Ok(())
 }
 
+/// Those hours of the segments whose totals hold flows that are no longer kept.
+pub(super) async fn flows_dropped(
+    connection: &mut PgConnection,
+    segments: &[Segment],
+) -> Result<BTreeSet<Timestamp>, StoreError> {
+    let hours: BTreeSet<Timestamp> = segments.iter().map(|segment| segment.received_first.hour()).collect();
+    let dropped: Vec<DateTime<Utc>> =
+        sqlx::query_scalar("SELECT hour FROM hours WHERE hour = ANY($1) AND flows_dropped")
+            .bind(hours.into_iter().map(Timestamp::to_utc).collect::<Vec<_>>())
+            .fetch_all(connection)
+            .await?;
+    Ok(dropped.into_iter().map(Timestamp::from).collect())
+}
+
 impl Database {
-    /// The open hours that ended before `until`, the oldest first, at most `limit`.
+    /// The open hours that ended before `until` and can be sealed by `local`, the oldest first, at most `limit`. Where flows
+    /// are gone that were counted by something else, nothing can be added to their totals until that is back.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn hours_to_seal(&self, until: Timestamp, limit: i64) -> Result<Vec<Timestamp>, StoreError> {
-        let hours: Vec<DateTime<Utc>> =
-            sqlx::query_scalar("SELECT hour FROM hours WHERE sealed_at IS NULL AND hour <= $1 ORDER BY hour LIMIT $2")
-                .bind(until.plus(-HOUR).to_utc())
-                .bind(limit)
-                .fetch_all(&self.writers)
-                .await?;
+    pub async fn hours_to_seal(&self, until: Timestamp, local: &str, limit: i64) -> Result<Vec<Timestamp>, StoreError> {
+        let hours: Vec<DateTime<Utc>> = sqlx::query_scalar(
+            "SELECT hour FROM hours WHERE sealed_at IS NULL AND hour <= $1 AND NOT (flows_dropped AND local <> $2) IS TRUE \
+             ORDER BY hour LIMIT $3",
+        )
+        .bind(until.plus(-HOUR).to_utc())
+        .bind(local)
+        .bind(limit)
+        .fetch_all(&self.writers)
+        .await?;
         Ok(hours.into_iter().map(Timestamp::from).collect())
     }
 
@@ -151,15 +170,18 @@ impl Database {
         self.snapshot().await?.complete_until(now, alive).await
     }
 
-    /// Forgets that hours before `oldest` are open: their flows are not kept any longer.
+    /// Forgets open hours before `oldest` of which nothing is left: no flows, as they are not kept any longer, and no totals.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn forget_open_hours(&self, oldest: Timestamp) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM hours WHERE sealed_at IS NULL AND hour < $1")
-            .bind(oldest.to_utc())
-            .execute(&self.writers)
-            .await?;
+        sqlx::query(
+            "DELETE FROM hours WHERE sealed_at IS NULL AND version = 0 AND hour < $1 AND NOT EXISTS \
+             (SELECT FROM flow_segments_open WHERE received_first >= hour AND received_first < hour + interval '1 hour')",
+        )
+        .bind(oldest.to_utc())
+        .execute(&self.writers)
+        .await?;
         Ok(())
     }
 }

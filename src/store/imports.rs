@@ -178,6 +178,7 @@ impl Database {
     /// [`StoreError::ImportMoved`] when a file stands neither at its part's start nor at its end; else why PostgreSQL refused,
     /// in which case the outcome is unknown until the next try.
     pub async fn commit_import(&self, batch: &ImportBatch) -> Result<(), StoreError> {
+        self.ensure_open().await?;
         let mut session = self.begin().await?;
         let done = tokio::time::timeout(PATIENCE, store(session.connection()?, batch)).await;
         done.unwrap_or(Err(StoreError::Silent { seconds: PATIENCE.as_secs() }))?;
@@ -230,7 +231,12 @@ async fn store(connection: &mut PgConnection, batch: &ImportBatch) -> Result<(),
         .bind(bigint(batch.segments.len() as u64))
         .fetch_one(&mut *connection)
         .await?;
-        segments::write(&mut *connection, Place::Sealed, (first..).zip(&batch.segments)).await?;
+        // Where flows that the totals hold are gone, what is to be added to them must be told from what they hold.
+        let dropped = hours::flows_dropped(&mut *connection, &batch.segments).await?;
+        let (open, large): (Vec<_>, Vec<_>) =
+            (first..).zip(&batch.segments).partition(|(_, segment)| dropped.contains(&segment.received_first.hour()));
+        segments::write(&mut *connection, Place::Sealed, large.into_iter()).await?;
+        segments::write(&mut *connection, Place::Open, open.into_iter()).await?;
     }
     for rows in &batch.rows {
         flows::write(&mut *connection, rows).await?;

@@ -262,13 +262,25 @@ impl Database {
     pub async fn drop_day(&self, table: DailyTable, day: Timestamp) -> Result<(), StoreError> {
         let mut transaction = self.writers.begin().await?;
         sqlx::query("SET LOCAL lock_timeout = '5s'").execute(&mut *transaction).await?;
+        let (from, to) = (day.to_utc(), day.plus(DAY).to_utc());
+        let mut uncounted: Vec<DateTime<Utc>> = Vec::new();
+        if table == DailyTable::FlowSegments {
+            let open = sqlx::query_scalar(
+                "SELECT hour FROM hours WHERE sealed_at IS NULL AND hour >= $1 AND hour < $2 AND EXISTS (SELECT FROM \
+                 flow_segments WHERE received_first >= hour AND received_first < hour + interval '1 hour' \
+                 AND received_first >= $1 AND received_first < $2)",
+            );
+            uncounted = open.bind(from).bind(to).fetch_all(&mut *transaction).await?;
+        }
         let statement = AssertSqlSafe(format!("DROP TABLE IF EXISTS {}", table.partition(day)));
         sqlx::query(statement).persistent(false).execute(&mut *transaction).await?;
         if table == DailyTable::FlowSegments {
-            // After the partition, as one who seals an hour takes its locks.
-            let hours =
-                sqlx::query("UPDATE hours SET flows_dropped = true WHERE hour >= $1 AND hour < $2 AND version > 0");
-            hours.bind(day.to_utc()).bind(day.plus(DAY).to_utc()).execute(&mut *transaction).await?;
+            // After the partition, as one who seals an hour takes its locks. Totals of an open hour may lack what goes.
+            let hours = sqlx::query(
+                "UPDATE hours SET flows_dropped = true, local = CASE WHEN hour = ANY($3) THEN NULL ELSE local END \
+                 WHERE hour >= $1 AND hour < $2 AND (version > 0 OR hour = ANY($3))",
+            );
+            hours.bind(from).bind(to).bind(uncounted).execute(&mut *transaction).await?;
         }
         transaction.commit().await?;
         Ok(())

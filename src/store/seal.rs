@@ -28,13 +28,15 @@ pub struct Seal {
 }
 
 /// An hour as far as others may change it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 struct State {
     /// Grows when it is sealed and when it is opened again.
     version: i64,
     /// Whether flows that its totals hold are no longer kept.
     flows_dropped: bool,
     sealed: bool,
+    /// What its totals were counted by.
+    local: Option<String>,
 }
 
 /// Whether a sealed hour can be sealed once more.
@@ -67,8 +69,12 @@ impl Database {
     /// When the database does not answer.
     pub async fn begin_seal_again(&self, hour: Timestamp) -> Result<Again, StoreError> {
         match self.take_hour(hour).await? {
-            Some(seal) if seal.state.sealed && !seal.state.flows_dropped => Ok(Again::Begun(seal)),
-            Some(seal) if seal.state.sealed => give_up(Some(seal)).await.map(|_| Again::Gone),
+            Some(mut seal) if seal.state.sealed => {
+                if !seal.state.flows_dropped && !seal.segments().await?.is_empty() {
+                    return Ok(Again::Begun(seal));
+                }
+                give_up(Some(seal)).await.map(|_| Again::Gone)
+            }
             other => give_up(other).await.map(|_| Again::Busy),
         }
     }
@@ -99,8 +105,9 @@ async fn state(
     hour: Timestamp,
     lock: &'static str,
 ) -> Result<Option<State>, StoreError> {
-    let statement =
-        format!("SELECT version, flows_dropped, sealed_at IS NOT NULL AS sealed FROM hours WHERE hour = $1 {lock}");
+    let statement = format!(
+        "SELECT version, flows_dropped, sealed_at IS NOT NULL AS sealed, local FROM hours WHERE hour = $1 {lock}"
+    );
     Ok(sqlx::query_as(AssertSqlSafe(statement)).bind(hour.to_utc()).fetch_optional(connection).await?)
 }
 
@@ -185,6 +192,11 @@ impl Seal {
         self.state.flows_dropped
     }
 
+    /// What the totals of the hour were counted by, when that is known.
+    pub fn counted_by(&self) -> Option<&str> {
+        self.state.local.as_deref()
+    }
+
     /// The host totals that the hour has.
     ///
     /// # Errors
@@ -231,7 +243,7 @@ impl Seal {
             self.transaction.rollback().await?;
             return Ok(false);
         }
-        // Totals to which flows were added that were counted by other networks are of no use to anybody.
+        // Where flows were dropped before they were counted, nobody knows what the totals lack.
         let sealed = sqlx::query(
             "UPDATE hours SET sealed_at = now(), version = version + 1, \
              local = CASE WHEN flows_dropped AND local IS DISTINCT FROM $2 THEN NULL ELSE $2 END WHERE hour = $1",

@@ -187,9 +187,9 @@ fn a_sealed_hour_has_the_same_flows_in_fewer_segments_and_the_totals_of_its_host
         let (before, [sealed, open, rows]) = (ledger.answers().await, segments(&test));
         assert!(sealed == 0 && open > 80);
         let until = DAY.plus(24 * HOUR);
-        let due = ledger.database.hours_to_seal(until, 10).await.unwrap();
+        let due = ledger.database.hours_to_seal(until, &local().fingerprint(), 10).await.unwrap();
         assert_eq!(due, [0, 1, 2, 23].map(|hour| DAY.plus(hour * HOUR)));
-        assert_eq!(ledger.database.hours_to_seal(until.plus(-1), 10).await.unwrap(), due[..3]);
+        assert_eq!(ledger.database.hours_to_seal(until.plus(-1), &local().fingerprint(), 10).await.unwrap(), due[..3]);
         for hour in &due {
             assert!(ledger.seal(*hour).await);
             assert!(!ledger.seal(*hour).await, "it is sealed already");
@@ -204,7 +204,7 @@ fn a_sealed_hour_has_the_same_flows_in_fewer_segments_and_the_totals_of_its_host
             let late = flows(&mut random, due[1], 3_000);
             ledger.store(late, size).await;
             let before = ledger.answers().await;
-            assert_eq!(ledger.database.hours_to_seal(until, 10).await.unwrap(), due[1..2]);
+            assert_eq!(ledger.database.hours_to_seal(until, &local().fingerprint(), 10).await.unwrap(), due[1..2]);
             assert!(ledger.seal(due[1]).await);
             assert_eq!(ledger.answers().await, before);
             let [found, expected] = totals(&test, "host_traffic_hourly", "hour");
@@ -357,11 +357,47 @@ fn flows_that_come_after_those_of_their_hour_were_dropped_are_added_to_its_total
                 assert!(found == expected, "{found:?}\n{expected:?}");
             }
         }
-        // Counted by other networks, they would be neither these totals nor those.
+        // Counted by other networks, they would make totals that are neither these nor those: they wait until these are back.
         ledger.store(flows(&mut random, DAY, 10), 10).await;
         let others = Local::new(&["203.0.113.0/24".parse().unwrap()]);
-        assert!(seal(&ledger.database, DAY, &others, &Counting::default()).await.unwrap());
-        assert_eq!(ask(&test, "SELECT local FROM hours"), [[None]]);
+        assert!(!seal(&ledger.database, DAY, &others, &Counting::default()).await.unwrap());
+        assert_eq!(ledger.database.hours_to_seal(DAY.plus(HOUR), &others.fingerprint(), 10).await.unwrap(), []);
+        // An upkeep by age leaves an hour with totals, too.
+        ledger.database.forget_open_hours(DAY.plus(HOUR)).await.unwrap();
+        assert_eq!(ledger.database.hours_to_seal(DAY.plus(HOUR), &local().fingerprint(), 10).await.unwrap(), [DAY]);
+        assert!(ledger.seal(DAY).await);
+        let [found, expected] = totals(&test, "host_traffic_hourly", "hour");
+        assert!(found == expected);
+        ledger.database.close().await;
+    });
+}
+
+#[test]
+fn an_hour_whose_flows_are_dropped_before_they_were_counted_never_has_totals_that_are_believed() {
+    let test = TestDatabase::create();
+    let mut random = fastrand::Rng::with_seed(12);
+    wait_on(async {
+        let mut ledger = Ledger::open(&test).await;
+        ledger.store(flows(&mut random, DAY, 300), 100).await;
+        assert!(ledger.seal(DAY).await);
+        // Opened by late flows, of which those in large segments are dropped with their day.
+        ledger.store(flows(&mut random, DAY, 300), 100).await;
+        ask(&test, "UPDATE hours SET sealed_at = NULL");
+        ledger.database.drop_day(DailyTable::FlowSegments, DAY).await.unwrap();
+        assert!(ledger.seal(DAY).await);
+        assert_eq!(ask(&test, "SELECT local, flows_dropped::text FROM hours"), [[None, Some("true".to_owned())]]);
+        assert_eq!(
+            seal_again(&ledger.database, DAY, &local(), &Counting::default()).await.unwrap(),
+            Outcome::FlowsGone
+        );
+        // A sealed hour without segments is not counted anew, whatever the hour remembers.
+        ask(&test, "UPDATE hours SET flows_dropped = false");
+        ledger.database.drop_day(DailyTable::FlowSegments, DAY).await.unwrap();
+        ask(&test, "UPDATE hours SET flows_dropped = false");
+        assert_eq!(
+            seal_again(&ledger.database, DAY, &local(), &Counting::default()).await.unwrap(),
+            Outcome::FlowsGone
+        );
         ledger.database.close().await;
     });
 }

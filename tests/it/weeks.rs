@@ -7,9 +7,13 @@
 use crate::kills::rounds;
 use crate::rows_equal_answers::{condition, encoded};
 use crate::support::archives::{OldFlow, nfdump_1_6};
+use crate::support::postgres::wait_on;
 use crate::support::server::TestServer;
 use crate::support::{traffic, wait_for};
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use flowledger::clock::Timestamp;
+use flowledger::store::partitions::DailyTable;
+use flowledger::store::{Address, Database};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -38,6 +42,11 @@ fn flows(random: &mut fastrand::Rng) -> Vec<OldFlow> {
     let from = day(DAYS).timestamp_millis() + random.i64(0..(DAYS - 1) * 86_400_000);
     let length = *random.choice([60_000, 3_600_000, 5 * 3_600_000].iter()).unwrap();
     let count = random.usize(1..1_500);
+    flows_between(random, from, length, count)
+}
+
+/// So many flows, received within `length` from `from` on, in milliseconds.
+fn flows_between(random: &mut fastrand::Rng, from: i64, length: i64, count: usize) -> Vec<OldFlow> {
     let mut received: Vec<i64> = (0..count).map(|_| from + random.i64(0..length)).collect();
     received.sort_unstable();
     let flow = |received: i64| OldFlow {
@@ -227,4 +236,42 @@ fn totals_segments_and_rows_agree_while_weeks_are_imported_sealed_and_interrupte
     );
     assert_eq!(number(&server, "SELECT sum(flow_rows) FROM segment_headers"), sent);
     assert_eq!(number(&server, "SELECT count(*) FROM flows"), sent);
+}
+
+#[test]
+fn an_archive_of_an_hour_whose_flows_were_dropped_is_added_to_its_totals() {
+    let mut server = TestServer::with(&[("STORAGE__FLOWS_DAYS", "60"), ("STORAGE__SEGMENTS_DAYS", "90")]);
+    let mut random = fastrand::Rng::with_seed(3);
+    let (day, mut sent) = (day(9), 0);
+    for round in 0..3 {
+        let flows = flows_between(&mut random, day.timestamp_millis(), 3_600_000, 400);
+        sent += flows.len() as u64;
+        let path = server.folder().join(format!("nfcapd.{round}"));
+        std::fs::write(&path, nfdump_1_6(&flows, 100, 0)).unwrap();
+        let output = server.command(&["import", path.to_str().unwrap()]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        // It seals as soon as it starts.
+        server.kill();
+        server.launch();
+        let database = server.database.as_ref().unwrap();
+        wait_for("the hour to be sealed", 30, || {
+            let open =
+                database.query(&format!("SELECT count(*) FROM hours WHERE hour = '{day}' AND sealed_at IS NULL"));
+            (open[0][0].as_deref() == Some("0")).then_some(())
+        });
+        let downloads =
+            "dst_ip <<= ANY('{10.0.0.0/8,192.168.0.0/16}') AND NOT src_ip <<= ANY('{10.0.0.0/8,192.168.0.0/16}')";
+        assert_eq!(
+            database.query("SELECT sum(bytes), sum(records) FROM host_traffic_hourly WHERE direction = 'download'"),
+            database.query(&format!("SELECT sum(in_bytes), count(*) FROM flows WHERE {downloads}")),
+            "round {round}"
+        );
+        wait_on(async {
+            let database = Database::new(&Address::Url(database.url())).unwrap();
+            let day = Timestamp::from(day);
+            database.drop_day(DailyTable::FlowSegments, day).await.unwrap();
+            database.close().await;
+        });
+    }
+    assert_eq!(server.database.as_ref().unwrap().query("SELECT count(*) FROM flows")[0][0], Some(sent.to_string()));
 }
