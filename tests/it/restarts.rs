@@ -40,8 +40,8 @@ fn the_first_flow_after_a_restart_between_two_templates_is_decoded_within_a_seco
     }
     println!("first datagram after a restart: decoded in {:?}, stored in {:?}", best[0], best[1]);
     server.wait_for_flows(exporter.flows);
-    // A flow waits for company as long as the commit interval says, one second unless it is set.
-    assert!(best[0] < Duration::from_secs(1) && best[1] < Duration::from_secs(2), "{best:?}");
+    // The first flows after a start wait only a moment for company, not a commit interval.
+    assert!(best.iter().all(|time| *time < Duration::from_secs(1)), "{best:?}");
 }
 
 #[test]
