@@ -2,7 +2,8 @@
 
 use super::shapes::moment;
 use crate::clock::Timestamp;
-use crate::flow::double_counting::{self as model, FlowDirection, PointPair, Summary};
+use crate::flow::counting::FlowDirection;
+use crate::flow::double_counting::{self as model, PointPair, Summary};
 use chrono_tz::Tz;
 use serde::Serialize;
 use std::net::IpAddr;

@@ -13,10 +13,42 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// [`Field::Direction`] of a flow that was observed where it entered the exporter (IANA flowDirection, 61).
-const INGRESS: u8 = 0;
-/// [`Field::Direction`] of a flow that was observed where it left.
-const EGRESS: u8 = 1;
+/// Where an exporter metered a flow (IANA information element 61, flowDirection).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FlowDirection {
+    /// As its packets arrived.
+    Ingress,
+    /// As its packets left.
+    Egress,
+}
+
+impl FlowDirection {
+    /// What a flow's field `direction` says; nothing for values that mean nothing.
+    pub fn from_code(code: u128) -> Option<Self> {
+        [Self::Ingress, Self::Egress].into_iter().find(|direction| u128::from(direction.code()) == code)
+    }
+
+    /// As the field `direction` says it.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Ingress => 0,
+            Self::Egress => 1,
+        }
+    }
+
+    /// The word for it, in the database too.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        }
+    }
+
+    /// The direction called `name`.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Ingress, Self::Egress].into_iter().find(|direction| direction.name() == name)
+    }
+}
 
 /// Which of an exporter's flows count, by where they were observed. A flow that does not tell is in each but `none`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -44,11 +76,11 @@ impl Count {
         }
     }
 
-    /// The direction whose flows do not count, as [`Field::Direction`] has it.
-    pub const fn left_out(self) -> Option<u8> {
+    /// The direction whose flows do not count.
+    pub const fn left_out(self) -> Option<FlowDirection> {
         match self {
-            Self::Ingress => Some(EGRESS),
-            Self::Egress => Some(INGRESS),
+            Self::Ingress => Some(FlowDirection::Egress),
+            Self::Egress => Some(FlowDirection::Ingress),
             Self::All | Self::None => None,
         }
     }
@@ -77,7 +109,7 @@ impl CountingRule {
             Count::All => true,
             Count::None => false,
             Count::Ingress | Count::Egress => {
-                self.count.left_out().is_none_or(|direction| bits(Field::Direction) != Some(direction.into()))
+                self.count.left_out().is_none_or(|direction| bits(Field::Direction) != Some(direction.code().into()))
             }
         };
         let passed = |interfaces: &Vec<u32>| {
@@ -303,5 +335,14 @@ mod tests {
         );
         let one = fingerprint(vec![network("192.0.2.1", Some(Count::None), None)]);
         assert_ne!(one, fingerprint(vec![network("192.0.2.1", Some(Count::Egress), None)]));
+    }
+
+    #[test]
+    fn directions_are_read_back_by_their_names_and_unknown_codes_are_none() {
+        for (code, direction) in [(0, FlowDirection::Ingress), (1, FlowDirection::Egress)] {
+            assert_eq!(FlowDirection::from_code(code), Some(direction));
+            assert_eq!(FlowDirection::parse(direction.name()), Some(direction));
+        }
+        assert_eq!((FlowDirection::from_code(255), FlowDirection::parse("both")), (None, None));
     }
 }

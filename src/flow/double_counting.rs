@@ -4,43 +4,11 @@
 //! interfaces and observation domains are told as evidence. This is the model only: `keep` finds, `store` keeps, the API and
 //! the doctor show.
 
+use super::counting::{Count, FlowDirection};
 use crate::clock::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fmt::{self, Display, Formatter};
 use std::net::IpAddr;
-
-/// Where an exporter metered a flow (IANA information element 61, flowDirection).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum FlowDirection {
-    /// As its packets arrived.
-    Ingress,
-    /// As its packets left.
-    Egress,
-}
-
-impl FlowDirection {
-    /// What a flow's field `direction` says; nothing for values that mean nothing.
-    pub const fn from_code(code: u128) -> Option<Self> {
-        match code {
-            0 => Some(Self::Ingress),
-            1 => Some(Self::Egress),
-            _ => None,
-        }
-    }
-
-    /// The word for it, in the database too.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ingress => "ingress",
-            Self::Egress => "egress",
-        }
-    }
-
-    /// The direction called `name`.
-    pub fn parse(name: &str) -> Option<Self> {
-        [Self::Ingress, Self::Egress].into_iter().find(|direction| direction.name() == name)
-    }
-}
 
 /// All flows of an exporter in one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -109,12 +77,8 @@ pub struct Finding {
 /// A setting of an exporter that leaves out what another side tells as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proposal {
-    /// Leave out what it metered as packets left.
-    CountIngress,
-    /// Leave out what it metered as packets arrived.
-    CountEgress,
-    /// Leave out all of it.
-    CountNone,
+    /// Count only these of its flows.
+    Count(Count),
     /// Count only what came or left by these interfaces, SNMP indexes.
     CountInterfaces(Vec<u32>),
 }
@@ -123,9 +87,7 @@ impl Display for Proposal {
     /// As a line of TOML below `[[exporter]]`.
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CountIngress => formatter.write_str("count = \"ingress\""),
-            Self::CountEgress => formatter.write_str("count = \"egress\""),
-            Self::CountNone => formatter.write_str("count = \"none\""),
+            Self::Count(count) => write!(formatter, "count = \"{}\"", count.name()),
             Self::CountInterfaces(interfaces) => write!(formatter, "count_interfaces = {interfaces:?}"),
         }
     }
@@ -180,21 +142,12 @@ mod tests {
     #[test]
     fn a_proposal_is_a_line_of_the_configuration() {
         for (proposal, line) in [
-            (Proposal::CountIngress, "count = \"ingress\""),
-            (Proposal::CountEgress, "count = \"egress\""),
-            (Proposal::CountNone, "count = \"none\""),
+            (Proposal::Count(Count::Ingress), "count = \"ingress\""),
+            (Proposal::Count(Count::Egress), "count = \"egress\""),
+            (Proposal::Count(Count::None), "count = \"none\""),
             (Proposal::CountInterfaces(vec![3, 41]), "count_interfaces = [3, 41]"),
         ] {
             assert_eq!(proposal.to_string(), line);
         }
-    }
-
-    #[test]
-    fn directions_are_read_back_by_their_names_and_unknown_codes_are_none() {
-        for (code, direction) in [(0, FlowDirection::Ingress), (1, FlowDirection::Egress)] {
-            assert_eq!(FlowDirection::from_code(code), Some(direction));
-            assert_eq!(FlowDirection::parse(direction.name()), Some(direction));
-        }
-        assert_eq!((FlowDirection::from_code(255), FlowDirection::parse("both")), (None, None));
     }
 }

@@ -9,12 +9,13 @@
 //! sizes in networks that have nothing to do with each other but their private addresses. Traffic behind address translation,
 //! and sampled flows of which the two exporters looked at different packets, cannot be recognised.
 //!
-//! Promises: at most [`MAX_KEPT`] flows are held, none from batch to batch as long as there is only one point. Which 5-tuples are held is chosen by
-//! a hash of theirs, so that all points tell of the same ones. Pure: batches come in, findings come out.
+//! Promises: at most [`MAX_KEPT`] flows are held, none from batch to batch as long as there is only one point. Which 5-tuples are
+//! held is chosen by a hash of theirs, so that all points tell of the same ones. Pure: batches come in, findings come out.
 
 use crate::clock::SECOND;
 use crate::flow::batch::{Addresses, FlowBatch, Values};
-use crate::flow::double_counting::{Example, Finding, FlowDirection, PointPair, Side};
+use crate::flow::counting::FlowDirection;
+use crate::flow::double_counting::{Example, Finding, PointPair, Side};
 use crate::flow::fields::Field;
 use crate::flow::sampling::scaled;
 use crate::flow::value::{address_from_wide, wide_from_v4};

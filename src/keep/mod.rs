@@ -256,9 +256,7 @@ async fn seal_round(
         }
     }
     database.drop_sealed().await?;
-    for _ in 0..sum_days(database, until, local, counting).await? {
-        metrics.summed.inc();
-    }
+    metrics.summed.inc_by(sum_days(database, until, local, counting).await?);
     Ok(sealed >= HOURS_AT_ONCE)
 }
 

@@ -47,7 +47,8 @@ pub enum SealError {
     Defect(Timestamp),
 }
 
-/// Seals an hour, with the totals of hosts in `local` over the flows that count. Returns whether it is sealed now: not when another server is at it, or flows of it came meanwhile.
+/// Seals an hour, with the totals of hosts in `local` over the flows that count. Returns whether it is sealed now: not when
+/// another server is at it, or flows of it came meanwhile.
 ///
 /// # Errors
 /// Why it stays open; everything is as it was.
@@ -102,6 +103,10 @@ async fn finish(
     local: &Local,
     counting: &Counting,
 ) -> Result<bool, SealError> {
+    let dropped = seal.flows_dropped();
+    if dropped && seal.counted_by().is_some_and(|counted_by| counted_by != counting.fingerprint(local)) {
+        return Ok(false);
+    }
     let headers = seal.segments().await?;
     // Read after the segments, so that no flow in them is of an exporter that is not among these.
     let exporters = if counting.is_empty() { Vec::new() } else { database.exporter_ids().await? };
@@ -109,10 +114,6 @@ async fn finish(
     let needed = needed(&rules);
     let flows = headers.iter().fold(0_usize, |flows, header| flows.saturating_add(header.rows as usize));
     let mut merger = Merger::new(local.clone(), rules, flows);
-    let dropped = seal.flows_dropped();
-    if dropped && seal.counted_by().is_some_and(|counted_by| counted_by != counting.fingerprint(local)) {
-        return Ok(false);
-    }
     if dropped {
         seal.totals().await?.into_iter().for_each(|(key, traffic)| merger.totals.add_sums(key, &traffic));
     }

@@ -29,7 +29,7 @@ fn left_out(rule: &CountingRule) -> Option<Expression> {
     }
     let observed = rule.count.left_out().map(|direction| Expression::Number {
         of: Dimension::One(Field::Direction),
-        test: NumberTest::Compare(Comparison::Equal, direction.into()),
+        test: NumberTest::Compare(Comparison::Equal, direction.code().into()),
     });
     let either =
         Dimension::Either { name: "interface", source: Field::InputInterface, destination: Field::OutputInterface };

@@ -73,8 +73,8 @@ pub struct Extract {
 }
 
 impl Engine {
-    /// Hands all flows that are meant, whether they count by the rules or not, to the sink that `open` makes for the fields, and gives it back. Dropping the future
-    /// stops the work at the next segment.
+    /// Hands all flows that are meant, whether they count by the rules or not, to the sink that `open` makes for the fields,
+    /// and gives it back. Dropping the future stops the work at the next segment.
     ///
     /// # Errors
     /// What `open` or the sink says; a window in which nothing can be, a damaged segment, or a database that fails.

@@ -3,8 +3,8 @@
 //! [`Engine`] and what it asks in [`totals`] and [`workers`] are the only parts that wait for anything. It takes host totals
 //! where they answer the request, lists the segments of the rest of the window, has workers load the columns that are needed
 //! and scan them, and adds the stamp of completeness, all from one moment of the database. [`cover`] (what totals cover),
-//! [`counting`] (which flows count), [`plan`] (what to read), [`scan`] (segment by segment), [`group`] (sums by key), [`rank`] (the largest), [`host`] and
-//! [`stamp`] (what may be missing) are pure. [`extract`] hands out flows instead of sums, to a program of its own.
+//! [`counting`] (which flows count), [`plan`] (what to read), [`scan`] (segment by segment), [`group`] (sums by key), [`rank`]
+//! (the largest), [`host`] and [`stamp`] (what may be missing) are pure. [`extract`] hands out flows instead of sums, to a program of its own.
 
 pub mod answer;
 pub mod budget;

@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::types::ipnetwork::IpNetwork;
-use sqlx::{PgConnection, Row};
+use sqlx::{PgConnection, PgExecutor, Row};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -40,6 +40,13 @@ pub struct ExporterList {
     pub exporters: Vec<ExporterRow>,
     /// What is missing of no known exporter: (cause, unit) to count.
     pub unattributed: BTreeMap<(String, String), u64>,
+}
+
+/// All exporters: their addresses and numbers.
+pub(super) async fn exporters(database: impl PgExecutor<'_>) -> Result<Vec<(IpAddr, u32)>, StoreError> {
+    let rows: Vec<(IpNetwork, i64)> =
+        sqlx::query_as("SELECT address, exporter_id FROM exporters").fetch_all(database).await?;
+    Ok(rows.into_iter().filter_map(|(address, id)| Some((address.ip(), u32::try_from(id).ok()?))).collect())
 }
 
 impl Database {
@@ -77,9 +84,7 @@ impl Database {
     /// # Errors
     /// When the database does not answer.
     pub async fn exporter_ids(&self) -> Result<Vec<(IpAddr, u32)>, StoreError> {
-        let rows: Vec<(IpNetwork, i64)> =
-            sqlx::query_as("SELECT address, exporter_id FROM exporters").fetch_all(&self.writers).await?;
-        Ok(rows.into_iter().filter_map(|(address, id)| Some((address.ip(), u32::try_from(id).ok()?))).collect())
+        exporters(&self.writers).await
     }
 
     /// Writes down what exporters are called, each by its number, where the database has another name.

@@ -2,7 +2,8 @@
 
 use super::{Database, StoreError, bigint, count};
 use crate::clock::Timestamp;
-use crate::flow::double_counting::{Example, Finding, FlowDirection, PointPair, Side, Summary};
+use crate::flow::counting::FlowDirection;
+use crate::flow::double_counting::{Example, Finding, PointPair, Side, Summary};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::PgRow;

@@ -39,21 +39,18 @@ pub(super) async fn enter(
     Ok(())
 }
 
-/// Those hours of the segments whose totals hold flows that are no longer kept.
-pub(super) async fn flows_dropped(
-    connection: &mut PgConnection,
-    segments: &[Segment],
-) -> Result<BTreeSet<Timestamp>, StoreError> {
-    let hours: BTreeSet<Timestamp> = segments.iter().map(|segment| segment.received_first.hour()).collect();
-    let dropped: Vec<DateTime<Utc>> =
-        sqlx::query_scalar("SELECT hour FROM hours WHERE hour = ANY($1) AND flows_dropped")
-            .bind(hours.into_iter().map(Timestamp::to_utc).collect::<Vec<_>>())
-            .fetch_all(connection)
-            .await?;
-    Ok(dropped.into_iter().map(Timestamp::from).collect())
-}
-
 impl Database {
+    /// Those hours of the segments whose totals hold flows that are no longer kept.
+    pub(super) async fn flows_dropped(&self, segments: &[Segment]) -> Result<BTreeSet<Timestamp>, StoreError> {
+        let hours: BTreeSet<Timestamp> = segments.iter().map(|segment| segment.received_first.hour()).collect();
+        let dropped: Vec<DateTime<Utc>> =
+            sqlx::query_scalar("SELECT hour FROM hours WHERE hour = ANY($1) AND flows_dropped")
+                .bind(hours.into_iter().map(Timestamp::to_utc).collect::<Vec<_>>())
+                .fetch_all(&self.writers)
+                .await?;
+        Ok(dropped.into_iter().map(Timestamp::from).collect())
+    }
+
     /// The open hours that ended before `until` and can be sealed by `local`, the oldest first, at most `limit`. Where flows
     /// are gone that were counted by something else, nothing can be added to their totals until that is back.
     ///

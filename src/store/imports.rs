@@ -16,6 +16,7 @@ use crate::flow::batch::FlowBatch;
 use crate::flow::segment::Segment;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long a part may take to be stored.
@@ -178,9 +179,13 @@ impl Database {
     /// [`StoreError::ImportMoved`] when a file stands neither at its part's start nor at its end; else why PostgreSQL refused,
     /// in which case the outcome is unknown until the next try.
     pub async fn commit_import(&self, batch: &ImportBatch) -> Result<(), StoreError> {
-        self.ensure_open().await?;
+        // Where flows that the totals hold are gone, what is to be added to them must be told from what they hold.
+        let dropped = self.flows_dropped(&batch.segments).await?;
+        if !dropped.is_empty() {
+            self.ensure_open().await?;
+        }
         let mut session = self.begin().await?;
-        let done = tokio::time::timeout(PATIENCE, store(session.connection()?, batch)).await;
+        let done = tokio::time::timeout(PATIENCE, store(session.connection()?, batch, &dropped)).await;
         done.unwrap_or(Err(StoreError::Silent { seconds: PATIENCE.as_secs() }))?;
         session.hand_back();
         Ok(())
@@ -219,7 +224,12 @@ async fn is_stored(connection: &mut PgConnection, steps: &[ImportStep]) -> Resul
     }
 }
 
-async fn store(connection: &mut PgConnection, batch: &ImportBatch) -> Result<(), StoreError> {
+/// Segments of hours in `dropped` are stored as open ones.
+async fn store(
+    connection: &mut PgConnection,
+    batch: &ImportBatch,
+    dropped: &BTreeSet<Timestamp>,
+) -> Result<(), StoreError> {
     if is_stored(&mut *connection, &batch.steps).await? {
         sqlx::query("ROLLBACK").execute(connection).await?;
         return Ok(());
@@ -231,8 +241,6 @@ async fn store(connection: &mut PgConnection, batch: &ImportBatch) -> Result<(),
         .bind(bigint(batch.segments.len() as u64))
         .fetch_one(&mut *connection)
         .await?;
-        // Where flows that the totals hold are gone, what is to be added to them must be told from what they hold.
-        let dropped = hours::flows_dropped(&mut *connection, &batch.segments).await?;
         let (open, large): (Vec<_>, Vec<_>) =
             (first..).zip(&batch.segments).partition(|(_, segment)| dropped.contains(&segment.received_first.hour()));
         segments::write(&mut *connection, Place::Sealed, large.into_iter()).await?;

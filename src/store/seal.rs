@@ -224,8 +224,8 @@ impl Seal {
         double_counting::replace(&mut self.transaction, self.hour, findings).await
     }
 
-    /// Seals the hour, whose totals were counted by what `local` is the fingerprint of. Returns false, and leaves everything as it was,
-    /// when flows of the hour have come meanwhile.
+    /// Seals the hour, whose totals were counted by what `local` is the fingerprint of. Returns false, and leaves everything as
+    /// it was, when flows of the hour have come meanwhile.
     ///
     /// # Errors
     /// When the database does not answer.

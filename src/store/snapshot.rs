@@ -4,6 +4,7 @@
 //! segments, loads the blocks that are asked for, and can be joined by further sessions that see exactly the same, so that
 //! several workers read at once and still answer from one moment.
 
+use super::catalogue;
 use super::partitions::DailyTable;
 use super::segments::Place;
 use super::{Database, StoreError, count};
@@ -169,9 +170,7 @@ impl Snapshot {
     /// # Errors
     /// When the database does not answer.
     pub async fn exporters(&mut self) -> Result<Vec<(IpAddr, u32)>, StoreError> {
-        let rows: Vec<(IpNetwork, i64)> =
-            sqlx::query_as("SELECT address, exporter_id FROM exporters").fetch_all(&mut *self.transaction).await?;
-        Ok(rows.into_iter().filter_map(|(address, id)| Some((address.ip(), u32::try_from(id).ok()?))).collect())
+        catalogue::exporters(&mut *self.transaction).await
     }
 
     /// The exporters with these numbers, as far as they are known, by number.

@@ -2,7 +2,8 @@
 
 use super::finding::Finding;
 use crate::clock::{DAY, HOUR, SECOND, Timestamp};
-use crate::flow::double_counting::{FlowDirection, Side, Summary};
+use crate::flow::counting::FlowDirection;
+use crate::flow::double_counting::{Side, Summary};
 use crate::flow::segment::{Segment, Totals};
 use crate::journal::survey::{Survey, SurveyedFile};
 use crate::keep::partitions::{due, oldest_kept};

@@ -5,7 +5,8 @@
 //! are equal less often than their traffic is.
 
 use super::{Flow, groups};
-use crate::flow::double_counting::{FlowDirection, Proposal, Side};
+use crate::flow::counting::{Count, FlowDirection};
+use crate::flow::double_counting::{Proposal, Side};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +29,7 @@ pub(super) fn proposal(flows: &[Flow], sides: [Side; 2]) -> Option<(u32, Proposa
     let from = |exporter: u32| move |flow: &Flow| flow.side.exporter_id == exporter;
     let of_smaller = Told::new(flows, from(smaller), from(larger));
     if of_smaller.nearly_all() {
-        return Some((smaller, Proposal::CountNone));
+        return Some((smaller, Proposal::Count(Count::None)));
     }
     let of_larger = Told::new(flows, from(larger), from(smaller));
     [(smaller, of_smaller), (larger, of_larger)]
@@ -39,7 +40,7 @@ pub(super) fn proposal(flows: &[Flow], sides: [Side; 2]) -> Option<(u32, Proposa
 /// Leaves out egress where ingress tells it too, else ingress where egress does.
 fn of_one_exporter(flows: &[Flow], sides: [Side; 2]) -> Option<Proposal> {
     let [one, other] = sides;
-    [(FlowDirection::Egress, Proposal::CountIngress), (FlowDirection::Ingress, Proposal::CountEgress)]
+    [(FlowDirection::Egress, Proposal::Count(Count::Ingress)), (FlowDirection::Ingress, Proposal::Count(Count::Egress))]
         .into_iter()
         .filter(|_| one != other)
         .find_map(|(left_out, proposal)| {

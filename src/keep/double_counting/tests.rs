@@ -1,6 +1,7 @@
 //! Double counting is found where it is, with what would end it, and not where it is not.
 
 use super::*;
+use crate::flow::counting::Count;
 use crate::flow::double_counting::Proposal;
 
 const START: i64 = 1_795_392_000 * SECOND;
@@ -117,7 +118,7 @@ fn an_exporter_that_meters_what_comes_and_what_leaves_is_found_with_evidence_and
     assert_eq!(finding.matched_bytes, (0..200).map(|number| 1_000 + number).sum::<u64>());
     let points = PointPair { observation_domains: [0, 0], interfaces: [Some(1), Some(2)], matched_flows: 200 };
     assert_eq!(finding.points, [points]);
-    assert_eq!(finding.proposal, Some((7, Proposal::CountIngress)));
+    assert_eq!(finding.proposal, Some((7, Proposal::Count(Count::Ingress))));
     let bytes: Vec<_> = finding.examples.iter().map(|example| example.bytes).collect();
     assert_eq!(bytes, [1_199, 1_198], "the largest ones");
     let example = &finding.examples[0];
@@ -158,7 +159,7 @@ fn long_flows_that_two_routers_cut_differently_do_not_hide_that_one_tells_all() 
     }
     let found = findings(&told);
     assert_eq!((found[0].matched_flows, found[0].compared_flows), (200, [300, 300]));
-    assert_eq!(found[0].proposal, Some((2, Proposal::CountNone)));
+    assert_eq!(found[0].proposal, Some((2, Proposal::Count(Count::None))));
 }
 
 #[test]
