@@ -9,6 +9,7 @@ mod finding;
 mod server;
 #[cfg(test)]
 mod tests;
+mod totals;
 
 use super::database::with_database;
 use super::environment;
@@ -121,13 +122,16 @@ async fn compare(arguments: &Arguments, config: &Config, database: &Database) ->
     findings.push(checks::records(sent, stored, began, oldest));
     let (repeated, of_nobody) = (snapshot.repeated_segments().await?, snapshot.segments_of_nobody().await?);
     findings.push(checks::segment_ids(&repeated, &of_nobody));
-    let counted_by = config.counting().fingerprint(&Local::new(&config.network.local));
+    let (local, counting) = (Local::new(&config.network.local), config.counting());
+    let counted_by = counting.fingerprint(&local);
     let found = database.double_counting(None, now.plus(-DAY), now, &counted_by).await?;
     findings.push(checks::double_counting(&found));
     let chosen = chosen(arguments, segment_days, now);
     let rows = if kept.flows_days == 0 { &[] } else { rows_days.as_slice() };
     findings.push(rows_and_segments(&mut snapshot, &chosen, rows).await?);
-    findings.push(segments(&mut snapshot, &chosen, arguments.all || arguments.day.is_some()).await?);
+    let every = arguments.all || arguments.day.is_some();
+    findings.push(segments(&mut snapshot, &chosen, every).await?);
+    findings.extend(totals::compare(&mut snapshot, &chosen, every, &local, &counting).await?);
     findings.push(match (&before, &after) {
         (Some(before), Some(after)) => checks::journal(before, &journals, after),
         _ => Finding::not_applicable("journal", format!("there is none in {}", directory.display())),

@@ -5,13 +5,12 @@
 
 use super::database::with_database;
 use super::environment;
-use crate::clock::{Clock, HOUR, SystemClock};
+use crate::clock::{Clock, HOUR, SystemClock, Timestamp};
 use crate::config::Config;
 use crate::flow::counting::Counting;
 use crate::flow::local::Local;
 use crate::keep::seal::{Outcome, seal_again};
 use crate::keep::sum_days;
-use crate::query::Window;
 use crate::query::window::{WindowRequest, resolve};
 use crate::store::Database;
 use clap::Args;
@@ -31,6 +30,10 @@ pub struct Arguments {
     /// The time zone in which dates are meant [default: the configured one].
     #[arg(long, value_name = "Europe/Berlin")]
     tz: Option<String>,
+    /// Count those hours, too, that were counted by the present networks and rules: `flowledger doctor` names them where their
+    /// totals are not what their flows are.
+    #[arg(long)]
+    again: bool,
 }
 
 /// Counts the hours that the window touches anew, and prints what became of them.
@@ -51,19 +54,25 @@ pub fn run(arguments: &Arguments, config: Option<&Path>, out: &mut impl Write) -
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(with_database(&config, async |database| {
         database.prepare(|error| tracing::warn!("waiting for the database: {error}")).await?;
-        rebuild(database, &window, &local, &counting, out).await
+        let hours = database
+            .hours_to_count(
+                window.from.hour(),
+                window.to.plus(HOUR - 1).hour(),
+                &counting.fingerprint(&local),
+                arguments.again,
+            )
+            .await?;
+        rebuild(database, &hours, &local, &counting, out).await
     }))
 }
 
 async fn rebuild(
     database: &Database,
-    window: &Window,
+    hours: &[Timestamp],
     local: &Local,
     counting: &Counting,
     out: &mut impl Write,
 ) -> Result<(), Box<dyn Error>> {
-    let until = window.to.plus(HOUR - 1).hour();
-    let hours = database.hours_counted_otherwise(window.from.hour(), until, &counting.fingerprint(local)).await?;
     let (mut counted, mut gone, mut failed) = (0usize, Vec::new(), 0usize);
     for (index, hour) in hours.iter().enumerate() {
         match seal_again(database, *hour, local, counting).await {

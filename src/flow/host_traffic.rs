@@ -106,19 +106,29 @@ impl HostTraffic {
         Totals { bytes, packets, flows: self.flows }
     }
 
+    /// The same with sums of at most `limit`.
+    pub fn at_most(mut self, limit: u64) -> Self {
+        self.sums().into_iter().for_each(|sum| *sum = (*sum).min(limit));
+        self
+    }
+
+    fn sums(&mut self) -> [&mut u64; 7] {
+        [
+            &mut self.bytes,
+            &mut self.packets,
+            &mut self.flows,
+            &mut self.records,
+            &mut self.raw_bytes,
+            &mut self.raw_packets,
+            &mut self.sampled_flows,
+        ]
+    }
+
     /// Adds `other`.
     pub fn add(&mut self, other: &Self) {
-        let sums = [
-            (&mut self.bytes, other.bytes),
-            (&mut self.packets, other.packets),
-            (&mut self.flows, other.flows),
-            (&mut self.records, other.records),
-            (&mut self.raw_bytes, other.raw_bytes),
-            (&mut self.raw_packets, other.raw_packets),
-            (&mut self.sampled_flows, other.sampled_flows),
-        ];
-        for (sum, more) in sums {
-            *sum = sum.saturating_add(more);
+        let mut other = *other;
+        for (sum, more) in self.sums().into_iter().zip(other.sums()) {
+            *sum = sum.saturating_add(*more);
         }
         self.first_seen = self.first_seen.into_iter().chain(other.first_seen).min();
         self.last_seen = self.last_seen.max(other.last_seen);

@@ -80,6 +80,8 @@ pub struct ReasonLabel {
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     datagrams: Counter,
+    /// Those among them that a former process received.
+    earlier: Counter,
     decoded: Counter,
     /// Datagrams among those in `rejected`.
     refused: Counter,
@@ -102,6 +104,11 @@ impl Metrics {
     /// Shows the counters.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("ingest_datagrams", "Datagrams read from the journal", self.datagrams.clone());
+        registry.register(
+            "ingest_datagrams_of_earlier_starts",
+            "Datagrams read from the journal that were received before the server started",
+            self.earlier.clone(),
+        );
         registry.register("ingest_datagrams_decoded", "Datagrams that were decoded", self.decoded.clone());
         registry.register("ingest_flows_decoded", "Flows found in datagrams", self.flows.clone());
         registry.register("ingest_datagrams_refused", "Datagrams that were refused whole", self.refused.clone());

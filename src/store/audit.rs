@@ -5,13 +5,38 @@
 use super::commit::SEGMENT_BITS;
 use super::partitions::DailyTable;
 use super::snapshot::Snapshot;
-use super::{Database, StoreError, count};
+use super::{Database, StoreError, count, totals};
 use crate::clock::{DAY, Timestamp};
+use crate::flow::host_traffic::{HostTraffic, HostTrafficKey};
 use chrono::{DateTime, Utc};
 use sqlx::AssertSqlSafe;
 
 /// How many odd ids are listed at most.
 const LISTED: i64 = 20;
+
+/// A row that is missing on one side differs, too.
+const SUMMED_DAYS: &str = "\
+    WITH valid AS ( \
+        SELECT day FROM days WHERE (hours, versions) = ( \
+            SELECT count(*), coalesce(sum(version), 0) FROM hours WHERE hour >= day AND hour < day + interval '24 hours' \
+            AND sealed_at IS NOT NULL AND local = days.local)), \
+    summed AS ( \
+        SELECT date_trunc('day', hour, 'UTC') AS day, host, exporter_id, direction, \
+               least(sum(bytes), 9223372036854775807) AS bytes, least(sum(packets), 9223372036854775807) AS packets, \
+               least(sum(flows), 9223372036854775807) AS flows, least(sum(records), 9223372036854775807) AS records, \
+               least(sum(raw_bytes), 9223372036854775807) AS raw_bytes, \
+               least(sum(raw_packets), 9223372036854775807) AS raw_packets, \
+               least(sum(sampled_flows), 9223372036854775807) AS sampled_flows, \
+               min(first_seen) AS first_seen, max(last_seen) AS last_seen \
+        FROM host_traffic_hourly WHERE date_trunc('day', hour, 'UTC') IN (SELECT day FROM valid) GROUP BY 1, 2, 3, 4) \
+    SELECT valid.day, count(*) FILTER (WHERE compared.differs) FROM valid LEFT JOIN ( \
+        SELECT day, (daily.bytes, daily.packets, daily.flows, daily.records, daily.raw_bytes, daily.raw_packets, \
+                     daily.sampled_flows, daily.first_seen, daily.last_seen) IS DISTINCT FROM \
+                    (summed.bytes, summed.packets, summed.flows, summed.records, summed.raw_bytes, summed.raw_packets, \
+                     summed.sampled_flows, summed.first_seen, summed.last_seen) AS differs \
+        FROM (SELECT * FROM host_traffic_daily WHERE day IN (SELECT day FROM valid)) AS daily \
+        FULL JOIN summed USING (day, host, exporter_id, direction)) AS compared USING (day) \
+    GROUP BY valid.day ORDER BY valid.day";
 
 /// Sums that do not saturate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -182,6 +207,49 @@ impl Snapshot {
         let days: Vec<DateTime<Utc>> =
             sqlx::query_scalar("SELECT day FROM imported_days").fetch_all(self.connection()).await?;
         Ok(days.into_iter().map(Timestamp::from).collect())
+    }
+
+    /// The sealed hours from `from` up to `to` whose totals were counted by `local` and of which all flows are kept, and how
+    /// many other hours are known.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn counted_hours(
+        &mut self,
+        from: Timestamp,
+        to: Timestamp,
+        local: &str,
+    ) -> Result<(Vec<Timestamp>, usize), StoreError> {
+        let hours: Vec<(DateTime<Utc>, bool)> = sqlx::query_as(
+            "SELECT hour, sealed_at IS NOT NULL AND NOT flows_dropped AND local IS NOT DISTINCT FROM $3 FROM hours \
+             WHERE hour >= $1 AND hour < $2 ORDER BY hour",
+        )
+        .bind(from.to_utc())
+        .bind(to.to_utc())
+        .bind(local)
+        .fetch_all(self.connection())
+        .await?;
+        let counted: Vec<Timestamp> =
+            hours.iter().filter(|(_, counted)| *counted).map(|(hour, _)| (*hour).into()).collect();
+        let others = hours.len().saturating_sub(counted.len());
+        Ok((counted, others))
+    }
+
+    /// The host totals of the hour.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn totals_of_hour(&mut self, hour: Timestamp) -> Result<Vec<(HostTrafficKey, HostTraffic)>, StoreError> {
+        totals::of_hour(self.connection(), hour).await
+    }
+
+    /// The UTC days whose totals are valid, each with how many rows of it are not the sums of its hours' rows.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn summed_days(&mut self) -> Result<Vec<(Timestamp, u64)>, StoreError> {
+        let days: Vec<(DateTime<Utc>, i64)> = sqlx::query_as(SUMMED_DAYS).fetch_all(self.connection()).await?;
+        Ok(days.into_iter().map(|(day, differing)| (day.into(), count(differing))).collect())
     }
 
     /// Since when the first collector records; `None` when there was none.

@@ -12,13 +12,16 @@ const SETTINGS: [(&str, &str); 3] = [
     ("synchronous_commit", "a power cut can take back flows that the journal has let go"),
 ];
 
-/// Tables that must outlive a crash: those of flows with all their days, and what is written with them.
+/// Tables that must outlive a crash: those of flows with all their days, totals of hosts, which outlive flows, and what is
+/// written with them.
 const UNLOGGED: &str = "SELECT relname::text FROM pg_class WHERE relpersistence = 'u' AND oid IN ( \
      SELECT relid FROM pg_partition_tree('flows') UNION SELECT relid FROM pg_partition_tree('flow_segments') \
      UNION SELECT relid FROM pg_partition_tree('flow_segments_open') \
+     UNION SELECT relid FROM pg_partition_tree('host_traffic_hourly') \
+     UNION SELECT relid FROM pg_partition_tree('host_traffic_daily') \
      UNION SELECT to_regclass(name) FROM unnest(ARRAY['exporters', 'exporter_activity', 'journal_positions', \
      'decoder_state', 'parked_sets', 'loss', 'report_runs', 'report_deliveries', 'imports', 'import_segments', \
-     'imported_hours', 'imported_days']) AS name) ORDER BY relname";
+     'imported_hours', 'imported_days', 'hours', 'days', 'double_counting']) AS name) ORDER BY relname";
 
 /// What can lose stored flows, each with what to do. The schema must be there.
 pub(super) async fn risks(pool: &PgPool) -> Result<Vec<String>, StoreError> {

@@ -69,23 +69,25 @@ impl Database {
         Ok(hours.into_iter().map(Timestamp::from).collect())
     }
 
-    /// The sealed hours from `from` up to `to` whose totals were counted by other networks than `local`, the oldest first.
+    /// The sealed hours from `from` up to `to`, the oldest first; those whose totals were counted by `local` only `with_counted`.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn hours_counted_otherwise(
+    pub async fn hours_to_count(
         &self,
         from: Timestamp,
         to: Timestamp,
         local: &str,
+        with_counted: bool,
     ) -> Result<Vec<Timestamp>, StoreError> {
         let hours: Vec<DateTime<Utc>> = sqlx::query_scalar(
-            "SELECT hour FROM hours WHERE sealed_at IS NOT NULL AND local IS DISTINCT FROM $3 AND hour >= $1 AND hour < $2 \
-             ORDER BY hour",
+            "SELECT hour FROM hours WHERE sealed_at IS NOT NULL AND ($4 OR local IS DISTINCT FROM $3) AND hour >= $1 \
+             AND hour < $2 ORDER BY hour",
         )
         .bind(from.to_utc())
         .bind(to.to_utc())
         .bind(local)
+        .bind(with_counted)
         .fetch_all(&self.writers)
         .await?;
         Ok(hours.into_iter().map(Timestamp::from).collect())

@@ -4,11 +4,14 @@ use super::finding::Finding;
 use crate::clock::{DAY, HOUR, SECOND, Timestamp};
 use crate::flow::counting::FlowDirection;
 use crate::flow::double_counting::{Side, Summary};
+use crate::flow::host_traffic::{HostTraffic, HostTrafficKey};
 use crate::flow::segment::{Segment, Totals};
+use crate::flow::value::address_from_wide;
 use crate::journal::survey::{Survey, SurveyedFile};
 use crate::keep::partitions::{due, oldest_kept};
 use crate::store::audit::{StoredJournal, Sums};
 use crate::store::partitions::DailyTable;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 /// How far clocks may differ.
@@ -86,6 +89,55 @@ pub(super) fn rows_and_segments(sums: &[(Timestamp, Sums, Sums)]) -> Finding {
     }
     let records: u128 = sums.iter().map(|(_, rows, _)| rows.rows).fold(0, u128::saturating_add);
     Finding::of(check, format!("{} days, {records} records: counts and sums are equal", sums.len()), differences)
+}
+
+/// The host totals of an hour against its flows, counted anew: the difference, if there is one.
+pub(super) fn host_totals<'a>(
+    hour: Timestamp,
+    stored: &[(HostTrafficKey, HostTraffic)],
+    counted: impl Iterator<Item = (&'a HostTrafficKey, &'a HostTraffic)>,
+) -> Option<String> {
+    let stored: BTreeMap<_, _> = stored.iter().map(|(key, traffic)| (*key, *traffic)).collect();
+    let counted: BTreeMap<_, _> =
+        counted.map(|(key, traffic)| (*key, traffic.at_most(i64::MAX.unsigned_abs()))).collect();
+    let keys: BTreeSet<_> = stored.keys().chain(counted.keys()).collect();
+    let differing: Vec<_> = keys.into_iter().filter(|key| stored.get(key) != counted.get(key)).collect();
+    let first = differing.first()?;
+    let bytes = |sums: &BTreeMap<HostTrafficKey, HostTraffic>| match sums.get(first) {
+        Some(traffic) => format!("{} bytes in {} records", traffic.bytes, traffic.records),
+        None => "nothing".to_owned(),
+    };
+    Some(format!(
+        "{hour}: {} of {} totals differ, such as {} of {} by exporter {}: stored are {}, its flows are {}; {}",
+        differing.len(),
+        counted.len(),
+        first.direction.name(),
+        address_from_wide(first.host),
+        first.exporter_id,
+        bytes(&stored),
+        bytes(&counted),
+        count_again(hour, HOUR)
+    ))
+}
+
+/// Days with valid totals, and how many of these are not the sums of their hours.
+pub(super) fn summed_days(days: &[(Timestamp, u64)]) -> Finding {
+    let check = "days = hours";
+    if days.is_empty() {
+        return Finding::not_applicable(check, "no day is added up");
+    }
+    let differing = days.iter().filter(|(_, differing)| *differing > 0);
+    let told = |(day, differing): &(Timestamp, u64)| {
+        format!("{}: {differing} totals are not those of its hours; {}", date(*day), count_again(*day, DAY))
+    };
+    let compared = format!("{} days: the totals of each host are the sums of those by hour", days.len());
+    Finding::of(check, compared, differing.map(told).collect())
+}
+
+/// The command that mends totals of the time from `from` on.
+fn count_again(from: Timestamp, time: i64) -> String {
+    let written = |moment: Timestamp| moment.to_utc().format("%FT%TZ");
+    format!("flowledger rebuild-totals --again --from {} --to {}", written(from), written(from.plus(time)))
 }
 
 /// A segment against what its columns hold: the difference, if there is one.

@@ -25,8 +25,9 @@ pub(super) struct Identity {
 }
 
 /// What must hold on the way of a datagram.
-pub(super) const IDENTITIES: [Identity; 3] = [
+pub(super) const IDENTITIES: [Identity; 4] = [
     Identity { check: "received", what: "received = not allowed + journalled + dropped", sides: Figures::received },
+    Identity { check: "journalled", what: "journalled = read from the journal + damaged", sides: Figures::journalled },
     Identity { check: "decoded", what: "read from the journal = decoded + refused", sides: Figures::decoded },
     Identity { check: "stored", what: "flows decoded = flows stored", sides: Figures::stored },
 ];
@@ -59,7 +60,7 @@ pub(super) fn ask(address: SocketAddr) -> io::Result<Figures> {
 }
 
 impl Figures {
-    fn read(text: &str) -> Self {
+    pub(super) fn read(text: &str) -> Self {
         let figure = |line: &str| {
             let (series, value) = line.strip_prefix(PREFIX)?.rsplit_once(' ')?;
             let (name, labels) = series.split_once('{').unwrap_or((series, ""));
@@ -91,6 +92,17 @@ impl Figures {
         Some((self.sum("collector_datagrams_total", "").unwrap_or(0), accounted))
     }
 
+    /// Datagrams and messages that this process journalled, and those of them that were read or found damaged. `None` also
+    /// while some wait to be stored, when the pipeline began anew, since it reads them twice, and when what was damaged may
+    /// be of a former process.
+    pub(super) fn journalled(&self) -> Option<(i128, i128)> {
+        let earlier = self.sum("ingest_datagrams_of_earlier_starts_total", "")?;
+        let damaged = self.sum("journal_corrupt_records_total", "")?;
+        let read = self.sum("ingest_datagrams_total", "")?.saturating_sub(earlier);
+        let figures = (self.sum("journal_datagrams_total", "")?, read.saturating_add(damaged));
+        (self.at_rest()? && (earlier == 0 || damaged == 0)).then_some(figures)
+    }
+
     /// Datagrams read from the journal, and those that were decoded or refused.
     pub(super) fn decoded(&self) -> Option<(i128, i128)> {
         let refused = self.sum("ingest_rejected_total", "unit=\"datagrams\"").unwrap_or(0);
@@ -101,8 +113,12 @@ impl Figures {
     /// Flows decoded and flows stored; `None` also while some wait to be stored, and when the pipeline began anew, since what
     /// it had not stored is decoded twice.
     pub(super) fn stored(&self) -> Option<(i128, i128)> {
-        let at_rest = self.sum("ingest_restarts_total", "")? == 0 && self.sum("ingest_backlog_bytes", "")? == 0;
         let flows = (self.sum("ingest_flows_decoded_total", "")?, self.sum("ingest_flows_stored_total", "")?);
-        at_rest.then_some(flows)
+        self.at_rest()?.then_some(flows)
+    }
+
+    /// Whether all that was journalled is stored, and the pipeline never began anew.
+    fn at_rest(&self) -> Option<bool> {
+        Some(self.sum("ingest_restarts_total", "")? == 0 && self.sum("ingest_backlog_bytes", "")? == 0)
     }
 }

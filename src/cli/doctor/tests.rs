@@ -242,7 +242,9 @@ const METRICS: &str = "# HELP flowledger_collector_datagrams Datagrams.\n\
     flowledger_collector_not_allowed_total{listener=\"udp://0.0.0.0:2055\"} 2\n\
     flowledger_collector_not_allowed_total{listener=\"tcp://0.0.0.0:4739\"} 9\n\
     flowledger_journal_datagrams_total 12\nflowledger_journal_dropped_datagrams_total 1\n\
-    flowledger_ingest_datagrams_total 12\nflowledger_ingest_datagrams_decoded_total 9\n\
+    flowledger_journal_corrupt_records_total 2\n\
+    flowledger_ingest_datagrams_of_earlier_starts_total 0\n\
+    flowledger_ingest_datagrams_total 10\nflowledger_ingest_datagrams_decoded_total 7\n\
     flowledger_ingest_rejected_total{reason=\"too_short\",unit=\"datagrams\"} 3\n\
     flowledger_ingest_rejected_total{reason=\"set_length\",unit=\"sets\"} 8\n\
     flowledger_ingest_flows_decoded_total 70\nflowledger_ingest_flows_stored_total 70\n\
@@ -269,13 +271,27 @@ fn the_servers_counters_are_read_and_summed_for_each_identity() {
     let figures = ask(address).unwrap();
     assert!(asked.join().unwrap().starts_with("GET /metrics HTTP/1.0\r\n"));
     assert_eq!(figures.received(), Some((15, 15)));
-    assert_eq!(figures.decoded(), Some((12, 12)));
+    assert_eq!(figures.journalled(), Some((12, 12)));
+    assert_eq!(figures.decoded(), Some((10, 10)));
     assert_eq!(figures.stored(), Some((70, 70)));
     assert_eq!(figures.by_listener("collector_receive_buffer_bytes"), [("udp://0.0.0.0:2055".to_owned(), 4_096)]);
     let (address, asked) =
         answering(METRICS.replace("restarts_total 0", "restarts_total 1").replacen("#", "\r\n\r\n#", 1));
     assert_eq!(ask(address).unwrap().stored(), None, "what was not stored is decoded twice");
     asked.join().unwrap();
+    for (figure, other, journalled) in [
+        ("earlier_starts_total 0", "earlier_starts_total 3", None),
+        ("corrupt_records_total 2", "corrupt_records_total 0", Some((12, 10))),
+        ("backlog_bytes 0", "backlog_bytes 9", None),
+        ("restarts_total 0", "restarts_total 1", None),
+    ] {
+        let figures = Figures::read(&METRICS.replace(figure, other));
+        assert_eq!(figures.journalled(), journalled, "{figure}");
+    }
+    let restarted = METRICS
+        .replace("earlier_starts_total 0", "earlier_starts_total 3")
+        .replace("records_total 2", "records_total 0");
+    assert_eq!(Figures::read(&restarted).journalled(), Some((12, 7)));
     assert_eq!(Figures::default().decoded(), None);
     let (address, asked) = answering("HTTP/1.1 404 Not Found\r\n\r\nnothing here\n".to_owned());
     assert!(ask(address).unwrap_err().to_string().contains("no Flowledger: \"HTTP/1.1 404 Not Found\""));
