@@ -268,7 +268,7 @@ pub async fn get_peers(
         by: vec![Dimension::One(end)],
         order: rank.order()?,
         limit: limit(peer.limit.as_deref(), 50)?,
-        filter: Some(match rank.filter()? {
+        filter: Some(match rank.filter(state.engine.local())? {
             Some(narrower) => flows.and(narrower),
             None => flows,
         }),

@@ -18,6 +18,7 @@ use super::fields::DimensionName;
 use crate::clock::Timestamp;
 use crate::filter::{self, Expression};
 use crate::flow::fields::{CATALOGUE, Dimension, PAIRS};
+use crate::flow::local::Local;
 use crate::query::window::{WindowRequest, resolve};
 use crate::query::{Counters, Engine, MAX_DIMENSIONS, MAX_LIMIT, Order, Window};
 use chrono_tz::Tz;
@@ -77,7 +78,7 @@ pub struct RankParams {
     order: Option<String>,
     /// Which flows count, in nfdump's language: `src ip 10.0.0.1`, `dst net 10.0.0.0/8`, `port 443`, `proto tcp`,
     /// `bytes > 1m`, `flags S`, any field's name, joined by `and`, `or`, `not` and parentheses; for instance
-    /// `dst net 192.168.0.0/16 and not src net 192.168.0.0/16`. Left out: all flows.
+    /// `dst net local and not src net local`, where `local` stands for the networks in `[network] local`. Left out: all flows.
     filter: Option<String>,
     /// The format of the answer; it goes before the `Accept` header.
     #[param(value_type = Option<super::format::FormatName>)]
@@ -91,10 +92,10 @@ impl RankParams {
         Order::parse(name).ok_or_else(|| invalid("order", name, "bytes, packets or flows"))
     }
 
-    /// The filter asked for; a blank one is none.
-    pub fn filter(&self) -> Result<Option<Expression>, Problem> {
+    /// The filter asked for, where `net local` means `local`; a blank one is none.
+    pub fn filter(&self, local: &Local) -> Result<Option<Expression>, Problem> {
         match self.filter.as_deref() {
-            Some(text) if !text.trim().is_empty() => Ok(Some(filter::parse(text)?)),
+            Some(text) if !text.trim().is_empty() => Ok(Some(filter::parse_within(text, local)?)),
             _ => Ok(None),
         }
     }

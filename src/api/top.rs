@@ -98,11 +98,14 @@ fn respond(format: Format, request: &TopRequest, answer: &TopAnswer) -> Result<H
 /// sampling interval, as nfdump does too; `counters=raw` leaves it as it is. Flows that a rule of counting leaves out are
 /// not part of it; `count=all` takes them in.
 ///
-/// **Top downloaders of a week**, as `nfdump -s dstip/bytes -n 10` has them:
-/// `/api/v1/top?by=dst_ip&order=bytes&limit=10&week=2026-W47`
+/// **Top downloaders of a week**, as `nfdump -s dstip/bytes -n 10 'dst net 192.168.0.0/16'` has them:
+/// `/api/v1/top?by=dst_ip&filter=dst+net+local&order=bytes&limit=10&week=2026-W47`
 ///
-/// **The same for the networks of the house, as CSV**, as `nfdump -s dstip/bytes -n 100 'dst net 192.168.0.0/16'`:
-/// `/api/v1/top?by=dst_ip&limit=100&filter=dst%20net%20192.168.0.0/16&week=2026-W47&format=csv`
+/// **All of them as CSV**, as `nfdump -s dstip/bytes -n 100 -o csv 'dst net 192.168.0.0/16'`:
+/// `/api/v1/top?by=dst_ip&filter=dst+net+local&limit=100&week=2026-W47&format=csv`
+///
+/// `dst net local` means `[network] local`. Such questions are answered from totals of hosts in milliseconds, and for as
+/// long as totals are kept; without a filter all flows are read.
 ///
 /// With `format=csv` or `format=ndjson` (or such an `Accept` header) the body holds the rows only; everything else
 /// stands as one JSON object in the header `flowledger-answer`.
@@ -151,7 +154,7 @@ pub async fn get_top(
         by: by.dimensions()?,
         order: rank.order()?,
         limit: limit(most.limit.as_deref(), 10)?,
-        filter: rank.filter()?,
+        filter: rank.filter(state.engine.local())?,
         counters: counters.counters()?,
     };
     let answer = counters.engine(&state.engine)?.top(&request).await?;

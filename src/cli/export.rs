@@ -8,7 +8,8 @@ use super::environment;
 use crate::clock::{Clock, SharedClock, SystemClock};
 use crate::config::Config;
 use crate::export::{self, Destination, ExportError, ExportRequest, Format, Outcome};
-use crate::filter::{self, Expression};
+use crate::filter::{Expression, FilterError, parse_within};
+use crate::flow::local::Local;
 use crate::query::extract::ExtractRequest;
 use crate::query::window::{WindowRequest, resolve};
 use crate::query::{Completeness, Engine, LossCount};
@@ -105,7 +106,7 @@ impl Arguments {
         Ok(ExportRequest {
             flows: ExtractRequest {
                 window: resolve(&window, config.network.timezone, SystemClock.now())?,
-                filter: self.expression()?,
+                filter: self.expression(&Local::new(&config.network.local))?,
                 fields: self.fields.as_deref().map(export::parse_fields).transpose()?,
             },
             format,
@@ -114,9 +115,10 @@ impl Arguments {
         })
     }
 
-    /// The filter; a blank one is none.
-    fn expression(&self) -> Result<Option<Expression>, filter::FilterError> {
-        self.filter.as_deref().filter(|text| !text.trim().is_empty()).map(filter::parse).transpose()
+    /// The filter, where `net local` means `local`; a blank one is none.
+    fn expression(&self, local: &Local) -> Result<Option<Expression>, FilterError> {
+        let text = self.filter.as_deref().filter(|text| !text.trim().is_empty());
+        text.map(|text| parse_within(text, local)).transpose()
     }
 }
 

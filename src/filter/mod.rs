@@ -13,7 +13,7 @@
 //! primitive  = "any" | "ipv4" | "ipv6" | "inet" | "inet6"
 //!            | address [ "=" | "==" | "eq" ] ADDRESS
 //!            | address "in" "[" ADDRESS [ "/" LENGTH ] { [","] ADDRESS [ "/" LENGTH ] } "]"
-//!            | [ direction ] "net" ADDRESS ( "/" LENGTH | MASK )
+//!            | [ direction ] "net" ( ADDRESS ( "/" LENGTH | MASK ) | "local" )
 //!            | number [ comparison ] NUMBER
 //!            | number "in" "[" NUMBER { [","] NUMBER } "]"
 //!            | "flags" ( [ "=" ] LETTERS | [ comparison ] NUMBER )
@@ -39,7 +39,7 @@
 //! Where we differ: `&&` and `||` work, as in nfdump 1.6. Host bits in `net 10.1.2.3/16` are cleared (nfdump 1.7 then
 //! never matches), and `/0` in a list is a network. Counters are those that were exported, before a sampling interval
 //! multiplies them. Blanks around comparisons are not needed. Names of fields, ours and nfdump's for statistics, are words.
-//! Host names are not looked up. An IPv4-mapped IPv6 address is the IPv4 address, and no IPv6 network, not even `::/0`,
+//! Host names are not looked up. `net local` stands for the local networks, `[network] local`, and is written out as their list. An IPv4-mapped IPv6 address is the IPv4 address, and no IPv6 network, not even `::/0`,
 //! holds an IPv4 address.
 //!
 //! Hostile text meets a limit: [`MAX_LENGTH`] bytes, [`MAX_NODES`] parts, [`MAX_DEPTH`] parentheses deep. Recursion goes no
@@ -59,5 +59,5 @@ mod tests;
 
 pub use error::FilterError;
 pub use mask::Selection;
-pub use parser::{MAX_DEPTH, MAX_LENGTH, MAX_NODES, parse};
+pub use parser::{MAX_DEPTH, MAX_LENGTH, MAX_NODES, parse, parse_within};
 pub use tree::{Comparison, Expression, FlagTest, NumberTest};

@@ -6,6 +6,7 @@ use super::tree::{
     Comparison, Expression, FLAG_LETTERS, FlagTest, NumberTest, canonical_network, dimension, direction, words_after,
 };
 use crate::flow::fields::{Dimension, Field, Kind};
+use crate::flow::local::Local;
 use crate::flow::names::{firewall_event_number, protocol_number};
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
@@ -17,13 +18,25 @@ pub const MAX_NODES: usize = 200;
 /// How deep parentheses may nest.
 pub const MAX_DEPTH: usize = 32;
 
-/// Reads a filter. The error says at which byte the text stops making sense, what was expected there and what was found.
+/// Reads a filter in which no network is local, as [`parse_within`] does.
+///
+/// # Errors
+/// Where and why the text is no filter.
 pub fn parse(text: &str) -> Result<Expression, FilterError> {
+    parse_within(text, &Local::default())
+}
+
+/// Reads a filter, in which `net local` means the networks of `local`. The error says at which byte the text stops making
+/// sense, what was expected there and what was found.
+///
+/// # Errors
+/// Where and why the text is no filter.
+pub fn parse_within(text: &str, local: &Local) -> Result<Expression, FilterError> {
     let too_long = || FilterError::new(MAX_LENGTH, format!("the filter is longer than {MAX_LENGTH} bytes"));
     if text.len() > MAX_LENGTH {
         return Err(too_long());
     }
-    let mut parser = Parser { tokens: tokens(text)?, next: 0, nodes: 0, depth: 0 };
+    let mut parser = Parser { tokens: tokens(text)?, local, next: 0, nodes: 0, depth: 0 };
     if parser.peek().kind == TokenKind::End {
         return Ok(Expression::Any);
     }
@@ -38,6 +51,7 @@ pub fn parse(text: &str) -> Result<Expression, FilterError> {
 
 struct Parser<'a> {
     tokens: Vec<Token<'a>>,
+    local: &'a Local,
     next: usize,
     nodes: usize,
     depth: usize,
@@ -215,7 +229,16 @@ impl<'a> Parser<'a> {
 
     fn addresses(&mut self, of: Dimension, network: bool, host: bool) -> Result<Expression, FilterError> {
         if network {
-            return Ok(Expression::address(of, [self.network()?]));
+            let word = self.peek();
+            if !self.accept(&["local"]) {
+                return Ok(Expression::address(of, [self.network()?]));
+            }
+            let local = self.local.networks();
+            if local.is_empty() {
+                let message = "no network is local: name some in [network] local";
+                return Err(FilterError::new(word.position, message));
+            }
+            return Ok(Expression::address(of, local.iter().copied()));
         }
         if !host && self.accept(&["in"]) {
             let item = |parser: &mut Self| {

@@ -4,6 +4,7 @@
 use super::*;
 use crate::flow::batch::FlowBatch;
 use crate::flow::fields::{Dimension, Field, Kind};
+use crate::flow::local::Local;
 use crate::flow::value::{Value, wide_from_address};
 use proptest::prelude::*;
 use std::net::IpAddr;
@@ -129,6 +130,8 @@ fn errors_name_the_byte_what_was_expected_and_what_was_found() {
         ("net ::/129", 7, "0 to 128", "`129`"),
         ("net 10.0.0.0 255.0.255.0", 13, "mask", "`255.0.255.0`"),
         ("net 10.0.0.0 ffff::", 13, "mask", "`ffff::`"),
+        ("dst net local", 8, "[network] local", ""),
+        ("ip local", 3, "a full IPv4", "`local`"),
         ("port 65536", 5, "0 to 65535", "`65536`"),
         ("port http", 5, "0 to 65535", "`http`"),
         ("port 1.5k", 5, "a number", "`1.5k`"),
@@ -166,6 +169,20 @@ fn errors_name_the_byte_what_was_expected_and_what_was_found() {
     let long = parse(&"x".repeat(100)).unwrap_err();
     assert!(long.message.ends_with(&format!("found `{}…`", "x".repeat(40))), "{long}");
     assert_eq!(parse("dst ip").unwrap_err().to_string().split(':').next(), Some("byte 6 of the filter"));
+}
+
+#[test]
+fn net_local_is_written_out_as_the_local_networks() {
+    let local = Local::new(&["192.168.0.0/16", "10.1.2.3/8", "fd00::/8"].map(|text| text.parse().unwrap()));
+    for (text, canonical) in [
+        ("dst net LOCAL", "dst ip in [10.0.0.0/8 192.168.0.0/16 fd00::/8]"),
+        ("net local and port 53", "ip in [10.0.0.0/8 192.168.0.0/16 fd00::/8] and port 53"),
+        ("not src net local", "not src ip in [10.0.0.0/8 192.168.0.0/16 fd00::/8]"),
+    ] {
+        assert_eq!(parse_within(text, &local).unwrap().to_string(), canonical);
+    }
+    let one = Local::new(&["10.0.0.0/8".parse().unwrap()]);
+    assert_eq!(parse_within("dst net local", &one), parse("dst net 10.0.0.0/8"));
 }
 
 #[test]

@@ -34,6 +34,11 @@ impl Local {
         Self { networks, v4, v6 }
     }
 
+    /// The networks in canonical form: without host bits, none within another, sorted.
+    pub fn networks(&self) -> &[IpNetwork] {
+        &self.networks
+    }
+
     /// Whether the address, IPv4 as IPv4-mapped, lies in a local network.
     pub fn contains(&self, address: u128) -> bool {
         match v4_from_wide(address) {

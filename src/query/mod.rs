@@ -131,6 +131,11 @@ impl Engine {
         Ok(TopAnswer { rows, totals, groups, completeness, source, counted: self.told() })
     }
 
+    /// The local networks.
+    pub fn local(&self) -> &Local {
+        &self.local
+    }
+
     /// What a host downloaded, uploaded and exchanged within the local networks; see [`HostAnswer`]. When the host is itself
     /// not local, nothing but what it sent itself is internal and all other flows to it are download. Dropping the future
     /// stops the query.

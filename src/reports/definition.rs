@@ -8,14 +8,18 @@ use super::delivery::Destination;
 use super::delivery::email::Recipient;
 use super::error::ReportError;
 use super::schedule::{Period, Schedule};
-use crate::filter::{self, Expression};
+use crate::filter::{Expression, parse_within};
 use crate::flow::fields::Dimension;
+use crate::flow::local::Local;
 use crate::query::{Counters, MAX_DIMENSIONS, MAX_LIMIT, Order, TopRequest, Window, window};
 use chrono_tz::Tz;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+
+/// Without another filter. Traffic from one local host to another counts as its download, too, as in nfdump.
+const DOWNLOADS: &str = "dst net local";
 
 /// One `[[report]]` in the configuration. Its default is the report that runs where none is configured: the top 100
 /// downloaders of each week, on Mondays at 01:00, as a file.
@@ -177,13 +181,12 @@ impl Definition {
             wrong("period")(format!("\"{}\" is not known: write {known}", settings.period))
         })?;
         let by = dimensions(&settings.by).map_err(wrong("by"))?;
-        let text = match &settings.filter {
-            Some(text) => text.trim().to_owned(),
-            None => downloads(around.local).map_err(wrong("filter"))?,
-        };
-        let filter = match text.as_str() {
+        let filter = match settings.filter.as_deref().map_or(DOWNLOADS, str::trim) {
             "" => None,
-            text => Some(filter::parse(text).map_err(|error| wrong("filter")(format!("{error} in \"{text}\"")))?),
+            text => {
+                let refused = |error| wrong("filter")(format!("{error} in \"{text}\""));
+                Some(parse_within(text, &Local::new(around.local)).map_err(refused)?)
+            }
         };
         let order = Order::parse(&settings.order).ok_or_else(|| {
             wrong("order")(format!("\"{}\" is not known: write bytes, packets or flows", settings.order))
@@ -244,18 +247,6 @@ fn dimensions(names: &[String]) -> Result<Vec<Dimension>, String> {
     Ok(by)
 }
 
-/// nfdump's question for downloads, `dst net LAN`, over all local networks. Traffic from one local host to another counts
-/// as its download too, as it does there.
-fn downloads(local: &[IpNetwork]) -> Result<String, String> {
-    if local.is_empty() {
-        return Err(
-            "there is none, and [network] local is empty: write a filter, or name the local networks".to_owned()
-        );
-    }
-    let networks = local.iter().map(|network| format!("dst net {}/{}", network.network(), network.prefix()));
-    Ok(networks.collect::<Vec<_>>().join(" or "))
-}
-
 fn addresses(settings: &Settings, directory: &Path, mail: bool) -> Result<Vec<Destination>, (&'static str, String)> {
     let mut found = Vec::new();
     for delivery in &settings.deliveries {
@@ -305,7 +296,7 @@ mod tests {
         assert_eq!(report.name, "weekly-top-downloaders");
         assert_eq!((report.period, report.limit, report.order), (Period::Week, 100, Order::Bytes));
         assert_eq!(report.by, [Dimension::parse("dst_ip").unwrap()]);
-        assert_eq!(report.filter, Some(filter::parse("dst net 10.0.0.0/8 or dst net fd00::/8").unwrap()));
+        assert_eq!(report.filter, Some(crate::filter::parse("dst ip in [10.0.0.0/8 fd00::/8]").unwrap()));
         assert_eq!(report.destinations, [Destination::File("reports".into())]);
         assert_eq!(report.schedule.zone(), chrono_tz::Europe::Berlin);
     }

@@ -113,11 +113,13 @@ fn ask(server: &TestServer, random: &mut fastrand::Rng) -> [u64; 3] {
     };
     let hosts: Vec<String> = (0..9).map(|_| std::net::Ipv4Addr::from(host(random)).to_string()).collect();
     let side = *random.choice(["src", "dst"].iter()).unwrap();
-    let networks = *random.choice(["10.0.0.0/8", "192.168.1.0/24", "10.0.0.16/28"].iter()).unwrap();
+    let networks = *random.choice(["10.0.0.0/8", "192.168.1.0/24", "10.0.0.16/28", "local"].iter()).unwrap();
+    let inside = |side: &str| format!("({side}_ip <<= '10.0.0.0/8' OR {side}_ip <<= '192.168.0.0/16')");
+    let lies_in = if networks == "local" { inside(side) } else { format!("{side}_ip <<= '{networks}'") };
     // What totals can answer, and what only segments can.
     let (any, any_sql) = condition(random, &hosts, 2);
     for (by, filter, sql) in [
-        (format!("{side}_ip"), format!("{side} net {networks}"), format!("{side}_ip <<= '{networks}'")),
+        (format!("{side}_ip"), format!("{side} net {networks}"), lies_in),
         ("dst_port".to_owned(), any, any_sql),
     ] {
         let (parameters, within) = window(random);
@@ -138,7 +140,6 @@ fn ask(server: &TestServer, random: &mut fastrand::Rng) -> [u64; 3] {
     let path = format!("/api/v1/hosts/{}?{parameters}", hosts[0]);
     let answer = server.json(&path);
     note(&answer);
-    let inside = |side: &str| format!("({side}_ip <<= '10.0.0.0/8' OR {side}_ip <<= '192.168.0.0/16')");
     let host = &hosts[0];
     let own = if host.starts_with("203.") { "false" } else { "true" };
     let internal = |other: &str| format!("(src_ip = dst_ip OR ({own} AND {}))", inside(other));
