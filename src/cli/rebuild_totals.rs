@@ -9,6 +9,7 @@ use crate::clock::{Clock, HOUR, SystemClock, Timestamp};
 use crate::config::Config;
 use crate::flow::counting::Counting;
 use crate::flow::local::Local;
+use crate::keep::pack::pack;
 use crate::keep::seal::{Outcome, seal_again};
 use crate::keep::sum_days;
 use crate::query::window::{WindowRequest, resolve};
@@ -90,6 +91,7 @@ async fn rebuild(
         tracing::info!("{} of {} hours", index.saturating_add(1), hours.len());
     }
     let days = sum_days(database, SystemClock.now(), local, counting).await?;
+    while pack(database).await? {}
     writeln!(out, "hours counted anew: {counted}; days added up: {days}")?;
     if let (Some(first), Some(last)) = (gone.first(), gone.last()) {
         writeln!(

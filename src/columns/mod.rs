@@ -50,10 +50,12 @@ mod section;
 #[cfg(test)]
 mod tests;
 mod time;
+mod totals;
 
 pub use decode::{Decoder, decode};
 pub use encode::Encoder;
 pub use error::ColumnsError;
+pub use totals::{TotalsError, pack_totals, unpack_totals};
 
 use crate::flow::fields::Kind;
 

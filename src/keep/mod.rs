@@ -6,6 +6,7 @@
 //! them that were told twice. Upkeep knows neither the journal nor queries.
 
 pub mod double_counting;
+pub mod pack;
 pub mod partitions;
 pub mod retention;
 pub mod seal;
@@ -257,7 +258,8 @@ async fn seal_round(
     }
     database.drop_sealed().await?;
     metrics.summed.inc_by(sum_days(database, until, local, counting).await?);
-    Ok(sealed >= HOURS_AT_ONCE)
+    let more = pack::pack(database).await?;
+    Ok(more || sealed >= HOURS_AT_ONCE)
 }
 
 /// Adds up the totals of the days that ended before `until` and lack them although their hours have them. Returns how many

@@ -9,12 +9,16 @@ use super::answer::{Counters, HostRequest, TopRequest};
 use super::budget::Budget;
 use super::host::HostScan;
 use super::scan::{Scan, TopScan};
+use crate::columns::unpack_totals;
 use crate::filter::{Comparison, Expression, NumberTest};
 use crate::flow::fields::{Dimension, Field};
+use crate::flow::host_traffic::{HostTraffic, HostTrafficKey, TrafficDirection};
 use crate::flow::local::Local;
 use crate::store::host_traffic::{HostSums, Hosts, Stretch};
+use crate::store::packed::Period;
 use crate::store::snapshot::Snapshot;
 use ipnetwork::IpNetwork;
+use std::sync::Arc;
 
 /// A question that totals answer.
 pub(super) trait Question<S: Scan> {
@@ -38,13 +42,28 @@ impl Question<TopScan> for Hosts {
         budget: &Budget,
     ) -> Result<bool, QueryError> {
         let mut whole = true;
-        let take = |sums: &_| {
+        let mut take = |sums: &HostSums| {
             let before = scan.memory();
-            whole &= !HostSums::is_cut(sums);
+            whole &= !sums.is_cut();
             scan.add_host(sums);
             budget.spend(before, scan.memory())
         };
-        snapshot.totals_by_host(stretch, self, take).await?;
+        let wanted = Wanted::new(self);
+        // What is not packed is summed by the database.
+        let mut rest = stretch.clone();
+        for part in parts(stretch) {
+            for (period, block) in snapshot.packed(&part).await? {
+                let Some(found) = wanted.unpacked(period, block).await else { continue };
+                found.iter().try_for_each(&mut take)?;
+                match period {
+                    Period::Day(day) => rest.days.retain(|other| *other != day),
+                    Period::Hour(hour) => rest.hours.retain(|other| *other != hour),
+                }
+            }
+        }
+        if !rest.is_empty() {
+            snapshot.totals_by_host(&rest, self, take).await?;
+        }
         Ok(whole)
     }
 }
@@ -62,6 +81,65 @@ impl Question<HostScan> for HostRequest {
         budget.spend(0, 0)?;
         found.iter().for_each(|(direction, sums)| scan.add_totals(*direction, sums));
         Ok(!found.iter().any(|(_, sums)| sums.is_cut()))
+    }
+}
+
+/// How many blocks are loaded at a time.
+const BLOCKS: usize = 64;
+
+/// The stretch in parts of a bounded size.
+fn parts(stretch: &Stretch) -> impl Iterator<Item = Stretch> + use<> {
+    let days = stretch.days.chunks(BLOCKS).map(|days| Stretch { days: days.to_vec(), hours: Vec::new() });
+    let hours = stretch.hours.chunks(BLOCKS).map(|hours| Stretch { days: Vec::new(), hours: hours.to_vec() });
+    days.chain(hours).collect::<Vec<_>>().into_iter()
+}
+
+/// Which rows of a block are asked for: the same choice as that of the database.
+#[derive(Clone)]
+struct Wanted {
+    hosts: Hosts,
+    networks: Option<Arc<Local>>,
+}
+
+impl Wanted {
+    fn new(hosts: &Hosts) -> Self {
+        let networks = hosts.networks.as_ref().map(|networks| Arc::new(Local::new(networks)));
+        Self { hosts: hosts.clone(), networks }
+    }
+
+    /// Its rows in the block; `None` when the block cannot be read, and the rows it was made of have to be.
+    async fn unpacked(&self, period: Period, block: Vec<u8>) -> Option<Vec<HostSums>> {
+        let wanted = self.clone();
+        let unpacked = tokio::task::spawn_blocking(move || {
+            let mut found = Vec::new();
+            unpack_totals(&block, |key, traffic| found.extend(wanted.sums(key, &traffic))).map(|()| found)
+        });
+        match unpacked.await.ok()? {
+            Ok(found) => Some(found),
+            Err(error) => {
+                tracing::warn!("{period:?} is summed row by row: {error}");
+                None
+            }
+        }
+    }
+
+    fn sums(&self, key: HostTrafficKey, traffic: &HostTraffic) -> Option<HostSums> {
+        use TrafficDirection::{Download, InternalReceived, InternalSelf, InternalSent, Upload};
+        let way = match key.direction {
+            Upload | InternalSent => self.hosts.sent,
+            Download | InternalReceived => !self.hosts.sent,
+            InternalSelf => true,
+        };
+        let inside = self.networks.as_ref().is_none_or(|networks| networks.contains(key.host));
+        let told = self.hosts.exporters.as_ref().is_none_or(|exporters| exporters.contains(&key.exporter_id));
+        (way && inside && told).then(|| HostSums {
+            host: key.host,
+            totals: traffic.totals(self.hosts.raw),
+            records: traffic.records,
+            sampled_flows: traffic.sampled_flows,
+            first_seen: traffic.first_seen,
+            last_seen: traffic.last_seen,
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 //! It only reads, from one snapshot. What the figures ought to be is others' business.
 
 use super::commit::SEGMENT_BITS;
+use super::packed::Period;
 use super::partitions::DailyTable;
 use super::snapshot::Snapshot;
 use super::{Database, StoreError, count, totals};
@@ -235,12 +236,12 @@ impl Snapshot {
         Ok((counted, others))
     }
 
-    /// The host totals of the hour.
+    /// The host totals of the hour or day.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn totals_of_hour(&mut self, hour: Timestamp) -> Result<Vec<(HostTrafficKey, HostTraffic)>, StoreError> {
-        totals::of_hour(self.connection(), hour).await
+    pub async fn totals_of(&mut self, period: Period) -> Result<Vec<(HostTrafficKey, HostTraffic)>, StoreError> {
+        totals::of(self.connection(), period).await
     }
 
     /// The UTC days whose totals are valid, each with how many rows of it are not the sums of its hours' rows.

@@ -130,7 +130,7 @@ impl Database {
              SELECT $1, count(*), coalesce(sum(version), 0), $3 FROM hours WHERE hour >= $1 AND hour < $2 \
              HAVING coalesce(bool_and(sealed_at IS NOT NULL AND local = $3), false) \
              ON CONFLICT (day) DO UPDATE SET hours = EXCLUDED.hours, versions = EXCLUDED.versions, \
-             local = EXCLUDED.local, summed_at = now()",
+             local = EXCLUDED.local, summed_at = now(), totals = NULL",
         )
         .bind(from)
         .bind(to)

@@ -5,6 +5,7 @@
 //! COMMIT. If something has come, the whole is given up and tried again later. Nothing here knows columns.
 
 use super::hours::take_turn;
+use super::packed::Period;
 use super::segments::{self, Place};
 use super::snapshot::{SegmentHeader, header, loaded};
 use super::{Database, StoreError, double_counting, totals};
@@ -202,7 +203,7 @@ impl Seal {
     /// # Errors
     /// When the database does not answer.
     pub async fn totals(&mut self) -> Result<Vec<(HostTrafficKey, HostTraffic)>, StoreError> {
-        totals::of_hour(&mut self.transaction, self.hour).await
+        totals::of(&mut self.transaction, Period::Hour(self.hour)).await
     }
 
     /// Replaces the host totals of the hour.
@@ -245,7 +246,7 @@ impl Seal {
         }
         // Where flows were dropped before they were counted, nobody knows what the totals lack.
         let sealed = sqlx::query(
-            "UPDATE hours SET sealed_at = now(), version = version + 1, \
+            "UPDATE hours SET sealed_at = now(), version = version + 1, totals = NULL, \
              local = CASE WHEN flows_dropped AND local IS DISTINCT FROM $2 THEN NULL ELSE $2 END WHERE hour = $1",
         );
         sealed.bind(self.hour.to_utc()).bind(local).execute(&mut *self.transaction).await?;

@@ -1,6 +1,7 @@
 //! Totals of hosts on their way into `host_traffic_hourly`, and out of it to be added to.
 
 use super::host_traffic::direction;
+use super::packed::Period;
 use super::{StoreError, bigint, copy, count};
 use crate::clock::Timestamp;
 use crate::flow::host_traffic::{HostTraffic, HostTrafficKey};
@@ -51,18 +52,24 @@ pub(super) async fn replace<'a>(
     copy.finish().await
 }
 
-/// The totals of the hour.
-pub(super) async fn of_hour(
+/// The totals of the hour or day.
+pub(super) async fn of(
     connection: &mut PgConnection,
-    hour: Timestamp,
+    period: Period,
 ) -> Result<Vec<(HostTrafficKey, HostTraffic)>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT bytes, packets, flows, records, raw_bytes, raw_packets, sampled_flows, first_seen, last_seen, host, \
-         exporter_id, direction::text FROM host_traffic_hourly WHERE hour = $1",
-    )
-    .bind(hour.to_utc())
-    .fetch_all(connection)
-    .await?;
+    let (statement, at) = match period {
+        Period::Hour(hour) => (
+            "SELECT bytes, packets, flows, records, raw_bytes, raw_packets, sampled_flows, first_seen, last_seen, host, \
+             exporter_id, direction::text FROM host_traffic_hourly WHERE hour = $1",
+            hour,
+        ),
+        Period::Day(day) => (
+            "SELECT bytes, packets, flows, records, raw_bytes, raw_packets, sampled_flows, first_seen, last_seen, host, \
+             exporter_id, direction::text FROM host_traffic_daily WHERE day = $1",
+            day,
+        ),
+    };
+    let rows = sqlx::query(statement).bind(at.to_utc()).fetch_all(connection).await?;
     let traffic = |row: &PgRow| -> Result<_, StoreError> {
         let sum = |index: usize| row.try_get(index).map(count);
         let moment =

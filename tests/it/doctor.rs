@@ -170,6 +170,7 @@ fn host_totals_that_are_not_what_their_flows_are_are_named_and_counted_again() {
     database.query("UPDATE hours SET version = version + 1 WHERE hour = (SELECT min(hour) FROM hours)");
     assert_eq!(by_day(), 0);
     wait_for("the day to be added up again", 60, || (by_day() == 7).then_some(()));
+    let unpacked = "SELECT FROM hours WHERE totals IS NULL UNION ALL SELECT FROM days WHERE totals IS NULL";
     let told = |check: &str, told: &str| {
         let lines: Vec<_> = told.lines().skip_while(|line| !line.contains(check)).collect();
         let more = lines.iter().skip(1).take_while(|line| line.starts_with(' ')).count();
@@ -183,9 +184,22 @@ fn host_totals_that_are_not_what_their_flows_are_are_named_and_counted_again() {
     for (statement, check, named) in [
         (format!("UPDATE host_traffic_hourly SET bytes = bytes + 1 {first}"), "host totals", "1 of 7 totals differ"),
         (format!("DELETE FROM host_traffic_hourly {first}"), "host totals", "10.0.0.3"),
+        (
+            "UPDATE hours SET totals = (SELECT totals FROM hours ORDER BY hour DESC LIMIT 1) \
+             WHERE hour = (SELECT min(hour) FROM hours)"
+                .to_owned(),
+            "host totals",
+            "packed totals are not those of its rows",
+        ),
+        (
+            "UPDATE days SET totals = overlay(totals PLACING '\\x0001'::bytea FROM 9)".to_owned(),
+            "host totals",
+            "damaged",
+        ),
         (format!("UPDATE host_traffic_daily SET last_seen = now() {first}"), "days = hours", "1 totals are not those"),
         (format!("DELETE FROM host_traffic_daily {first}"), "days = hours", "1 totals are not those"),
     ] {
+        wait_for("all to be packed", 60, || database.query(unpacked).is_empty().then_some(()));
         database.query(&statement);
         // A sample of the two newest days would not see it.
         let (well, all) = examine(&server, &["--all"]);

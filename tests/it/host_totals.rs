@@ -199,8 +199,15 @@ fn answers_from_totals_are_those_of_a_scan_and_of_sql_whatever_has_totals() {
     for (request, answer) in hosts.iter().zip(&scanned_hosts) {
         check_host(&test, request, answer);
     }
-    for state in 0..6 {
-        arrange(&test, &mut random, state);
+    let read = |condition: &str| test.query(&format!("SELECT FROM hours WHERE {condition}")).len();
+    for state in 0..12 {
+        // Once from rows and once from blocks, as far as they are packed.
+        test.query("UPDATE hours SET totals = NULL");
+        arrange(&test, &mut random, state / 2);
+        if state % 2 == 1 {
+            packed(&test);
+            assert_eq!((read("totals IS NULL AND sealed_at IS NOT NULL"), read("totals IS NOT NULL") > 50), (0, true));
+        }
         let (answers, host_answers) = ask(Settings { workers: state % 3, ..Settings::default() });
         let mut source = Source::default();
         for ((request, _), (answer, scanned)) in tops.iter().zip(answers.iter().zip(&scanned)) {
@@ -216,6 +223,32 @@ fn answers_from_totals_are_those_of_a_scan_and_of_sql_whatever_has_totals() {
         }
         assert!(source.days > 5 && source.hours > 250 && source.segments > 0, "state {state}: {source:?}");
     }
+    let top_answers = || ask(Settings::default()).0.iter().map(told_top).collect::<Vec<_>>();
+    let expected: Vec<_> = scanned.iter().map(told_top).collect();
+    // A block that is damaged is passed over.
+    arrange(&test, &mut random, 0);
+    packed(&test);
+    for table in ["hours", "days"] {
+        test.query(&format!(
+            "UPDATE {table} SET totals = set_byte(totals, 1, 255 - get_byte(totals, 1)) WHERE (hashtext({table}::text) & 1) = 0"
+        ));
+    }
+    assert_eq!(top_answers(), expected);
+    // One that is whole is all that is read.
+    test.query("UPDATE hours SET totals = NULL");
+    test.query("UPDATE days SET totals = NULL");
+    packed(&test);
+    test.query("TRUNCATE host_traffic_hourly, host_traffic_daily");
+    assert_eq!(top_answers(), expected);
+}
+
+/// Packs the totals of all hours and days that have some.
+fn packed(test: &TestDatabase) {
+    wait_on(async {
+        let database = open(test);
+        flowledger::keep::pack::pack(&database).await.unwrap();
+        database.close().await;
+    });
 }
 
 /// The whole of the recorded time.

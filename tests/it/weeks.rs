@@ -118,10 +118,9 @@ fn ask(server: &TestServer, random: &mut fastrand::Rng) -> [u64; 3] {
     let lies_in = if networks == "local" { inside(side) } else { format!("{side}_ip <<= '{networks}'") };
     // What totals can answer, and what only segments can.
     let (any, any_sql) = condition(random, &hosts, 2);
-    for (by, filter, sql) in [
-        (format!("{side}_ip"), format!("{side} net {networks}"), lies_in),
-        ("dst_port".to_owned(), any, any_sql),
-    ] {
+    for (by, filter, sql) in
+        [(format!("{side}_ip"), format!("{side} net {networks}"), lies_in), ("dst_port".to_owned(), any, any_sql)]
+    {
         let (parameters, within) = window(random);
         let path = format!("/api/v1/top?by={by}&limit=20&{parameters}&filter={}", encoded(&filter));
         let answer = server.json(&path);

@@ -135,7 +135,7 @@ pub(super) fn summed_days(days: &[(Timestamp, u64)]) -> Finding {
 }
 
 /// The command that mends totals of the time from `from` on.
-fn count_again(from: Timestamp, time: i64) -> String {
+pub(super) fn count_again(from: Timestamp, time: i64) -> String {
     let written = |moment: Timestamp| moment.to_utc().format("%FT%TZ");
     format!("flowledger rebuild-totals --again --from {} --to {}", written(from), written(from.plus(time)))
 }

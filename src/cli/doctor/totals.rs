@@ -6,12 +6,15 @@
 use super::checks;
 use super::finding::Finding;
 use crate::clock::{DAY, HOUR, Timestamp};
-use crate::columns::Decoder;
+use crate::columns::{Decoder, unpack_totals};
 use crate::flow::batch::FlowBatch;
 use crate::flow::counting::Counting;
 use crate::flow::fields::Field;
+use crate::flow::host_traffic::{HostTraffic, HostTrafficKey};
 use crate::flow::local::Local;
 use crate::keep::totals::{FIELDS, Totals};
+use crate::store::host_traffic::Stretch;
+use crate::store::packed::Period;
 use crate::store::snapshot::Snapshot;
 use std::error::Error;
 
@@ -32,15 +35,19 @@ pub(super) async fn compare(
     let fields: Vec<Field> = Field::ALL.into_iter().filter(|field| fields.contains(field)).collect();
     let (mut compared, mut sealed, mut others, mut differences) = (0usize, 0usize, 0usize, Vec::new());
     for day in days {
+        let rows = snapshot.totals_of(Period::Day(*day)).await?;
+        differences.extend(packed(snapshot, Period::Day(*day), &rows).await?);
         let (hours, rest) = snapshot.counted_hours(*day, day.plus(DAY), &counting.fingerprint(local)).await?;
         (sealed, others) = (sealed.saturating_add(hours.len()), others.saturating_add(rest));
         let step = if every { 1 } else { hours.len().div_ceil(SAMPLE).max(1) };
         for hour in hours.into_iter().step_by(step) {
             compared = compared.saturating_add(1);
             let mut counted = Totals::new(local.clone(), rules.clone());
+            let rows = snapshot.totals_of(Period::Hour(hour)).await?;
+            differences.extend(packed(snapshot, Period::Hour(hour), &rows).await?);
             // A segment that cannot be read is told where segments are compared.
             if counted_anew(snapshot, hour, &fields, &mut counted).await? {
-                differences.extend(checks::host_totals(hour, &snapshot.totals_of_hour(hour).await?, counted.iter()));
+                differences.extend(checks::host_totals(hour, &rows, counted.iter()));
             }
         }
     }
@@ -52,6 +59,29 @@ pub(super) async fn compare(
         _ => Finding::of(CHECK, told, differences),
     };
     Ok([hours, checks::summed_days(&snapshot.summed_days().await?)])
+}
+
+/// What is packed of the period against its rows: the difference, if there is one.
+async fn packed(
+    snapshot: &mut Snapshot,
+    period: Period,
+    rows: &[(HostTrafficKey, HostTraffic)],
+) -> Result<Option<String>, Box<dyn Error>> {
+    let (stretch, from, time) = match period {
+        Period::Hour(hour) => (Stretch { hours: vec![hour], ..Stretch::default() }, hour, HOUR),
+        Period::Day(day) => (Stretch { days: vec![day], ..Stretch::default() }, day, DAY),
+    };
+    let blocks = snapshot.packed(&stretch).await?;
+    let Some((_, block)) = blocks.first() else { return Ok(None) };
+    let (mut held, mut rows) = (Vec::with_capacity(rows.len()), rows.to_vec());
+    let damage = unpack_totals(block, |key, traffic| held.push((key, traffic))).err();
+    rows.sort_unstable_by_key(|(key, _)| *key);
+    let what = match damage {
+        Some(damage) => damage.to_string(),
+        None if held != rows => "its packed totals are not those of its rows".to_owned(),
+        None => return Ok(None),
+    };
+    Ok(Some(format!("{from}: {what}; {}", checks::count_again(from, time))))
 }
 
 /// Adds all flows of the hour to `totals`; false when not all can be read.
