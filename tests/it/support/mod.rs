@@ -15,6 +15,7 @@ pub mod postgres;
 pub mod server;
 pub mod small_disk;
 pub mod traffic;
+pub mod witness;
 
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
