@@ -6,6 +6,7 @@
 pub mod archives;
 pub mod certificates;
 pub mod faults;
+pub mod identity;
 pub mod memory;
 pub mod messages;
 pub mod namespaces;
