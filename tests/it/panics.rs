@@ -8,7 +8,7 @@
 
 use crate::kills::private_url;
 use crate::support::faults::{Exporters, given};
-use crate::support::server::TestServer;
+use crate::support::server::{TestServer, program};
 use crate::support::wait_for;
 use flowledger::cli::simulate::{Plan, Protocol, Stream};
 use flowledger::clock::{Clock, SystemClock};
@@ -272,4 +272,16 @@ fn a_log_that_nobody_reads_any_more_stops_nothing() {
     server.wait_for_flows(exporters.flows);
     assert_eq!(server.metric("ingest_restarts_total"), 0);
     server.terminate();
+}
+
+#[test]
+fn a_command_whose_words_cannot_be_written_ends_as_it_would_otherwise() {
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let command = Command::new(program())
+        .args(["--config", "/nowhere/at-all.toml", "check-config"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(full)
+        .status();
+    assert_eq!(command.unwrap().code(), Some(1));
 }
