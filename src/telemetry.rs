@@ -2,7 +2,8 @@
 //!
 //! It goes to standard error. `FLOWLEDGER_LOG` chooses what is written (`info` if missing; `debug`,
 //! `warn,flowledger::ingest=debug`), `FLOWLEDGER_LOG_FORMAT` how: `text` for people, `json` for machines, one object a
-//! line. It knows no part of the house.
+//! line. A line that cannot be written, because the disk is full or nobody reads any more, is lost and stops nobody. It knows
+//! no part of the house.
 
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
@@ -76,6 +77,8 @@ where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false);
+    // It would tell of a line that could not be written where that line could not be written, and panic.
+    let builder = builder.log_internal_errors(false);
     match format {
         Format::Text => Box::new(builder.finish()),
         Format::Json => Box::new(builder.json().flatten_event(true).finish()),

@@ -4,7 +4,7 @@
 //! of the manifest and nothing else. Stopped by SIGINT or SIGTERM it takes away what it began.
 
 use super::database::{locate, stop};
-use super::environment;
+use super::{environment, say};
 use crate::clock::{Clock, SharedClock, SystemClock};
 use crate::config::Config;
 use crate::export::{self, Destination, ExportError, ExportRequest, Format, Outcome};
@@ -171,14 +171,14 @@ async fn write(request: &ExportRequest, config: &Config) -> Result<Outcome, Box<
 fn tell(outcome: &Outcome, streamed: bool) -> Result<(), Box<dyn Error>> {
     let extract = &outcome.extract;
     let totals = &extract.totals;
-    eprintln!(
-        "flowledger: {} rows: {} flows, {} packets, {} bytes; {}",
+    say(format_args!(
+        "{} rows: {} flows, {} packets, {} bytes; {}",
         extract.records,
         totals.flows,
         totals.packets,
         totals.bytes,
         stamp(&extract.completeness)
-    );
+    ));
     if let Some(path) = outcome.manifest.as_ref().filter(|_| !streamed) {
         writeln!(io::stdout(), "{}", path.display())?;
     }

@@ -17,6 +17,8 @@ pub mod simulate;
 
 use clap::{Parser, Subcommand};
 use std::error::Error;
+use std::fmt;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -69,10 +71,15 @@ pub fn run() -> ExitCode {
     match execute(line) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("flowledger: {error}");
+            say(format_args!("{error}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says something to standard error. Where it cannot be written it is lost: `eprintln!` would end the command by a panic.
+fn say(text: fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "flowledger: {text}");
 }
 
 fn execute(line: CommandLine) -> Result<(), Box<dyn Error>> {

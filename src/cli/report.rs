@@ -4,7 +4,7 @@
 //! when it is due. Only the path goes to standard output, so that scripts can use it.
 
 use super::database::with_database;
-use super::environment;
+use super::{environment, say};
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::Config;
 use crate::query::Engine;
@@ -69,7 +69,7 @@ pub fn run(arguments: &Arguments, config: Option<&Path>) -> Result<(), Box<dyn E
     let outcome = runtime.block_on(make(wanted, span, &config))?;
     writeln!(io::stdout(), "{}", outcome.path.display())?;
     for address in &outcome.mailed {
-        eprintln!("flowledger: mailed to {address}");
+        say(format_args!("mailed to {address}"));
     }
     let refused: Vec<_> = outcome.refused.iter().map(|(_, error)| error.to_string()).collect();
     if refused.is_empty() { Ok(()) } else { Err(refused.join("; ").into()) }

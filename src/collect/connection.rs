@@ -105,6 +105,22 @@ impl End {
     }
 }
 
+/// Counts a connection for as long as it is there, whatever ends it.
+struct Open(Gauge);
+
+impl Open {
+    fn new(connections: &Gauge) -> Self {
+        connections.inc();
+        Self(connections.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// A connection at work.
 pub(super) struct Connection {
     shared: Arc<Shared>,
@@ -123,13 +139,13 @@ impl Connection {
     pub(super) fn run(mut self, stream: &Arc<TcpStream>) {
         let counters = &self.shared.counters;
         counters.opened.inc();
-        counters.connections.inc();
+        let open = Open::new(&counters.connections);
         let end = match self.begin(stream) {
             Ok(input) => self.receive(input),
             Err(end) => end,
         };
+        drop(open);
         let counters = &self.shared.counters;
-        counters.connections.dec();
         if let Some(closed) = counters.closed.get(end as usize) {
             closed.inc();
         }
@@ -214,8 +230,6 @@ impl Connection {
         };
         let taken = self.buffer.bytes().len().saturating_sub(rest.len());
         if !messages.is_empty() {
-            self.shared.counters.datagrams.inc_by(messages.len() as u64);
-            self.shared.counters.bytes.inc_by(taken as u64);
             self.hand_over(&messages);
             self.told = true;
         }
@@ -238,6 +252,7 @@ impl Connection {
             let records: Vec<_> = opened.into_iter().chain(messages).collect();
             if self.stopping() {
                 // Nobody waits any more; what has no room is counted as dropped.
+                self.received(left);
                 self.append(&records);
                 return;
             }
@@ -257,8 +272,17 @@ impl Connection {
                 continue;
             }
             let told = usize::from(first.take().is_some());
-            left = left.get(taken.saturating_sub(told)..).unwrap_or_default();
+            let (received, rest) = left.split_at_checked(taken.saturating_sub(told)).unwrap_or((left, &[]));
+            self.received(received);
+            left = rest;
         }
+    }
+
+    /// Counts messages as received.
+    fn received(&self, messages: &[&[u8]]) {
+        let bytes = messages.iter().map(|message| message.len() as u64).sum();
+        self.shared.counters.datagrams.inc_by(messages.len() as u64);
+        self.shared.counters.bytes.inc_by(bytes);
     }
 
     /// The record of the stream's beginning or end.

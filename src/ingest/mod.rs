@@ -164,6 +164,9 @@ struct Shared {
     stored: AtomicU64,
     /// Told whenever the pipeline begins or ceases to work.
     tell: Box<dyn Fn(bool) + Send + Sync>,
+    /// Lets the second stage, which waits for nothing and calls nobody who could be false, end by a defect once.
+    #[cfg(test)]
+    pack_panics: AtomicBool,
 }
 
 /// The running pipeline.
@@ -202,6 +205,8 @@ impl Ingest {
             broken: AtomicBool::new(false),
             stored: AtomicU64::new(0),
             tell: Box::new(tell),
+            #[cfg(test)]
+            pack_panics: AtomicBool::new(false),
         });
         let own = Arc::clone(&shared);
         let thread = std::thread::Builder::new()

@@ -40,6 +40,8 @@ impl<'a> Stage<'a> {
 
     /// Compresses one piece.
     pub(super) fn step(&mut self, mut work: Work) -> Result<Packed, IngestError> {
+        #[cfg(test)]
+        assert!(!self.shared.pack_panics.swap(false, std::sync::atomic::Ordering::AcqRel), "a defect");
         let encoder = if work.full { &mut self.fast } else { &mut self.small };
         let rows = work.flows.rows();
         let mut segments = Vec::with_capacity(rows.div_ceil(MAX_SEGMENT_FLOWS));

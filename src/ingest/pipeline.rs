@@ -127,3 +127,157 @@ fn live(shared: &Shared, reader: &mut Reader) -> Result<(), IngestError> {
         commit.and(pack).and(decode)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, SystemClock, Timestamp};
+    use crate::flow::parked::ParkedSet;
+    use crate::ingest::storage::{Loading, Storage};
+    use crate::ingest::{Metrics, Settings};
+    use crate::journal::{self, Datagram, Record, Transport};
+    use crate::store::commit::{Batch, DecoderState, StoredPosition};
+    use crate::store::partitions::DailyTable;
+    use std::net::IpAddr;
+    use std::sync::atomic::{AtomicBool, AtomicU64};
+    use std::sync::{Arc, Mutex};
+    use std::time::Instant;
+
+    /// A database that stores how far it is and how many flows it has.
+    #[derive(Clone, Default)]
+    struct Sums(Arc<Mutex<(u64, u64)>>);
+
+    impl Sums {
+        fn flows(&self) -> u64 {
+            self.0.lock().unwrap().1
+        }
+    }
+
+    impl Storage for Sums {
+        fn journal_position(&self, _: &str) -> Result<StoredPosition, IngestError> {
+            let position = self.0.lock().unwrap().0;
+            Ok(StoredPosition { position, complete_until: None, next_segment: 1, author: None })
+        }
+
+        fn decoder_state(&self, _: &str) -> Result<Vec<DecoderState>, IngestError> {
+            Ok(Vec::new())
+        }
+
+        fn parked_sets(&self, _: &str) -> Result<Vec<ParkedSet>, IngestError> {
+            Ok(Vec::new())
+        }
+
+        fn exporter_ids(&self) -> Result<Vec<(IpAddr, u32)>, IngestError> {
+            Ok(Vec::new())
+        }
+
+        fn exporter_id(&self, _: IpAddr) -> Result<u32, IngestError> {
+            Ok(1)
+        }
+
+        fn name_exporters(&self, _: &[(u32, &str)]) -> Result<(), IngestError> {
+            Ok(())
+        }
+
+        fn ensure_day(&self, _: DailyTable, _: Timestamp) -> Result<(), IngestError> {
+            Ok(())
+        }
+
+        fn ensure_open(&self) -> Result<(), IngestError> {
+            Ok(())
+        }
+
+        fn load(&self, _: i64, _: &Arc<Batch>) -> Box<dyn Loading> {
+            Box::new(self.clone())
+        }
+
+        fn commit(&self, _: &str, batch: &Batch) -> Result<u64, IngestError> {
+            let mut sums = self.0.lock().unwrap();
+            assert_eq!(batch.start, sums.0, "each stretch of the journal once, in its order");
+            let flows: u64 = batch.segments.iter().map(|segment| u64::from(segment.rows)).sum();
+            *sums = (batch.end, sums.1 + flows);
+            Ok(0)
+        }
+
+        fn still_complete(&self, _: &str, _: Timestamp) -> bool {
+            true
+        }
+    }
+
+    impl Loading for Sums {
+        fn finish(self: Box<Self>, journal: &str, batch: &Batch) -> Result<Option<u64>, IngestError> {
+            self.commit(journal, batch).map(Some)
+        }
+    }
+
+    /// A NetFlow v5 datagram of one flow, the one after `before` others.
+    fn datagram(before: u32) -> Vec<u8> {
+        let mut bytes = vec![0; 24 + 48];
+        (bytes[1], bytes[3]) = (5, 1);
+        bytes[16..20].copy_from_slice(&before.to_be_bytes());
+        bytes
+    }
+
+    #[test]
+    fn a_panic_where_flows_are_compressed_begins_anew_and_everything_is_stored_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = journal::Settings { directory: folder.path().to_owned(), ..journal::Settings::default() };
+        let (writer, reader) = journal::open(settings).unwrap();
+        let sums = Sums::default();
+        sums.0.lock().unwrap().0 = reader.opened_at().get();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let own_told = Arc::clone(&told);
+        let shared = Shared {
+            settings: Settings { commit_interval_ms: 10, ..Settings::default() },
+            database: Box::new(sums.clone()),
+            clock: Arc::new(SystemClock),
+            metrics: Metrics::default(),
+            rows: true,
+            stopping: AtomicBool::new(false),
+            abandon: Arc::default(),
+            broken: AtomicBool::new(false),
+            started: SystemClock.now(),
+            author: 1,
+            stored: AtomicU64::new(0),
+            tell: Box::new(move |works| own_told.lock().unwrap().push(works)),
+            pack_panics: AtomicBool::new(false),
+        };
+        let mut sent = 0;
+        let mut send = |count| {
+            for _ in 0..count {
+                let record = Datagram {
+                    received: SystemClock.now(),
+                    source: "192.0.2.1:50000".parse().unwrap(),
+                    listener: 0,
+                    transport: Transport::Datagram,
+                    payload: &datagram(sent),
+                };
+                writer.append(&[Record::Datagram(record)]).unwrap();
+                sent += 1;
+            }
+        };
+        let wait_for = |flows| {
+            let begun = Instant::now();
+            while sums.flows() != flows {
+                assert!(begun.elapsed() < Duration::from_secs(20), "{} of {flows} flows are stored", sums.flows());
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        };
+        std::thread::scope(|scope| {
+            let pipeline = scope.spawn(|| run(&shared, reader));
+            send(50);
+            wait_for(50);
+            shared.pack_panics.store(true, Ordering::Release);
+            // In many pieces, so that some follow the one that is not compressed.
+            for _ in 0..10 {
+                send(5);
+                std::thread::sleep(Duration::from_millis(15));
+            }
+            wait_for(100);
+            assert_eq!(shared.metrics.restarts.get(), 1);
+            shared.stopping.store(true, Ordering::Release);
+            pipeline.join().unwrap();
+        });
+        assert_eq!((sums.flows(), told.lock().unwrap().as_slice()), (100, &[true, false, true, false, false][..]));
+    }
+}

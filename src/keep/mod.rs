@@ -324,3 +324,64 @@ async fn round(
     metrics.trimmed.inc_by(database.trim_counters(oldest).await?);
     database.trim_imports(oldest).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::store::Address;
+    use std::sync::Arc;
+
+    /// A clock that is a defect.
+    struct Broken;
+
+    impl Clock for Broken {
+        fn now(&self) -> Timestamp {
+            panic!("a defect")
+        }
+    }
+
+    #[tokio::test]
+    async fn upkeep_whose_task_panicked_is_seen_to_have_ended_and_can_be_stopped() {
+        let nowhere = Address::Url("postgres://nobody@127.0.0.1:1/nothing".to_owned());
+        let keeper = Keeper::start(
+            Settings::default(),
+            Local::new(&[]),
+            Counting::default(),
+            Database::new(&nowhere).unwrap(),
+            Arc::new(Broken),
+            Metrics::default(),
+        );
+        let both = async {
+            while !(keeper.task.is_finished() && keeper.sealer.is_finished()) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), both).await.unwrap();
+        assert!(keeper.is_finished());
+        keeper.stop().await;
+    }
+
+    #[tokio::test]
+    async fn upkeep_has_ended_when_only_one_of_its_tasks_has() {
+        for broken in [true, false] {
+            let (stop, stopped) = watch::channel(false);
+            let task = |panics: bool| {
+                let mut stopped = stopped.clone();
+                tokio::spawn(async move {
+                    assert!(!panics, "a defect");
+                    let _ = stopped.changed().await;
+                })
+            };
+            let keeper = Keeper { stop, task: task(broken), sealer: task(!broken) };
+            tokio::time::timeout(Duration::from_secs(20), async {
+                while !keeper.is_finished() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            })
+            .await
+            .unwrap();
+            keeper.stop().await;
+        }
+    }
+}

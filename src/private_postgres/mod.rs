@@ -202,7 +202,10 @@ impl PrivatePostgres {
     fn end(&self) -> Option<PrivatePostgresError> {
         let Running { stop, supervisor } = self.running.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         drop(stop);
-        supervisor.join().ok().flatten()
+        supervisor.join().unwrap_or_else(|_| {
+            tracing::error!("the supervisor of PostgreSQL had ended by a panic; please report this as a bug");
+            None
+        })
     }
 }
 

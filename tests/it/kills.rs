@@ -1,10 +1,12 @@
 //! `kill -9` at random moments while a bounded stream comes in.
 //!
 //! What the server took into its journal is kept by hard links to the journal's files, made while the server works; after
-//! the last round it is read and decoded here, and must equal what the database holds: nothing lost, nothing twice.
+//! the last round it is read and decoded here, and must equal what the database holds: nothing lost, nothing twice. What did
+//! not get into the journal is told: a witness among the exporters finds each of its flows stored or told to be lost.
 
 use crate::support::postgres::query;
 use crate::support::server::TestServer;
+use crate::support::witness::Witness;
 use crate::support::{traffic, wait_for};
 use flowledger::flow::batch::FlowBatch;
 use flowledger::flow::segment::Totals;
@@ -176,6 +178,8 @@ fn killing_the_server_loses_and_doubles_nothing_that_was_journalled() {
     // A server that lives for half a second on a busy machine is behind in the end.
     let patience = rounds(60, 900);
     let rounds = rounds(50, 2_000);
+    let url = server.database.as_ref().unwrap().url();
+    let witness = Witness::begin(&server, &url);
     // The first template comes while the server is down: what follows waits for the second one, across kills.
     server.kill();
     let stand_in = UdpSocket::bind(server.collector()).unwrap();
@@ -192,6 +196,10 @@ fn killing_the_server_loses_and_doubles_nothing_that_was_journalled() {
     }
     assert!(stream.is_sending(), "the stream must outlast the rounds");
     stream.stop();
+    let account = witness.end(&server, &url, patience);
+    println!("the server killed {rounds} times: {account:?}");
+    // A server that is down hears nothing, and the kernel gives a socket that is closed nobody's datagrams.
+    assert!(account.told > rounds, "{account:?}");
     let begun = Instant::now();
     wait_for("all flows to be stored", patience, || {
         // A server that has just started has not looked at its journal yet.
@@ -200,7 +208,6 @@ fn killing_the_server_loses_and_doubles_nothing_that_was_journalled() {
     });
     server.terminate();
     let kept = keeper.end();
-    let url = server.database.as_ref().unwrap().url();
     let (journalled, stored) = (journalled(&kept), stored(&url));
     assert!(journalled.flows > rounds * 100, "too little came through to prove anything: {journalled:?}");
     assert_eq!(stored, journalled);
@@ -213,6 +220,7 @@ fn killing_postgresql_loses_and_doubles_nothing_that_was_journalled() {
     // In many rounds PostgreSQL is away for most of the time, and much is left to be stored.
     let patience = rounds(60, 900);
     let rounds = rounds(50, 200);
+    let witness = Witness::begin(&server, &private_url(&server));
     let stream = traffic::begin(server.collector(), "ipfix", rounds * 200_000, 20_000, 8);
     let mut random = fastrand::Rng::with_seed(12);
     let mut last = 0;
@@ -226,10 +234,13 @@ fn killing_postgresql_loses_and_doubles_nothing_that_was_journalled() {
         assert!(killed.success());
     }
     stream.stop();
-    wait_for("all flows to be stored", patience, || {
-        let settled = server.metric("ingest_backlog_bytes") == 0 && server.fetch("/readyz").0 == 200;
-        (settled && postmaster(server.folder()).is_some_and(|pid| pid != last)).then_some(())
+    wait_for("PostgreSQL to be back for good", 60, || {
+        let ready = server.fetch("/readyz").0 == 200;
+        (ready && postmaster(server.folder()).is_some_and(|pid| pid != last)).then_some(())
     });
+    let account = witness.end(&server, &private_url(&server), patience);
+    println!("PostgreSQL killed {rounds} times: {account:?}");
+    wait_for("all flows to be stored", patience, || (server.metric("ingest_backlog_bytes") == 0).then_some(()));
     let stored = stored(&private_url(&server));
     server.terminate();
     let journalled = journalled(&keeper.end());

@@ -1,13 +1,15 @@
 //! Stopping in order: sockets, journal, ingest, API, PostgreSQL. What came before a socket closed is stored, and the exporter
 //! learns that it closed.
 
-use crate::kills::{rounds, stored};
+use crate::kills::{private_url, rounds, stored};
 use crate::support::faults::Exporters;
+use crate::support::postgres::{Session, query};
 use crate::support::server::TestServer;
 use crate::support::wait_for;
 use flowledger::cli::simulate::{Plan, Protocol, Stream};
 use flowledger::clock::{Clock, SystemClock};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
@@ -121,6 +123,50 @@ fn a_postgresql_of_our_own_ends_last_and_in_order() {
     assert_eq!(state(&cluster), "shut down");
     server.launch();
     server.wait_for_flows(senders.taken());
+}
+
+#[test]
+fn a_request_that_waits_is_answered_whole_after_the_sockets_are_closed_and_all_is_stored_and_before_postgresql_ends() {
+    let mut server = TestServer::with_private_postgres(&[("INGEST__COMMIT_INTERVAL_MS", "50")]);
+    let mut exporters = Exporters::new(1, 2, server.collector());
+    exporters.send(100);
+    server.wait_for_flows(exporters.flows);
+    let (answered, url) = (exporters.flows, private_url(&server));
+    // Answers tell what was lost; storing flows asks nothing of that table while nothing is lost.
+    let mut other = Session::open(&url);
+    other.run("BEGIN");
+    other.run("LOCK TABLE loss IN ACCESS EXCLUSIVE MODE");
+    let mut request = TcpStream::connect(server.url("").strip_prefix("http://").unwrap()).unwrap();
+    let path = "/api/v1/top?by=dst_ip&limit=1000&last=24h";
+    write!(request, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let waits = "SELECT count(*)::text FROM pg_locks WHERE NOT granted AND relation = 'loss'::regclass";
+    wait_for("the request to wait", 20, || (query(&url, waits)[0][0].as_deref() == Some("1")).then_some(()));
+    exporters.send(100);
+    server.signal("TERM");
+
+    // First the sockets close.
+    wait_for("the sockets to be closed", 20, || UdpSocket::bind(server.collector()).ok().map(drop));
+    // Then all is stored, while the request still waits and our PostgreSQL works.
+    wait_for("all to be stored", 20, || (stored(&url).flows == exporters.flows).then_some(()));
+    request.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let early = request.read(&mut [0; 1]).map_err(|error| error.kind());
+    assert_eq!(early, Err(std::io::ErrorKind::WouldBlock), "{}", server.log());
+    assert!(!server.has_ended(), "{}", server.log());
+
+    other.run("ROLLBACK");
+    drop(other);
+    request.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut answer = String::new();
+    request.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{answer}");
+    let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+    assert_eq!(length, Some(body.len()), "{head}");
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert!(body["totals"]["flows"].as_u64().unwrap() >= answered, "{body}");
+    assert!(server.wait().success(), "{}", server.log());
+    let cluster = server.folder().join("data/postgres/data");
+    assert_eq!((cluster.join("postmaster.pid").exists(), state(&cluster).as_str()), (false, "shut down"));
 }
 
 /// How the cluster was left, by its own word.

@@ -1,11 +1,13 @@
 //! The server killed at a chosen system call: at each of the first ones of every kind that touches the journal or the
-//! database. Then it starts again, and what is stored must equal what was journalled.
+//! database. Then it starts again, and what is stored must equal what was journalled, and of a witness what was stored and told
+//! to be lost must equal what was sent.
 //!
 //! The kernel counts calls by thread, so the n-th call of a kind is that of the thread that comes to it first. A point costs
 //! two starts and what it takes to get to the call: 0.3 to 0.5 s, and some seconds when it is never reached.
 
 use crate::kills::{Keeper, journalled, rounds, stored};
 use crate::support::server::TestServer;
+use crate::support::witness::Witness;
 use crate::support::{traffic, wait_for};
 use std::fs::File;
 use std::time::{Duration, Instant};
@@ -52,6 +54,8 @@ fn sweep(call: &str) {
     ]);
     let keeper = Keeper::start(server.journal(), server.folder().join("kept"));
     let points = rounds(4, 500);
+    let url = server.database.as_ref().unwrap().url();
+    let witness = Witness::begin(&server, &url);
     let stream = traffic::begin(
         server.collector(),
         "v9",
@@ -77,8 +81,9 @@ fn sweep(call: &str) {
     let flowing = || (server.metric("ingest_flows_stored_total") > 1_000).then_some(());
     wait_for("flows to be stored after the last point", 30, flowing);
     stream.stop();
+    let account = witness.end(&server, &url, rounds(60, 900));
+    println!("{call}: {account:?}");
     server.terminate();
-    let url = server.database.as_ref().unwrap().url();
     let (journalled, stored) = (journalled(&keeper.end()), stored(&url));
     assert!(journalled.flows > 0, "nothing came through");
     assert_eq!(stored, journalled, "{call}");

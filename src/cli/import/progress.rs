@@ -43,7 +43,7 @@ impl Progress {
     /// Says something above the line.
     pub(super) fn say(&self, text: &str) {
         self.clear();
-        eprintln!("flowledger: {text}");
+        crate::cli::say(format_args!("{text}"));
     }
 
     /// Takes the line away.

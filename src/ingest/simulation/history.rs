@@ -201,6 +201,7 @@ impl History {
             author: process.into(),
             stored: AtomicU64::new(0),
             tell: Box::new(|_| {}),
+            pack_panics: AtomicBool::new(false),
         };
         if let Some(ended) = self.ended {
             let down = shared.started.micros() - ended.micros();

@@ -12,8 +12,8 @@
 //! threads that repeat the steps and the channels that hold them up, the flusher's timing, SQL, TCP, and segments that fill
 //! up. The journal's id is random, which shows only in its checksums.
 //!
-//! `FLOWLEDGER_SEED=n` lives one history again and prints it; `FLOWLEDGER_SEEDS=n` lives so many instead of the usual ones:
-//! `FLOWLEDGER_SEED=7 cargo test --lib simulation::whatever -- --nocapture`.
+//! `script/simulate --seed 7` lives one history again and prints it; `script/simulate --seeds 100000` lives so many instead of
+//! the usual ones. They set `FLOWLEDGER_SEED` and `FLOWLEDGER_SEEDS`, since the test harness passes no arguments on.
 
 mod database;
 mod history;
@@ -26,8 +26,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Histories in an ordinary run.
-const ORDINARY: u64 = 1_500;
+/// Histories in an ordinary run: some ten milliseconds each.
+const ORDINARY: u64 = 2_500;
 
 /// What came of a history.
 struct Outcome {
@@ -88,7 +88,7 @@ fn whatever_crashes_and_whenever_everything_is_stored_once_or_counted() {
     });
     if let Some(seed) = broken.into_inner().unwrap() {
         println!("{}", live(seed, true).log.join("\n"));
-        panic!("the history of seed {seed} does not hold: FLOWLEDGER_SEED={seed} lives it again");
+        panic!("the history of seed {seed} does not hold: script/simulate --seed {seed} lives it again");
     }
     let [records, flows, processes] = [records, flows, processes].map(AtomicU64::into_inner);
     println!("{seeds} histories: {processes} processes, {records} records journalled, {flows} flows stored");

@@ -127,12 +127,24 @@ impl Exporters {
     }
 }
 
+/// The sum of a metric in the text of `/metrics`, over all series with `label` among their labels.
+pub fn summed(metrics: &str, name: &str, label: &str) -> u64 {
+    let values = metrics.lines().filter_map(|line| {
+        let (series, value) = line.rsplit_once(' ')?;
+        let (bare, labels) = series.split_once('{').unwrap_or((series, ""));
+        (bare.strip_prefix("flowledger_") == Some(name) && labels.contains(label))
+            .then(|| value.parse::<u64>().unwrap())
+    });
+    values.sum()
+}
+
 /// What a server counts, of one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Datagrams.
     pub kernel_drops: u64,
     pub received: u64,
+    pub not_allowed: u64,
     pub journalled: u64,
     pub journal_dropped: u64,
     pub journal_corrupt: u64,
@@ -146,16 +158,17 @@ pub struct Tally {
 
 impl Tally {
     pub fn of(server: &TestServer) -> Self {
-        let (_, _, text) = server.fetch("/metrics");
-        let sum = |name: &str| -> u64 {
-            let lines = text.lines().filter_map(|line| line.rsplit_once(' '));
-            let named =
-                lines.filter(|(series, _)| series.split('{').next() == Some(&format!("flowledger_{name}_total")));
-            named.map(|(_, value)| value.parse::<u64>().unwrap()).sum()
-        };
+        Self::read(&server.fetch("/metrics").2)
+    }
+
+    /// What the text of `/metrics` tells.
+    pub fn read(metrics: &str) -> Self {
+        let sum = |name: &str| summed(metrics, &format!("{name}_total"), "");
         Self {
             kernel_drops: sum("collector_kernel_drops"),
             received: sum("collector_datagrams"),
+            // Of streams, connections are refused and not their messages.
+            not_allowed: summed(metrics, "collector_not_allowed_total", "udp://"),
             journalled: sum("journal_datagrams"),
             journal_dropped: sum("journal_dropped_datagrams"),
             journal_corrupt: sum("journal_corrupt_records"),
@@ -168,13 +181,14 @@ impl Tally {
     }
 
     /// The sums once all of `sent` datagrams are accounted for and everything is stored: sent = dropped by the kernel +
-    /// received, received = journalled + dropped by the journal, journalled = damaged + decoded + refused, records = stored.
+    /// received, received = not allowed + journalled + dropped by the journal, journalled = damaged + decoded + refused,
+    /// records = stored.
     pub fn settled(server: &TestServer, sent: u64) -> Self {
         let mut last = Self::default();
         let balanced = || {
             last = Self::of(server);
             let balanced = sent == last.kernel_drops + last.received
-                && last.received == last.journalled + last.journal_dropped
+                && last.received == last.not_allowed + last.journalled + last.journal_dropped
                 && last.journalled == last.journal_corrupt + last.read
                 && last.read == last.decoded + last.refused
                 && last.records == last.stored;

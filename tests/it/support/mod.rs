@@ -6,6 +6,7 @@
 pub mod archives;
 pub mod certificates;
 pub mod faults;
+pub mod identity;
 pub mod memory;
 pub mod messages;
 pub mod namespaces;
@@ -15,6 +16,7 @@ pub mod postgres;
 pub mod server;
 pub mod small_disk;
 pub mod traffic;
+pub mod witness;
 
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -42,8 +44,17 @@ pub fn is_root() -> bool {
 /// Says that a test cannot be had here and why, past the harness, which keeps to itself what passing tests print. Where CI
 /// is set every test must be had.
 pub fn skip(test: &str, why: &str) {
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "{test}: {why}");
+    skip_where(std::env::var("CI").as_deref() == Ok("true"), test, why);
+}
+
+fn skip_where(ci: bool, test: &str, why: &str) {
+    assert!(!ci, "{test} must be had where CI is set: {why}");
     std::io::stderr().write_all(format!("SKIPPED {test}: {why}\n").as_bytes()).unwrap();
+}
+
+#[test]
+fn what_is_skipped_is_a_failure_where_ci_is_set() {
+    assert!(std::panic::catch_unwind(|| skip_where(true, "a test", "strace is missing")).is_err());
 }
 
 /// Sends a signal, such as `STOP`, to these processes.
@@ -53,8 +64,8 @@ pub fn signal(name: &str, pids: &[u32]) {
     let _ = std::process::Command::new("kill").arg(format!("-{name}")).args(pids).stderr(Stdio::null()).status();
 }
 
-/// The folder of captured exports beside the checkout, when it is there. Says so when it is not, past the harness, which
-/// keeps to itself what passing tests print.
+/// The folder of captured exports beside the checkout, when it is there. Says so when it is not. It is no part of the
+/// project, so that its lack is no failure anywhere.
 pub fn captures() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/captures");
     if folder.is_dir() {
@@ -62,8 +73,7 @@ pub fn captures() -> Option<PathBuf> {
     } else {
         let thread = std::thread::current();
         let test = thread.name().unwrap_or_default();
-        let told = format!("SKIPPED {test}: no captures at {}\n", folder.display());
-        std::io::stderr().write_all(told.as_bytes()).unwrap();
+        skip_where(false, test, &format!("no captures at {}", folder.display()));
         None
     }
 }

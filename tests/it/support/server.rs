@@ -1,20 +1,21 @@
 //! The program under test in a process of its own, with verbs.
 
+use super::identity::{Life, differences};
 use super::postgres::TestDatabase;
 use super::wait_for;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Hands the standard input on as a service manager hands on sockets.
-const INHERIT: &str =
-    r#"exec 3<&0 </dev/null; LISTEN_PID=$$; LISTEN_FDS=1; export LISTEN_PID LISTEN_FDS; exec "$0" "$@""#;
+/// Hands the standard input and output on as a service manager hands on sockets.
+const INHERIT: &str = r#"exec 3<&0 4<&1 </dev/null >/dev/null; LISTEN_PID=$$; LISTEN_FDS=2; export LISTEN_PID LISTEN_FDS; exec "$0" "$@""#;
 
 /// The program under test: the one built beside the tests, or another build that `FLOWLEDGER_TEST_PROGRAM` names.
 pub fn program() -> String {
@@ -27,10 +28,14 @@ pub struct TestServer {
     environment: BTreeMap<String, String>,
     /// The network namespace it runs in, if not in that of the test.
     namespace: Option<String>,
-    /// A socket that outlives it, if it is to inherit one.
-    inherited: Option<UdpSocket>,
+    /// Sockets that outlive it, if it is to inherit some.
+    inherited: Option<(UdpSocket, TcpListener)>,
     process: Option<Child>,
+    /// Whether the journal was empty when the process began.
+    began_empty: bool,
     log: Arc<Mutex<Vec<String>>>,
+    /// Set when nobody shall read the log any more.
+    deaf: Arc<AtomicBool>,
     api: Option<SocketAddr>,
     /// Where flows are received, such as `udp://127.0.0.1:2055`.
     listeners: Vec<String>,
@@ -74,13 +79,15 @@ impl TestServer {
         server
     }
 
-    /// The same with a socket that is open before it and after it, as a service manager holds one.
-    pub fn with_inherited(socket: UdpSocket, settings: &[(&str, &str)]) -> Self {
+    /// The same with sockets that are open before it and after it, as a service manager holds them: for datagrams and for
+    /// streams.
+    pub fn with_inherited(udp: UdpSocket, tcp: TcpListener, settings: &[(&str, &str)]) -> Self {
         let database = TestDatabase::create();
         let mut server = Self::prepare(settings);
         server.set("DATABASE__URL", &database.url());
-        server.set("COLLECTOR__LISTEN", &format!("udp://{}", socket.local_addr().unwrap()));
-        server.inherited = Some(socket);
+        let (datagrams, streams) = (udp.local_addr().unwrap(), tcp.local_addr().unwrap());
+        server.set("COLLECTOR__LISTEN", &format!("udp://{datagrams},tcp://{streams}"));
+        server.inherited = Some((udp, tcp));
         server.database = Some(database);
         server.launch();
         server
@@ -120,7 +127,9 @@ impl TestServer {
             namespace: None,
             inherited: None,
             process: None,
+            began_empty: true,
             log: Arc::default(),
+            deaf: Arc::default(),
             api: None,
             listeners: Vec::new(),
             database: None,
@@ -155,6 +164,9 @@ impl TestServer {
             self.set("COLLECTOR__LISTEN", &self.listeners.join(","));
         }
         self.log.lock().unwrap().clear();
+        let journal = std::fs::read_dir(self.journal()).map(|entries| entries.flatten().map(|entry| entry.path()));
+        self.began_empty =
+            !journal.is_ok_and(|mut files| files.any(|file| file.extension().is_some_and(|it| it == "journal")));
         let program = &program();
         let mut command = match (&self.namespace, &self.inherited) {
             (Some(namespace), _) => super::namespaces::command(namespace, program),
@@ -172,21 +184,29 @@ impl TestServer {
                 shell
             }
         };
-        let stdin = self.inherited.as_ref().map(|socket| OwnedFd::from(socket.try_clone().unwrap()).into());
+        let inherited = self.inherited.as_ref().map(|(udp, tcp)| (udp.try_clone().unwrap(), tcp.try_clone().unwrap()));
+        let (stdin, stdout) = match inherited {
+            Some((udp, tcp)) => (OwnedFd::from(udp).into(), OwnedFd::from(tcp).into()),
+            None => (Stdio::null(), Stdio::null()),
+        };
         let mut child = command
             .arg("serve")
             .current_dir(self.folder.path())
             .envs(&self.environment)
-            .stdin(stdin.unwrap_or_else(Stdio::null))
-            .stdout(Stdio::null())
+            .stdin(stdin)
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let stderr = child.stderr.take().unwrap();
-        let log = Arc::clone(&self.log);
+        self.deaf = Arc::default();
+        let (log, deaf) = (Arc::clone(&self.log), Arc::clone(&self.deaf));
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 log.lock().unwrap().push(line);
+                if deaf.load(Ordering::Acquire) {
+                    return;
+                }
             }
         });
         self.process = Some(child);
@@ -250,6 +270,11 @@ impl TestServer {
         self.log.lock().unwrap().join("\n")
     }
 
+    /// Closes the other end of the log after its next line.
+    pub fn stop_reading_the_log(&self) {
+        self.deaf.store(true, Ordering::Release);
+    }
+
     /// Gets a path: status, content type, body.
     pub fn fetch(&self, path: &str) -> (u16, String, String) {
         let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
@@ -293,31 +318,16 @@ impl TestServer {
         self.json("/api/v1/top?by=dst_ip&limit=1&last=24h")["totals"]["flows"].as_u64().unwrap()
     }
 
-    /// Checks what must hold in every server that still answers: each datagram that was read from the journal was decoded or
-    /// refused.
+    /// Checks what must hold in every server that still answers: everything that was received is in one counter.
     fn account(&self) {
         let agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build().new_agent();
-        let figures = || {
-            let text = agent.get(self.url("/metrics")).call().ok()?.body_mut().read_to_string().ok()?;
-            let sum = |name: &str, label: &str| {
-                let named = |line: &&str| line.starts_with(&format!("flowledger_{name}")) && line.contains(label);
-                text.lines().filter(named).map(|line| line.rsplit(' ').next().unwrap().parse::<i64>().unwrap()).sum()
-            };
-            let refused: i64 = sum("ingest_rejected_total{", "unit=\"datagrams\"");
-            let error: i64 = sum("ingest_accounting_error ", "");
-            assert_eq!(error, 0, "datagrams were neither decoded nor refused\n{}", self.log());
-            Some((sum("ingest_datagrams_total ", ""), sum("ingest_datagrams_decoded_total ", "") + refused))
-        };
-        // They are not read in one moment, so a server at work may need several readings.
-        let mut last = None;
-        for _ in 0..200 {
-            last = figures();
-            match last {
-                Some((read, accounted)) if read != accounted => std::thread::sleep(Duration::from_millis(20)),
-                _ => return,
-            }
+        let log = self.log();
+        let anew = ["ingest begins anew", "ingest waits for the database"];
+        let life = Life { began_empty: self.began_empty, began_anew: anew.iter().any(|words| log.contains(words)) };
+        let metrics = || agent.get(self.url("/metrics")).call().ok()?.body_mut().read_to_string().ok();
+        if let Err(difference) = differences(life, metrics) {
+            panic!("the sums of a server at rest differ: {difference}\n{}", self.log());
         }
-        panic!("datagrams read, and decoded or refused: {last:?}\n{}", self.log());
     }
 
     /// Kills the process as `kill -9` does.
