@@ -94,7 +94,7 @@ pub struct Storage {
     /// Days that every flow is kept for the API and reports, 1 to 36,500.
     pub segments_days: u32,
     /// The most bytes that the database may take; beyond it the oldest days go, first rows, then segments. 0 is no limit.
-    /// Left out: 80 % of the disk, when the database is one of our own.
+    /// Left out: 80 % of the disk, when the database is one of our own, less on a small disk.
     pub max_bytes: Option<u64>,
 }
 

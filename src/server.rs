@@ -189,7 +189,7 @@ impl Server {
     }
 }
 
-/// For how long and how much is kept. Where nothing else is set, a database of our own takes 80 % of its disk at most.
+/// For how long and how much is kept. Where nothing else is set, a database of our own takes the [`share`] of its disk.
 ///
 /// # Errors
 /// When the file with the database's URL cannot be read.
@@ -197,9 +197,16 @@ pub fn retention(config: &Config) -> Result<keep::Settings, ServerError> {
     let mut settings = config.storage.keep();
     if config.storage.max_bytes.is_none() && config.database.address()?.is_none() {
         let disk = private_postgres::disk_bytes(&config.private_postgres().directory);
-        settings.max_bytes = disk.map(|bytes| bytes / 10 * 8);
+        settings.max_bytes = disk.map(|bytes| share(bytes, config.journal().max_bytes));
     }
     Ok(settings)
+}
+
+/// The bytes of a disk of this size that are for flows and totals: 80 %, and less where a full journal and PostgreSQL's log, which
+/// are usually on the same disk, would not fit beside them; never less than a quarter.
+fn share(disk: u64, journal: u64) -> u64 {
+    let beside = journal.saturating_add(private_postgres::MOST_LOG_BYTES);
+    (disk / 10).saturating_mul(8).min(disk.saturating_sub(beside)).max(disk / 4)
 }
 
 /// The database that is configured, or one of our own, which is started.
@@ -278,5 +285,18 @@ impl Running {
         {
             tracing::error!("stopping PostgreSQL ended by a defect");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::share;
+
+    #[test]
+    fn flows_leave_room_for_the_journal_and_the_log_of_the_database() {
+        const GIB: u64 = 1 << 30;
+        assert_eq!(share(100 * GIB, 4 * GIB), 100 * GIB / 10 * 8);
+        assert_eq!(share(20 * GIB, 4 * GIB), 12 * GIB);
+        assert_eq!(share(8 * GIB, 4 * GIB), 2 * GIB);
     }
 }

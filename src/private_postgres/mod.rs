@@ -31,6 +31,7 @@ pub use cluster::make_directory;
 pub use disk::disk_bytes;
 pub use error::PrivatePostgresError;
 pub use supervisor::Status;
+pub use tuning::MOST_LOG_BYTES;
 
 use account::Account;
 use binaries::{Binaries, Search};

@@ -8,6 +8,8 @@ use super::Durability;
 use std::fs;
 
 const MEBIBYTE: u64 = 1024 * 1024;
+/// About the most that PostgreSQL's log takes beside the database, in bytes.
+pub const MOST_LOG_BYTES: u64 = 4096 * MEBIBYTE;
 /// Assumed where the machine does not tell its memory.
 const FALLBACK_MEMORY: u64 = 1024 * MEBIBYTE;
 
@@ -29,9 +31,6 @@ pub(super) fn settings(memory: u64, durability: Durability) -> Vec<String> {
     let mut settings: Vec<String> = [
         // Connections: one server process, its pools, and a few people with psql.
         "max_connections=40",
-        // A flow is written once and read in order, so rare checkpoints save most full-page images. Recovery after a
-        // crash replays at most this much.
-        "max_wal_size=4GB",
         "checkpoint_timeout=15min",
         // A new file of the log is not filled with zeros before it is filled with the log: on ext4 and XFS that only writes
         // everything twice (docs/decisions/0007).
@@ -50,6 +49,9 @@ pub(super) fn settings(memory: u64, durability: Durability) -> Vec<String> {
     ]
     .map(str::to_owned)
     .to_vec();
+    // A flow is written once and read in order, so rare checkpoints save most full-page images. Recovery after a crash
+    // replays at most this much.
+    settings.push(format!("max_wal_size={}", megabytes(MOST_LOG_BYTES)));
     let shared_buffers = match durability {
         Durability::Full => (memory / 8).clamp(128 * MEBIBYTE, 2048 * MEBIBYTE),
         Durability::Throwaway => 64 * MEBIBYTE,
