@@ -8,10 +8,9 @@
 //! lets imports that run beside each other take turns.
 
 use super::commit::{Loss, write_loss};
-use super::partitions::DailyTable;
 use super::segments::{self, Place};
 use super::{Database, StoreError, bigint, count, flows, hours};
-use crate::clock::{HOUR, Timestamp};
+use crate::clock::Timestamp;
 use crate::flow::batch::FlowBatch;
 use crate::flow::segment::Segment;
 use chrono::{DateTime, Utc};
@@ -158,21 +157,6 @@ impl Database {
         Ok(())
     }
 
-    /// Makes the partition of the UTC day that `moment` lies in, unless it is there, and notes that an import made it.
-    ///
-    /// # Errors
-    /// As [`Database::ensure_day`].
-    pub async fn ensure_imported_day(&self, table: DailyTable, moment: Timestamp) -> Result<(), StoreError> {
-        let day = moment.day();
-        if table == DailyTable::FlowSegments && !self.days(table).await?.contains(&day) {
-            sqlx::query("INSERT INTO imported_days (day) VALUES ($1) ON CONFLICT DO NOTHING")
-                .bind(day.to_utc())
-                .execute(&self.writers)
-                .await?;
-        }
-        self.ensure_day(table, day).await
-    }
-
     /// Stores parts of files, once. When an earlier try was committed although its answer was lost, nothing is done.
     ///
     /// # Errors
@@ -188,17 +172,6 @@ impl Database {
         let done = tokio::time::timeout(PATIENCE, store(session.connection()?, batch, &dropped)).await;
         done.unwrap_or(Err(StoreError::Silent { seconds: PATIENCE.as_secs() }))?;
         session.hand_back();
-        Ok(())
-    }
-
-    /// Forgets which hours and days before `oldest` were imported; their flows are dropped.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn trim_imports(&self, oldest: Timestamp) -> Result<(), StoreError> {
-        for statement in ["DELETE FROM imported_hours WHERE hour < $1", "DELETE FROM imported_days WHERE day < $1"] {
-            sqlx::query(statement).bind(oldest.to_utc()).execute(&self.writers).await?;
-        }
         Ok(())
     }
 }
@@ -249,18 +222,9 @@ async fn store(
     for rows in &batch.rows {
         flows::write(&mut *connection, rows).await?;
     }
-    let mut hours: Vec<_> = batch.segments.iter().map(|segment| segment.received_first.hour()).collect();
-    hours.extend(batch.loss.iter().map(|loss| loss.hour));
-    hours.sort_unstable();
-    hours.dedup();
-    if !hours.is_empty() {
-        sqlx::query("INSERT INTO imported_hours (hour) SELECT unnest($1::timestamptz[]) ON CONFLICT DO NOTHING")
-            .bind(hours.iter().map(|hour| hour.to_utc()).collect::<Vec<_>>())
-            .execute(&mut *connection)
-            .await?;
-        // What was computed from these hours no longer holds.
-        hours::enter(&mut *connection, hours.iter().copied()).await?;
-    }
+    // What was computed from these hours no longer holds.
+    let received = batch.segments.iter().map(|segment| segment.received_first);
+    hours::enter(&mut *connection, received.chain(batch.loss.iter().map(|loss| loss.hour)), true).await?;
     write_loss(&mut *connection, &batch.loss).await?;
     advance(&mut *connection, &batch.steps).await?;
     sqlx::query("COMMIT").execute(connection).await?;
@@ -292,40 +256,4 @@ async fn advance(connection: &mut PgConnection, steps: &[ImportStep]) -> Result<
     .execute(connection)
     .await?;
     Ok(())
-}
-
-/// What imports hold of a window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Imported {
-    /// The hours of the window in which imported flows were received.
-    pub hours: u64,
-    /// How many microseconds of the window before recording began lie in these hours.
-    pub before: i64,
-}
-
-impl super::snapshot::Snapshot {
-    /// What imports hold of the window from `from` up to but not including `to`, where recording began at `recorded`.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn imported(
-        &mut self,
-        from: Timestamp,
-        to: Timestamp,
-        recorded: Timestamp,
-    ) -> Result<Imported, StoreError> {
-        let hours: Vec<(DateTime<Utc>,)> =
-            sqlx::query_as("SELECT hour FROM imported_hours WHERE hour >= $1 AND hour < $2")
-                .bind(from.hour().to_utc())
-                .bind(to.to_utc())
-                .fetch_all(self.connection())
-                .await?;
-        let end = recorded.min(to);
-        let within = hours.iter().map(|(hour,)| {
-            let hour = Timestamp::from(*hour);
-            let (first, last) = (hour.max(from), hour.plus(HOUR).min(end));
-            last.micros().saturating_sub(first.micros()).max(0)
-        });
-        Ok(Imported { hours: hours.len() as u64, before: within.fold(0, i64::saturating_add) })
-    }
 }

@@ -83,7 +83,7 @@ impl Storing {
             for table in DailyTable::ALL {
                 let needed = table == DailyTable::FlowSegments || with_rows;
                 if needed && !self.days.contains(&(table, day.micros())) {
-                    self.runtime.block_on(self.database.ensure_imported_day(table, day))?;
+                    self.runtime.block_on(self.database.ensure_day(table, day))?;
                     self.days.insert((table, day.micros()));
                 }
             }
