@@ -15,3 +15,4 @@ ALTER TABLE imports ADD UNIQUE (content_hash, port);
 -- A file that is longer now than when it was brought in goes on where its shorter one ended.
 ALTER TABLE imports ADD COLUMN begins_at bigint NOT NULL DEFAULT 0;
 COMMENT ON COLUMN imports.begins_at IS 'Everything before this byte was brought in as a shorter file with the same beginning';
+CREATE INDEX imports_continued ON imports (size) WHERE state <> 'done' OR format = 'capture';
