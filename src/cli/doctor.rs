@@ -117,8 +117,8 @@ async fn compare(arguments: &Arguments, config: &Config, database: &Database) ->
     let [rows_days, segment_days] = present.as_slice() else { return Ok(findings) };
     let (sent, stored) = snapshot.records().await?;
     let began = snapshot.began().await?;
-    let imported = snapshot.imported_days().await?;
-    let oldest = segment_days.iter().find(|day| !imported.contains(day)).copied();
+    let dropped = snapshot.last_dropped(began).await?;
+    let oldest = segment_days.iter().find(|day| dropped.is_none_or(|dropped| **day > dropped)).copied();
     findings.push(checks::records(sent, stored, began, oldest));
     let (repeated, of_nobody) = (snapshot.repeated_segments().await?, snapshot.segments_of_nobody().await?);
     findings.push(checks::segment_ids(&repeated, &of_nobody));

@@ -5,13 +5,16 @@
 //! read is told with the file's name and the offset, the rest goes in, and the exit code says that something was wrong.
 //!
 //! Two threads: one reads files and collects flows by hour ([`reading`]), the other makes segments of them and stores them
-//! ([`storing`]). [`files`] finds the files, [`piece`] is what one transaction stores.
+//! ([`storing`]). [`files`] finds the files, [`part`] is what is known of the one that is read, [`piece`] is what one
+//! transaction stores, and [`report`] says what became of them.
 
 mod capture;
 mod files;
+mod part;
 mod piece;
 mod progress;
 mod reading;
+mod report;
 mod storing;
 #[cfg(test)]
 mod tests;
@@ -20,12 +23,13 @@ use super::database::with_database;
 use super::environment;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::Config;
-use crate::keep::partitions::oldest_kept;
-use crate::store::Database;
+use crate::keep::{self, partitions::oldest_kept};
+use crate::store::{Database, StoreError};
 use clap::Args;
 use piece::Piece;
 use progress::Progress;
-use reading::{Reading, Report};
+use reading::Reading;
+use report::Report;
 use std::error::Error;
 use std::io::Write;
 use std::net::IpAddr;
@@ -63,6 +67,18 @@ struct Kept {
     until: Timestamp,
 }
 
+impl Kept {
+    /// What is kept by these settings as of now.
+    async fn now(database: &Database, keep: keep::Settings) -> Result<Self, StoreError> {
+        let (now, newest) = (SystemClock.now(), database.newest_received().await?);
+        Ok(Self {
+            segments_from: oldest_kept(now, newest, keep.segments_days),
+            rows_from: (keep.flows_days > 0).then(|| oldest_kept(now, newest, keep.flows_days)),
+            until: now.plus(reading::CLOCKS),
+        })
+    }
+}
+
 /// Brings in what the arguments name, prints a summary to `out`, and fails when something was wrong.
 ///
 /// # Errors
@@ -95,17 +111,13 @@ async fn store_files(
     found: files::Found,
     database: &Database,
 ) -> Result<Report, Box<dyn Error>> {
-    let (now, newest, keep) = (SystemClock.now(), database.newest_received().await?, config.storage.keep());
-    let kept = Kept {
-        segments_from: oldest_kept(now, newest, keep.segments_days),
-        rows_from: (keep.flows_days > 0).then(|| oldest_kept(now, newest, keep.flows_days)),
-        until: now.plus(reading::CLOCKS),
-    };
+    let keep = config.storage.keep();
+    let kept = Kept::now(database, keep).await?;
     let progress = Arc::new(Progress::start(found.bytes));
     // While one piece is stored the next one is collected, and no more.
     let (pieces, collected) = sync_channel::<Piece>(1);
     let (runtime, told) = (Handle::current(), Arc::clone(&progress));
-    let mut reading = Reading::new(database.clone(), runtime, kept, told, pieces, arguments.flows_at_once);
+    let mut reading = Reading::new(database.clone(), runtime, (keep, kept), told, pieces, arguments.flows_at_once);
     reading.exporter = arguments.exporter.map(|address| address.to_canonical());
     reading.max_exporters = config.ingest.max_exporters;
     reading.configured = config.ingest().exporters;

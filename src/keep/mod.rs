@@ -322,7 +322,7 @@ async fn round(
     database.forget_open_hours(oldest).await?;
     database.trim_double_counting(oldest_kept(clock.now(), newest, DOUBLE_COUNTING_DAYS)).await?;
     metrics.trimmed.inc_by(database.trim_counters(oldest).await?);
-    database.trim_imports(oldest).await
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,15 +1,20 @@
-//! Which parts of a window host totals cover, and which must be read from segments.
+//! Which parts of a window host totals cover, which must be read from segments, and what of it nobody can tell any more.
 //!
 //! Whole UTC days that are added up come first, then whole hours that are. What is left is read from segments: the hours that
 //! the window cuts, those that are open or were counted by other local networks, and those that nothing is on record of,
 //! which is where no flow should be. Time zones are of no concern here: a window has two moments, and where they cut an
 //! hour, as local midnights do in zones that are off by 30 or 45 minutes, that hour is cut.
 //!
+//! Whether flows are still kept is known of each hour by itself, whoever received them and whatever became of the days around
+//! it. An hour whose flows are gone can be told from its totals if it is asked for whole. If it is cut, the nearest windows
+//! are offered; if it has no totals, or the question needs flows, it counts as not recorded.
+//!
 //! Pure: no I/O, no clock.
 
 use super::answer::Window;
 use crate::clock::{DAY, HOUR, Timestamp};
-use crate::store::host_traffic::{DayHours, Reach, Stretch};
+use crate::store::host_traffic::{DayHours, Stretch};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// A part of the window, and what becomes of it.
@@ -19,27 +24,32 @@ enum Kind {
     Day,
     /// A whole hour with totals.
     Hour,
-    /// The part that the window has of an hour with totals.
-    Cut,
-    /// All the window has of an hour with flows but without usable totals.
-    Other,
-    /// Hours that nothing is on record of.
-    Empty,
+    /// The part that the window has of an hour with totals whose flows are gone.
+    Torn,
+    /// Read from segments.
+    Segments,
 }
 
 /// How a window is read. Its parts follow each other from one end of the window to the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
+    window: Range<Timestamp>,
     parts: Vec<(Kind, Range<Timestamp>)>,
+    /// Whether the flows of all hours are still kept.
+    has_flows: bool,
+    /// Hours whose flows are gone and that totals do not tell of.
+    lost: BTreeSet<Timestamp>,
+    /// Hours of which another collector received flows.
+    imported: BTreeSet<Timestamp>,
 }
 
-/// What of a window nobody can tell any more.
+/// What of a window was not recorded here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Gone {
-    /// From when on anything is on record.
-    pub(super) recorded_from: Option<Timestamp>,
-    /// Microseconds without flows and without totals after that moment.
-    pub(super) holes: i64,
+    /// Microseconds that nobody recorded, or of which neither flows nor totals that would do are kept.
+    pub(super) not_recorded: i64,
+    /// Hours of which another collector received flows.
+    pub(super) imported_hours: u64,
 }
 
 /// The nearest windows that totals can answer, where the one asked for cuts hours whose flows are gone.
@@ -52,14 +62,16 @@ pub(super) struct Nearest {
 }
 
 impl Plan {
-    /// Everything from segments.
-    pub(super) fn scan(window: &Window) -> Self {
-        Self { parts: vec![(Kind::Empty, window.from..window.to)] }
+    /// Everything from segments. `days` are those that the window touches, in the order of time.
+    pub(super) fn scan(window: &Window, days: &[DayHours]) -> Self {
+        let mut plan = Self::noting(window, days, |day| day.dropped);
+        plan.add(Kind::Segments, window.from..window.to);
+        plan
     }
 
-    /// As much as possible from totals; `days` are in the order of time.
+    /// As much as possible from totals; `days` as there.
     pub(super) fn new(window: &Window, days: &[DayHours]) -> Self {
-        let mut plan = Self { parts: Vec::new() };
+        let mut plan = Self::noting(window, days, |day| day.dropped & !day.usable);
         let mut at = window.from;
         for day in days {
             let end = day.day.plus(DAY);
@@ -67,7 +79,7 @@ impl Plan {
                 continue;
             }
             if at < day.day {
-                plan.add(Kind::Empty, at..day.day);
+                plan.add(Kind::Segments, at..day.day);
                 at = day.day;
             }
             if day.summed && at == day.day && end <= window.to {
@@ -83,14 +95,30 @@ impl Plan {
             }
         }
         if at < window.to {
-            plan.add(Kind::Empty, at..window.to);
+            plan.add(Kind::Segments, at..window.to);
         }
         plan
     }
 
+    /// A plan without parts. Hours in the set `lost` of their day are lost.
+    fn noting(window: &Window, days: &[DayHours], lost: fn(&DayHours) -> u32) -> Self {
+        let window = window.from..window.to;
+        let within = |set: fn(&DayHours) -> u32| -> BTreeSet<Timestamp> {
+            let hours = days.iter().flat_map(|day| hours_of(day.day, set(day)));
+            hours.filter(|hour| *hour < window.end && window.start < hour.plus(HOUR)).collect()
+        };
+        Self {
+            parts: Vec::new(),
+            has_flows: within(|day| day.dropped).is_empty(),
+            lost: within(lost),
+            imported: within(|day| day.imported),
+            window,
+        }
+    }
+
     fn add(&mut self, kind: Kind, part: Range<Timestamp>) {
         match self.parts.last_mut() {
-            Some((Kind::Empty, last)) if kind == Kind::Empty => last.end = part.end,
+            Some((Kind::Segments, last)) if kind == Kind::Segments => last.end = part.end,
             _ => self.parts.push((kind, part)),
         }
     }
@@ -103,38 +131,34 @@ impl Plan {
 
     /// What is read from segments, in the order of time. No two ranges touch.
     pub(super) fn ranges(&self) -> Vec<Range<Timestamp>> {
-        let mut ranges: Vec<Range<Timestamp>> = Vec::new();
-        for (_, part) in self.parts.iter().filter(|(kind, _)| !matches!(kind, Kind::Day | Kind::Hour)) {
-            match ranges.last_mut() {
-                Some(last) if last.end == part.start => last.end = part.end,
-                _ => ranges.push(part.clone()),
-            }
-        }
-        ranges
+        self.of(Kind::Segments).cloned().collect()
     }
 
     fn of(&self, kind: Kind) -> impl Iterator<Item = &Range<Timestamp>> {
         self.parts.iter().filter(move |(own, _)| *own == kind).map(|(_, part)| part)
     }
 
-    /// What nobody can tell, when flows are kept from `flows_from` on and totals reach back as far as `reach` says.
-    pub(super) fn gone(&self, flows_from: Option<Timestamp>, reach: &Reach) -> Gone {
-        let (Some(began), Some(dropped)) = (reach.began, dropped_before(flows_from, reach)) else {
-            return Gone { recorded_from: flows_from, holes: 0 };
+    /// What of the window was not recorded here, when recording began at `recorded_from`.
+    pub(super) fn gone(&self, recorded_from: Option<Timestamp>) -> Gone {
+        let Range { start, end } = self.window;
+        let recorded = recorded_from.unwrap_or(end).clamp(start, end);
+        let of = |hour: &Timestamp, from: Timestamp, to: Timestamp| {
+            hour.plus(HOUR).min(to).micros().saturating_sub((*hour).max(from).micros()).max(0)
         };
-        let recorded_from = began.max(reach.hours_from.map_or(dropped, |from| from.min(dropped)));
-        let lost = self.of(Kind::Other).map(|part| {
-            let (from, to) = (part.start.max(recorded_from), part.end.min(dropped));
-            to.micros().saturating_sub(from.micros()).max(0)
-        });
-        Gone { recorded_from: Some(recorded_from), holes: lost.fold(0, i64::saturating_add) }
+        let brought = self.imported.difference(&self.lost).map(|hour| of(hour, start, recorded));
+        let lost = self.lost.iter().map(|hour| of(hour, recorded, end));
+        let before = recorded.micros().saturating_sub(start.micros());
+        let told = before.saturating_sub(brought.fold(0, i64::saturating_add));
+        Gone {
+            not_recorded: told.saturating_add(lost.fold(0, i64::saturating_add)),
+            imported_hours: self.imported.len() as u64,
+        }
     }
 
     /// The windows to ask for instead, when this one cuts an hour whose flows are gone while its totals are there.
-    pub(super) fn nearest(&self, flows_from: Option<Timestamp>, reach: &Reach) -> Option<Nearest> {
-        let dropped = dropped_before(flows_from, reach)?;
-        let (mut inner, mut outer) = (self.window()?, self.window()?);
-        let mut cuts = self.of(Kind::Cut).filter(|part| part.start < dropped).peekable();
+    pub(super) fn nearest(&self) -> Option<Nearest> {
+        let (mut inner, mut outer) = (self.window.clone(), self.window.clone());
+        let mut cuts = self.of(Kind::Torn).peekable();
         cuts.peek()?;
         for cut in cuts {
             let (start, end) = (cut.start.hour(), cut.start.hour().plus(HOUR));
@@ -150,33 +174,25 @@ impl Plan {
         Some(Nearest { inner: (!inner.is_empty()).then_some(inner), outer })
     }
 
-    /// Whether the flows of all of the window since the first collector began are still kept.
-    pub(super) fn has_flows(&self, flows_from: Option<Timestamp>, reach: &Reach) -> bool {
-        let dropped = dropped_before(flows_from, reach);
-        self.window().is_some_and(|window| dropped.is_none_or(|before| before <= window.start))
+    /// Whether the flows of all hours of the window are still kept.
+    pub(super) fn has_flows(&self) -> bool {
+        self.has_flows
     }
+}
 
-    fn window(&self) -> Option<Range<Timestamp>> {
-        Some(self.parts.first()?.1.start..self.parts.last()?.1.end)
-    }
+/// The hours of `day` in a set of them.
+fn hours_of(day: Timestamp, set: u32) -> impl Iterator<Item = Timestamp> {
+    let is_in =
+        move |hour: i64| 1u32.checked_shl(hour.try_into().unwrap_or(u32::MAX)).is_some_and(|bit| set & bit != 0);
+    (0..24).filter(move |hour| is_in(*hour)).map(move |hour: i64| day.plus(hour.saturating_mul(HOUR)))
 }
 
 /// What becomes of what the window has of the hour at `at`.
 fn kind(day: &DayHours, at: Timestamp, whole: bool) -> Kind {
-    let number = at.hour().micros().saturating_sub(day.day.micros()).checked_div(HOUR).unwrap_or(0);
-    let bit = 1u32.checked_shl(number.try_into().unwrap_or(u32::MAX)).unwrap_or(0);
-    match (day.usable & bit != 0, day.others & bit != 0) {
+    let is_in = |set| hours_of(day.day, set).any(|hour| hour == at.hour());
+    match (is_in(day.usable), is_in(day.dropped)) {
         (true, _) if whole => Kind::Hour,
-        (true, _) => Kind::Cut,
-        (false, true) => Kind::Other,
-        (false, false) => Kind::Empty,
+        (true, true) => Kind::Torn,
+        _ => Kind::Segments,
     }
-}
-
-/// The moment before which flows were there once and are dropped: `None` when none are. They are kept from `flows_from` on,
-/// which is never before the first collector began.
-fn dropped_before(flows_from: Option<Timestamp>, reach: &Reach) -> Option<Timestamp> {
-    let began = reach.began?;
-    let from = flows_from.unwrap_or(Timestamp::from_micros(i64::MAX));
-    (from > began).then_some(from)
 }

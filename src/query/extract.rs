@@ -5,7 +5,6 @@
 //! it is for a program of its own, not for requests. All is read from one moment of the database, the stamp too.
 
 use super::answer::{Completeness, Counters, Window};
-use super::cover::Gone;
 use super::group::{CHUNK, Room, WEIGHT_FIELDS, Weights, is_sampled};
 use super::rows::Rows;
 use super::scan::{Reader, pick};
@@ -85,9 +84,7 @@ impl Engine {
     ) -> Result<(S, Extract), S::Error> {
         plan::check_window(&request.window)?;
         let mut snapshot = self.database.snapshot().await.map_err(QueryError::from)?;
-        let recorded_from = snapshot.recorded_from().await.map_err(QueryError::from)?;
-        let gone = Gone { recorded_from, holes: 0 };
-        let completeness = self.completeness(&mut snapshot, &request.window, gone).await?;
+        let completeness = self.completeness_of_flows(&mut snapshot, &request.window).await?;
         // A segment lies in one hour, so one that begins before the window can only begin in the window's first hour.
         let extent = snapshot.extent(request.window.from.hour(), request.window.to).await.map_err(QueryError::from)?;
         let days = extent.map_or_else(Vec::new, |(first, last)| days(&request.window, first, last.plus(HOUR)));

@@ -41,7 +41,7 @@ use crate::filter::Expression;
 use crate::flow::counting::Counting;
 use crate::flow::local::Local;
 use crate::store::Database;
-use crate::store::host_traffic::{Reach, Stretch};
+use crate::store::host_traffic::Stretch;
 use crate::store::snapshot::{COLLECTOR_ALIVE, SegmentHeader, Snapshot};
 use budget::Budget;
 use cover::{Gone, Plan};
@@ -213,27 +213,35 @@ impl Engine {
         question: Option<impl Question<S>>,
         budget: &Budget,
     ) -> Result<Covered<S>, QueryError> {
-        let flows_from = snapshot.recorded_from().await?;
-        let from_segments = |scan| Covered {
-            plan: Plan::scan(window),
-            stretch: Stretch::default(),
-            gone: Gone { recorded_from: flows_from, holes: 0 },
-            scan,
+        let days = snapshot.hours(window.from, window.to, &self.counted_by()).await?;
+        let recorded_from = snapshot.recorded_from().await?;
+        let from_segments = |scan| {
+            let plan = Plan::scan(window, &days);
+            Covered { gone: plan.gone(recorded_from), plan, stretch: Stretch::default(), scan }
         };
         let mut scan = new()?;
         let empty = scan.memory();
         let Some(question) = question else { return Ok(from_segments(scan)) };
-        let days = snapshot.hours(window.from, window.to, &self.counted_by()).await?;
-        let reach = snapshot.reach().await?;
         let plan = Plan::new(window, &days);
-        answerable(&plan, window, flows_from, &reach)?;
+        answerable(&plan, window)?;
         let stretch = plan.stretch();
         let whole = stretch.is_empty() || question.add_totals(&mut scan, snapshot, &stretch, budget).await?;
-        if !whole && plan.has_flows(flows_from, &reach) {
+        if !whole && plan.has_flows() {
             budget.spend(scan.memory(), empty)?;
             return Ok(from_segments(new()?));
         }
-        Ok(Covered { gone: plan.gone(flows_from, &reach), plan, stretch, scan })
+        Ok(Covered { gone: plan.gone(recorded_from), plan, stretch, scan })
+    }
+
+    /// What an answer that is read from segments alone may be missing.
+    async fn completeness_of_flows(
+        &self,
+        snapshot: &mut Snapshot,
+        window: &Window,
+    ) -> Result<Completeness, QueryError> {
+        let days = snapshot.hours(window.from, window.to, &self.counted_by()).await?;
+        let gone = Plan::scan(window, &days).gone(snapshot.recorded_from().await?);
+        self.completeness(snapshot, window, gone).await
     }
 
     async fn completeness(
@@ -247,9 +255,8 @@ impl Engine {
         let known = Known {
             senders: snapshot.senders(&stamp::exporters_of(&loss)).await?,
             unnumbered: snapshot.sent(UNNUMBERED.code(), window.from, window.to).await?,
-            recorded_from: gone.recorded_from,
-            holes: gone.holes,
-            imported: snapshot.imported(window.from, window.to, gone.recorded_from.unwrap_or(window.to)).await?,
+            not_recorded: gone.not_recorded,
+            imported_hours: gone.imported_hours,
             stored_until: snapshot.complete_until(now, COLLECTOR_ALIVE).await?,
             loss,
         };
@@ -258,8 +265,8 @@ impl Engine {
 }
 
 /// Refuses a window that cuts an hour of which only totals are left, and says which windows can be had.
-fn answerable(plan: &Plan, window: &Window, flows_from: Option<Timestamp>, reach: &Reach) -> Result<(), QueryError> {
-    let Some(nearest) = plan.nearest(flows_from, reach) else { return Ok(()) };
+fn answerable(plan: &Plan, window: &Window) -> Result<(), QueryError> {
+    let Some(nearest) = plan.nearest() else { return Ok(()) };
     let offer = |range: std::ops::Range<Timestamp>| Window { from: range.start, to: range.end, zone: window.zone };
     Err(QueryError::WindowNotOnHours { inner: nearest.inner.map(offer), outer: offer(nearest.outer) })
 }

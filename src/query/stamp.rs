@@ -15,7 +15,6 @@
 use super::answer::{Completeness, ExporterLoss, LossCount, Undercount, Window};
 use crate::clock::{SECOND, Timestamp};
 use crate::store::facts::FACTS;
-use crate::store::imports::Imported;
 use crate::store::snapshot::{Sender, StoredLoss};
 use crate::wire::Version;
 use std::cmp::Reverse;
@@ -42,12 +41,10 @@ pub(super) struct Known {
     pub(super) senders: Vec<Sender>,
     /// Whether an exporter may have sent datagrams without sequence numbers.
     pub(super) unnumbered: bool,
-    /// Since when flows are recorded and kept.
-    pub(super) recorded_from: Option<Timestamp>,
-    /// Microseconds of the window after that moment whose flows are no longer kept and that nothing else tells of.
-    pub(super) holes: i64,
-    /// What imports hold of the window.
-    pub(super) imported: Imported,
+    /// Microseconds of the window that nobody recorded, or whose flows are no longer kept and that nothing else tells of.
+    pub(super) not_recorded: i64,
+    /// The hours of the window in which imported flows were received.
+    pub(super) imported_hours: u64,
     /// Everything received before this moment is stored. `None` when no collector is alive: then nothing is on its way,
     /// and only the future is still to come.
     pub(super) stored_until: Option<Timestamp>,
@@ -78,18 +75,15 @@ pub(super) fn stamp(window: &Window, known: &Known, now: Timestamp) -> Completen
             concerned.entry(row.exporter_id).or_default().add(&row.cause, &row.unit, row.count);
         }
     }
-    let recorded_from = known.recorded_from.unwrap_or(window.to).min(window.to);
-    let before =
-        recorded_from.micros().saturating_sub(window.from.micros()).saturating_sub(known.imported.before).max(0);
-    let unrecorded = before.saturating_add(known.holes).cast_unsigned();
+    let unrecorded = known.not_recorded.max(0).cast_unsigned();
     if unrecorded > 0 {
         // A part of a second is missing, too, and must not look like nothing.
         sums.add(NOT_RECORDED, "seconds", unrecorded.div_ceil(SECOND.cast_unsigned()));
     }
-    if known.imported.hours > 0 {
-        sums.add(IMPORTED, "hours", known.imported.hours);
+    if known.imported_hours > 0 {
+        sums.add(IMPORTED, "hours", known.imported_hours);
     }
-    let bounded = !known.unnumbered && unrecorded == 0 && known.imported.hours == 0;
+    let bounded = !known.unnumbered && unrecorded == 0 && known.imported_hours == 0;
     let flows = bounded.then(|| at_most(&loss, &known.senders)).flatten();
     let mut exporters: Vec<_> = concerned.into_iter().collect();
     exporters.sort_by_key(|(id, sums)| (Reverse(sums.all()), *id));

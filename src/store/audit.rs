@@ -200,14 +200,18 @@ impl Snapshot {
         Ok((count(sent), count(stored)))
     }
 
-    /// The days of `flow_segments` that are there because of an import.
+    /// The last day of which flows were dropped that were received since `began`; `None` when none were.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn imported_days(&mut self) -> Result<Vec<Timestamp>, StoreError> {
-        let days: Vec<DateTime<Utc>> =
-            sqlx::query_scalar("SELECT day FROM imported_days").fetch_all(self.connection()).await?;
-        Ok(days.into_iter().map(Timestamp::from).collect())
+    pub async fn last_dropped(&mut self, began: Option<Timestamp>) -> Result<Option<Timestamp>, StoreError> {
+        let Some(began) = began else { return Ok(None) };
+        let hour: Option<DateTime<Utc>> =
+            sqlx::query_scalar("SELECT max(hour) FROM hours WHERE flows_dropped AND hour >= $1")
+                .bind(began.hour().to_utc())
+                .fetch_one(self.connection())
+                .await?;
+        Ok(hour.map(|hour| Timestamp::from(hour).day()))
     }
 
     /// The sealed hours from `from` up to `to` whose totals were counted by `local` and of which all flows are kept, and how

@@ -79,6 +79,14 @@ impl StoreError {
     }
 }
 
+impl StoreError {
+    /// Whether there is no partition for a row, as after its day was dropped.
+    pub fn lacks_partition(&self) -> bool {
+        let Self::Database(error) = self else { return false };
+        error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() == Some("23514")
+    }
+}
+
 /// What to do about an error that somebody else has caused, as the end of a sentence.
 fn advice(error: &sqlx::Error) -> &'static str {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);

@@ -25,17 +25,10 @@ pub struct DayHours {
     pub summed: bool,
     /// The hours of which totals are there.
     pub usable: u32,
-    /// The other hours with flows: open ones, and those that were counted by other local networks.
-    pub others: u32,
-}
-
-/// How far back the database knows anything.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reach {
-    /// When the first collector began; `None` when none ever did.
-    pub began: Option<Timestamp>,
-    /// The oldest hour or day on record, sealed or not.
-    pub hours_from: Option<Timestamp>,
+    /// The hours of which flows that were there are no longer kept. Some may have come since.
+    pub dropped: u32,
+    /// The hours of which another collector received flows.
+    pub imported: u32,
 }
 
 /// The hours and days whose totals are asked for.
@@ -95,16 +88,13 @@ impl HostSums {
 const CATALOGUE: &str = "\
     SELECT hours.day, bool_and(usable) AND count(*) = min(days.hours) AND sum(version) = min(days.versions), \
            coalesce(bit_or(1 << number) FILTER (WHERE usable), 0), \
-           coalesce(bit_or(1 << number) FILTER (WHERE NOT usable), 0) \
+           coalesce(bit_or(1 << number) FILTER (WHERE flows_dropped), 0), \
+           coalesce(bit_or(1 << number) FILTER (WHERE imported), 0) \
     FROM (SELECT date_trunc('day', hour, 'UTC') AS day, extract(hour FROM hour AT TIME ZONE 'UTC')::integer AS number, \
-                 version, sealed_at IS NOT NULL AND local IS NOT DISTINCT FROM $3 AS usable \
+                 version, flows_dropped, imported, sealed_at IS NOT NULL AND local IS NOT DISTINCT FROM $3 AS usable \
           FROM hours WHERE hour >= $1 AND hour < $2) AS hours \
     LEFT JOIN days ON days.day = hours.day AND days.local = $3 \
     GROUP BY hours.day ORDER BY hours.day";
-
-const REACH: &str = "\
-    SELECT (SELECT min(created_at) FROM journal_positions), \
-           least((SELECT min(hour) FROM hours), (SELECT min(day) FROM days))";
 
 /// Parameters that are constant when the statement is planned leave nothing of the conditions on them.
 const BY_HOST: &str = "\
@@ -146,29 +136,21 @@ impl Snapshot {
     /// When the database does not answer.
     pub async fn hours(&mut self, from: Timestamp, to: Timestamp, local: &str) -> Result<Vec<DayHours>, StoreError> {
         let end = to.plus(-1).day().plus(crate::clock::DAY);
-        let rows: Vec<(DateTime<Utc>, Option<bool>, i32, i32)> = sqlx::query_as(CATALOGUE)
+        type Row = (DateTime<Utc>, Option<bool>, i32, i32, i32);
+        let rows: Vec<Row> = sqlx::query_as(CATALOGUE)
             .bind(from.day().to_utc())
             .bind(end.to_utc())
             .bind(local)
             .fetch_all(self.connection())
             .await?;
-        let day = |(day, summed, usable, others): (DateTime<Utc>, Option<bool>, i32, i32)| DayHours {
+        let day = |(day, summed, usable, dropped, imported): Row| DayHours {
             day: day.into(),
             summed: summed.unwrap_or(false),
             usable: usable.cast_unsigned(),
-            others: others.cast_unsigned(),
+            dropped: dropped.cast_unsigned(),
+            imported: imported.cast_unsigned(),
         };
         Ok(rows.into_iter().map(day).collect())
-    }
-
-    /// How far back the database knows anything, whatever has been dropped since.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn reach(&mut self) -> Result<Reach, StoreError> {
-        let (began, hours_from): (Option<DateTime<Utc>>, Option<DateTime<Utc>>) =
-            sqlx::query_as(REACH).fetch_one(self.connection()).await?;
-        Ok(Reach { began: began.map(Timestamp::from), hours_from: hours_from.map(Timestamp::from) })
     }
 
     /// Hands the totals of each of the `hosts` over the stretch to `take`, in no order.

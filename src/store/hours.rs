@@ -8,33 +8,38 @@ use super::{Database, StoreError, answer};
 use crate::clock::{DAY, HOUR, Timestamp};
 use crate::flow::segment::Segment;
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 use std::collections::BTreeSet;
 
 /// Distinguishes the advisory locks of sealing from others in the database: "seal".
 const LOCKS: i32 = 0x7365_616c;
 
-/// Enters the hours of flows received at `moments` into the transaction, and opens those that are sealed. A sealer of the
-/// same hour waits for the end of the transaction, and the transaction for the end of the sealer's COMMIT.
+/// Enters the hours of flows received at `moments` into the transaction, and opens those that are sealed. With `imported`,
+/// another collector received the flows. A sealer of the same hour waits for the end of the transaction, and the
+/// transaction for the end of the sealer's COMMIT.
 pub(super) async fn enter(
     connection: &mut PgConnection,
     moments: impl Iterator<Item = Timestamp>,
+    imported: bool,
 ) -> Result<(), StoreError> {
     // In order, so that two transactions with the same hours do not wait for each other.
     let hours: BTreeSet<Timestamp> = moments.map(Timestamp::hour).collect();
     for hour in hours {
         let hour = hour.to_utc();
-        let open = sqlx::query_scalar("SELECT true FROM hours WHERE hour = $1 AND sealed_at IS NULL FOR SHARE");
-        let open: Option<bool> = answer(open.bind(hour).fetch_optional(&mut *connection)).await?;
+        let open = sqlx::query_scalar(
+            "SELECT true FROM hours WHERE hour = $1 AND sealed_at IS NULL AND imported >= $2 FOR SHARE",
+        );
+        let open: Option<bool> = answer(open.bind(hour).bind(imported).fetch_optional(&mut *connection)).await?;
         if open.is_some() {
             continue;
         }
         // The lock that excludes others is taken at once: two that shared the row first would wait for each other for ever.
         let opened = sqlx::query(
-            "INSERT INTO hours AS known (hour) VALUES ($1) ON CONFLICT (hour) DO UPDATE \
-             SET sealed_at = NULL, version = known.version + (known.sealed_at IS NOT NULL)::int",
+            "INSERT INTO hours AS known (hour, imported) VALUES ($1, $2) ON CONFLICT (hour) DO UPDATE \
+             SET sealed_at = NULL, version = known.version + (known.sealed_at IS NOT NULL)::int, \
+             imported = known.imported OR EXCLUDED.imported",
         );
-        answer(opened.bind(hour).execute(&mut *connection)).await?;
+        answer(opened.bind(hour).bind(imported).execute(&mut *connection)).await?;
     }
     Ok(())
 }
@@ -169,18 +174,22 @@ impl Database {
         self.snapshot().await?.complete_until(now, alive).await
     }
 
-    /// Forgets open hours before `oldest` of which nothing is left: no flows, as they are not kept any longer, and no totals.
+    /// Ends open hours before `oldest` that were never sealed and of which no flows are left. Of those that had flows
+    /// it stays known that they are gone; those that had none are forgotten.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn forget_open_hours(&self, oldest: Timestamp) -> Result<(), StoreError> {
-        sqlx::query(
-            "DELETE FROM hours WHERE sealed_at IS NULL AND version = 0 AND hour < $1 AND NOT EXISTS \
-             (SELECT FROM flow_segments_open WHERE received_first >= hour AND received_first < hour + interval '1 hour')",
-        )
-        .bind(oldest.to_utc())
-        .execute(&self.writers)
-        .await?;
+        for change in [
+            "UPDATE hours SET sealed_at = now(), version = 1, local = NULL WHERE flows_dropped",
+            "DELETE FROM hours WHERE NOT flows_dropped",
+        ] {
+            let statement = AssertSqlSafe(format!(
+                "{change} AND sealed_at IS NULL AND version = 0 AND hour < $1 AND NOT EXISTS (SELECT FROM segment_headers \
+                 WHERE received_first >= hour AND received_first < hour + interval '1 hour')"
+            ));
+            sqlx::query(statement).bind(oldest.to_utc()).execute(&self.writers).await?;
+        }
         Ok(())
     }
 }

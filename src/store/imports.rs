@@ -1,6 +1,6 @@
 //! Files of other collectors: how far each is stored, and the one transaction that stores a part of one or of several.
 //!
-//! A file is known by the hash of its content. Its row in `imports` is locked by the transaction that stores a part of it and
+//! A file is known by the hash of its content, and what a capture holds for one UDP port by that port as well. The row in `imports` is locked by the transaction that stores a part of it and
 //! must stand at that part's start, as a journal's position must. So a part counts once, whichever side dies and whenever, and
 //! the same file brought in again changes nothing.
 //!
@@ -8,14 +8,13 @@
 //! lets imports that run beside each other take turns.
 
 use super::commit::{Loss, write_loss};
-use super::partitions::DailyTable;
 use super::segments::{self, Place};
 use super::{Database, StoreError, bigint, count, flows, hours};
-use crate::clock::{HOUR, Timestamp};
+use crate::clock::Timestamp;
 use crate::flow::batch::FlowBatch;
 use crate::flow::segment::Segment;
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -27,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub struct ImportFile<'a> {
     /// SHA-256 of its content.
     pub hash: [u8; 32],
+    /// Of a capture, the UDP port whose datagrams are brought in; 0 for other files.
+    pub port: u16,
     /// Where it lies.
     pub name: &'a str,
     /// Its size in bytes.
@@ -71,6 +72,8 @@ pub struct ImportStanding {
     pub import_id: i64,
     /// Everything before this byte is stored.
     pub position: u64,
+    /// Everything before this byte was a shorter file with the same beginning, which was read to its end.
+    pub begins_at: u64,
     /// Whether it is at its end.
     pub state: ImportState,
     /// What could not be read so far.
@@ -113,37 +116,111 @@ pub struct ImportBatch {
     pub loss: Vec<Loss>,
 }
 
-/// Number, position, state, error, first and last receive time.
-type StandingRow = (i64, i64, String, Option<String>, Option<DateTime<Utc>>, Option<DateTime<Utc>>);
+#[derive(sqlx::FromRow)]
+struct StandingRow {
+    import_id: i64,
+    position: i64,
+    begins_at: i64,
+    state: String,
+    error: Option<String>,
+    received_first: Option<DateTime<Utc>>,
+    received_last: Option<DateTime<Utc>>,
+}
+
+impl From<StandingRow> for ImportStanding {
+    fn from(row: StandingRow) -> Self {
+        Self {
+            import_id: row.import_id,
+            position: count(row.position),
+            begins_at: count(row.begins_at),
+            state: ImportState::parse(&row.state),
+            error: row.error,
+            received: row.received_first.map(Timestamp::from).zip(row.received_last.map(Timestamp::from)),
+        }
+    }
+}
+
+/// The columns of a [`StandingRow`].
+const STANDING: &str =
+    "SELECT import_id, position, begins_at, state, error, received_first, received_last FROM imports";
 
 impl Database {
-    /// Where a file stands; it is entered at its beginning when it is new.
+    /// The sizes below `size` of files that a longer one may continue: those that were not read to a proper end, and captures,
+    /// of which nobody can tell. Ascending.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn begin_import(&self, file: &ImportFile<'_>) -> Result<ImportStanding, StoreError> {
-        sqlx::query(
-            "INSERT INTO imports (content_hash, name, size, format) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+    pub async fn import_sizes(&self, size: u64) -> Result<Vec<u64>, StoreError> {
+        let sizes: Vec<i64> = sqlx::query_scalar(
+            "SELECT DISTINCT size FROM imports WHERE (state <> 'done' OR format = 'capture') AND size < $1 ORDER BY size",
+        )
+        .bind(bigint(size))
+        .fetch_all(&self.writers)
+        .await?;
+        Ok(sizes.into_iter().map(count).collect())
+    }
+
+    /// The ports of which what a capture holds was brought in before, at least in part.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn imported_ports(&self, hash: &[u8; 32]) -> Result<Vec<u16>, StoreError> {
+        let ports: Vec<i32> = sqlx::query_scalar("SELECT port FROM imports WHERE content_hash = $1")
+            .bind(hash.as_slice())
+            .fetch_all(&self.writers)
+            .await?;
+        Ok(ports.into_iter().filter_map(|port| port.try_into().ok()).collect())
+    }
+
+    /// Where the longest of the files with these hashes stands; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn longest_import(&self, hashes: &[[u8; 32]], port: u16) -> Result<Option<ImportStanding>, StoreError> {
+        let statement =
+            format!("{STANDING} WHERE content_hash = ANY($1) AND port IN (0, $2) ORDER BY size DESC LIMIT 1");
+        let row: Option<StandingRow> = sqlx::query_as(AssertSqlSafe(statement))
+            .bind(hashes.iter().map(<[u8; 32]>::as_slice).collect::<Vec<_>>())
+            .bind(i32::from(port))
+            .fetch_optional(&self.writers)
+            .await?;
+        Ok(row.map(ImportStanding::from))
+    }
+
+    /// Where a file stands. When it is new it is entered, where the import `shorter` stands if its content begins with all of
+    /// that one; which cannot go on by itself then.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn begin_import(
+        &self,
+        file: &ImportFile<'_>,
+        shorter: Option<i64>,
+    ) -> Result<ImportStanding, StoreError> {
+        let mut transaction = self.writers.begin().await?;
+        let new: Option<i64> = sqlx::query_scalar(
+            "INSERT INTO imports (content_hash, port, name, size, format) SELECT $1, $2, $3, $4, $5 \
+             WHERE NOT EXISTS (SELECT FROM imports WHERE content_hash = $1 AND port = 0) ON CONFLICT DO NOTHING \
+             RETURNING import_id",
         )
         .bind(file.hash.as_slice())
+        .bind(i32::from(file.port))
         .bind(file.name)
         .bind(bigint(file.size))
         .bind(file.format)
-        .execute(&self.writers)
+        .fetch_optional(&mut *transaction)
         .await?;
-        let (import_id, position, state, error, first, last): StandingRow = sqlx::query_as(
-            "SELECT import_id, position, state, error, received_first, received_last FROM imports WHERE content_hash = $1",
-        )
-        .bind(file.hash.as_slice())
-        .fetch_one(&self.writers)
-        .await?;
-        Ok(ImportStanding {
-            import_id,
-            position: count(position),
-            state: ImportState::parse(&state),
-            error,
-            received: first.map(Timestamp::from).zip(last.map(Timestamp::from)),
-        })
+        if let Some((new, shorter)) = new.zip(shorter) {
+            go_on(&mut transaction, new, shorter).await?;
+        }
+        let statement = format!("{STANDING} WHERE content_hash = $1 AND port IN (0, $2) ORDER BY port LIMIT 1");
+        let row: StandingRow = sqlx::query_as(AssertSqlSafe(statement))
+            .bind(file.hash.as_slice())
+            .bind(i32::from(file.port))
+            .fetch_one(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(row.into())
     }
 
     /// Forgets a file of which nothing is stored, so that it can be brought in another time.
@@ -156,21 +233,6 @@ impl Database {
             .execute(&self.writers)
             .await?;
         Ok(())
-    }
-
-    /// Makes the partition of the UTC day that `moment` lies in, unless it is there, and notes that an import made it.
-    ///
-    /// # Errors
-    /// As [`Database::ensure_day`].
-    pub async fn ensure_imported_day(&self, table: DailyTable, moment: Timestamp) -> Result<(), StoreError> {
-        let day = moment.day();
-        if table == DailyTable::FlowSegments && !self.days(table).await?.contains(&day) {
-            sqlx::query("INSERT INTO imported_days (day) VALUES ($1) ON CONFLICT DO NOTHING")
-                .bind(day.to_utc())
-                .execute(&self.writers)
-                .await?;
-        }
-        self.ensure_day(table, day).await
     }
 
     /// Stores parts of files, once. When an earlier try was committed although its answer was lost, nothing is done.
@@ -190,17 +252,31 @@ impl Database {
         session.hand_back();
         Ok(())
     }
+}
 
-    /// Forgets which hours and days before `oldest` were imported; their flows are dropped.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn trim_imports(&self, oldest: Timestamp) -> Result<(), StoreError> {
-        for statement in ["DELETE FROM imported_hours WHERE hour < $1", "DELETE FROM imported_days WHERE day < $1"] {
-            sqlx::query(statement).bind(oldest.to_utc()).execute(&self.writers).await?;
-        }
-        Ok(())
-    }
+/// Lets the import `new` begin where `shorter` stands, and ends that one.
+async fn go_on(connection: &mut PgConnection, new: i64, shorter: i64) -> Result<(), StoreError> {
+    // What is told at the end of a file was told of one that was read to its end, and of no other.
+    sqlx::query(
+        "WITH earlier AS (SELECT position, begins_at, state = 'running' AS running, received_first, received_last \
+         FROM imports WHERE import_id = $2 FOR UPDATE) \
+         UPDATE imports SET position = earlier.position, \
+         begins_at = CASE WHEN running THEN earlier.begins_at ELSE earlier.position END, \
+         received_first = CASE WHEN running THEN earlier.received_first END, \
+         received_last = CASE WHEN running THEN earlier.received_last END FROM earlier WHERE import_id = $1",
+    )
+    .bind(new)
+    .bind(shorter)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "UPDATE imports SET state = 'damaged', error = coalesce(error, 'it went on as a longer file'), \
+         updated_at = now(), finished_at = now() WHERE import_id = $1 AND state = 'running'",
+    )
+    .bind(shorter)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Whether all parts are stored already; an error when some file stands elsewhere.
@@ -249,18 +325,9 @@ async fn store(
     for rows in &batch.rows {
         flows::write(&mut *connection, rows).await?;
     }
-    let mut hours: Vec<_> = batch.segments.iter().map(|segment| segment.received_first.hour()).collect();
-    hours.extend(batch.loss.iter().map(|loss| loss.hour));
-    hours.sort_unstable();
-    hours.dedup();
-    if !hours.is_empty() {
-        sqlx::query("INSERT INTO imported_hours (hour) SELECT unnest($1::timestamptz[]) ON CONFLICT DO NOTHING")
-            .bind(hours.iter().map(|hour| hour.to_utc()).collect::<Vec<_>>())
-            .execute(&mut *connection)
-            .await?;
-        // What was computed from these hours no longer holds.
-        hours::enter(&mut *connection, hours.iter().copied()).await?;
-    }
+    // What was computed from these hours no longer holds.
+    let received = batch.segments.iter().map(|segment| segment.received_first);
+    hours::enter(&mut *connection, received.chain(batch.loss.iter().map(|loss| loss.hour)), true).await?;
     write_loss(&mut *connection, &batch.loss).await?;
     advance(&mut *connection, &batch.steps).await?;
     sqlx::query("COMMIT").execute(connection).await?;
@@ -292,40 +359,4 @@ async fn advance(connection: &mut PgConnection, steps: &[ImportStep]) -> Result<
     .execute(connection)
     .await?;
     Ok(())
-}
-
-/// What imports hold of a window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Imported {
-    /// The hours of the window in which imported flows were received.
-    pub hours: u64,
-    /// How many microseconds of the window before recording began lie in these hours.
-    pub before: i64,
-}
-
-impl super::snapshot::Snapshot {
-    /// What imports hold of the window from `from` up to but not including `to`, where recording began at `recorded`.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn imported(
-        &mut self,
-        from: Timestamp,
-        to: Timestamp,
-        recorded: Timestamp,
-    ) -> Result<Imported, StoreError> {
-        let hours: Vec<(DateTime<Utc>,)> =
-            sqlx::query_as("SELECT hour FROM imported_hours WHERE hour >= $1 AND hour < $2")
-                .bind(from.hour().to_utc())
-                .bind(to.to_utc())
-                .fetch_all(self.connection())
-                .await?;
-        let end = recorded.min(to);
-        let within = hours.iter().map(|(hour,)| {
-            let hour = Timestamp::from(*hour);
-            let (first, last) = (hour.max(from), hour.plus(HOUR).min(end));
-            last.micros().saturating_sub(first.micros()).max(0)
-        });
-        Ok(Imported { hours: hours.len() as u64, before: within.fold(0, i64::saturating_add) })
-    }
 }

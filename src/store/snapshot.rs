@@ -232,26 +232,26 @@ impl Snapshot {
         Ok(moment.map(Timestamp::from))
     }
 
-    /// The moment since which flows are recorded and still there: when the first collector began, or the oldest day that
-    /// was not dropped, whichever is later; `None` when nothing was ever recorded. Days that are there only because of an
-    /// import do not count.
+    /// The moment since which flows are recorded, whether they are still kept or not: when the first collector began, or
+    /// the oldest of what is on record, whichever is later; `None` when no collector ever began.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn recorded_from(&mut self) -> Result<Option<Timestamp>, StoreError> {
         let table = DailyTable::FlowSegments;
-        type Row = (Option<DateTime<Utc>>, Vec<String>, Vec<DateTime<Utc>>);
-        let (began, partitions, imported): Row = sqlx::query_as(
+        type Row = (Option<DateTime<Utc>>, Option<DateTime<Utc>>, Vec<String>);
+        let (began, hours_from, partitions): Row = sqlx::query_as(
             "SELECT (SELECT min(created_at) FROM journal_positions), \
+             least((SELECT min(hour) FROM hours), (SELECT min(day) FROM days)), \
              ARRAY(SELECT child.relname::text FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid \
-             WHERE inhparent = $1::regclass), ARRAY(SELECT day FROM imported_days)",
+             WHERE inhparent = $1::regclass)",
         )
         .bind(table.name())
         .fetch_one(&mut *self.transaction)
         .await?;
         let days = partitions.iter().filter_map(|name| table.day(name));
-        let oldest_day = days.filter(|day| !imported.contains(&day.to_utc())).min();
-        Ok(began.map(Timestamp::from).zip(oldest_day).map(|(began, day)| began.max(day)))
+        let oldest = days.chain(hours_from.map(Timestamp::from)).min();
+        Ok(began.map(Timestamp::from).map(|began| oldest.map_or(began, |oldest| oldest.max(began))))
     }
 }
 

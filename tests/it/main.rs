@@ -30,6 +30,8 @@ mod dead_connections;
 mod doctor;
 /// Flows that are told twice, from the datagram to the advice.
 mod double_counting;
+/// Imported days that are dropped, imports around the first start: what is there is answered, what is gone is told.
+mod dropped;
 /// Flows as files: the same sums, whole or not there, in flat memory.
 mod export;
 /// What exporters tell about themselves and what the configuration says about them: kept, limited, shown.
@@ -54,6 +56,8 @@ mod host_totals;
 mod hostile;
 /// Files of nfdump and captures: the same numbers as `nfdump`, once, through `kill -9`.
 mod import;
+/// Files that come again, longer or for another port: each flow once.
+mod import_again;
 /// `kill -9` of the server and of PostgreSQL: stored equals journalled, nothing twice.
 mod kills;
 /// The three founding questions against real exporters, `nfcapd` and `nfdump`.

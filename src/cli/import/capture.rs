@@ -1,19 +1,24 @@
 //! A capture: its datagrams go through the decoder, at the moments at which they were captured.
 //!
-//! Each file has a decoder of its own, and an import that goes on reads the file from its beginning, so that the same file
+//! What a file holds for one UDP port is brought in by itself, so that other ports of it can follow, and what is there is not
+//! brought in again with them. So a file is gone through once to see which ports it has, and then once for each. Each time
+//! has a decoder of its own, and an import that goes on reads the file from its beginning, so that the same file
 //! always becomes the same flows. Data that comes before its template waits to the end of the file if it must. What exporters
 //! tell about themselves is left out: it may be older than what is known.
 
-use super::reading::{FileError, NETWORK, Part, Reading, ReadingError};
+use super::part::Part;
+use super::reading::{FileError, NETWORK, Reading, ReadingError};
+use super::report::Ended;
+use crate::archive::Damage;
 use crate::archive::capture::{Capture, Datagram, Step};
 use crate::clock::Timestamp;
 use crate::flow::batch::FlowBatch;
 use crate::flow::record::FlowRecord;
-use crate::store::imports::ImportStanding;
+use crate::store::imports::{ImportFile, ImportStanding};
 use crate::wire::{
     ConfiguredSampling, Context, Decoder, Limits, Outcome, Reason, Transport, Unit, exporter_address, recognise,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -38,12 +43,95 @@ struct Decoding {
     scratch: FlowBatch,
     /// Whether what is decoded now was stored before.
     stored: bool,
-    /// Datagrams to other ports that look like flows, by port.
+}
+
+/// What a file holds.
+#[derive(Default)]
+struct Found {
+    /// The ports that were asked for and that something was sent to.
+    ports: BTreeSet<u16>,
+    /// Datagrams to other ports that look like flow exports, by port.
     others: BTreeMap<u16, u64>,
+    /// What cannot be read.
+    damage: Option<Damage>,
 }
 
 impl Reading {
-    pub(super) fn capture(&mut self, path: &Path, standing: &ImportStanding) -> Result<(), FileError> {
+    /// Brings in what was sent to each port that was asked for.
+    pub(super) fn capture(
+        &mut self,
+        path: &Path,
+        file: &ImportFile<'_>,
+        beginnings: &[[u8; 32]],
+    ) -> Result<Ended, FileError> {
+        let mut found = self.survey(path)?;
+        let known = self.runtime.block_on(self.database.imported_ports(&file.hash));
+        let known = known.map_err(|error| FileError::Fatal(error.into()))?;
+        // Before captures were brought in port by port, nobody noted which ones were.
+        found.others.retain(|port, _| !known.contains(port) && !known.contains(&0));
+        if found.ports.is_empty() {
+            self.progress.read(file.size);
+            if let Some(damage) = &found.damage {
+                self.progress.say(&format!("{}: {damage}", path.display()));
+            }
+        }
+        if found.ports.is_empty() && !found.others.is_empty() {
+            return Err(FileError::Ports(named(&found.others)));
+        }
+        let nothing = match (&found.damage, known.is_empty()) {
+            (Some(_), _) => Ended::Damaged,
+            (None, true) => Ended::Whole,
+            (None, false) => Ended::Known,
+        };
+        let mut ended = found.ports.is_empty().then_some(nothing);
+        let mut again = false;
+        for port in found.ports {
+            let file = ImportFile { port, ..file.clone() };
+            let standing = self.begin(path, &file, beginnings, !again)?;
+            let this = standing.map_or(Ok(Ended::Known), |standing| self.port(path, port, &standing, again))?;
+            ended = ended.max(Some(this));
+            again = true;
+        }
+        if !found.others.is_empty() {
+            self.report.elsewhere =
+                found.others.values().fold(self.report.elsewhere, |sum, of| sum.saturating_add(*of));
+            self.progress.say(&format!(
+                "{}: WARNING: what looks like flow exports was sent to other ports, too, and is left out: {}; bring it in \
+                 by importing the file again with --port",
+                path.display(),
+                named(&found.others)
+            ));
+        }
+        Ok(ended.unwrap_or(Ended::Known))
+    }
+
+    /// Looks which ports something was sent to.
+    fn survey(&self, path: &Path) -> Result<Found, FileError> {
+        let mut capture = Capture::open(File::open(path)?)?;
+        let mut found = Found::default();
+        loop {
+            let step = capture.step(|Datagram { destination, payload, .. }: Datagram<'_>| {
+                if self.ports().contains(&destination.port()) {
+                    found.ports.insert(destination.port());
+                } else if recognise(payload).is_ok() {
+                    let sum = found.others.entry(destination.port()).or_default();
+                    *sum = sum.saturating_add(1);
+                }
+            });
+            if let Step::End(damage) = step {
+                found.damage = damage;
+                return Ok(found);
+            }
+        }
+    }
+
+    /// The ports whose datagrams are brought in.
+    fn ports(&self) -> &[u16] {
+        if self.ports.is_empty() { &PORTS } else { &self.ports }
+    }
+
+    /// Brings in what was sent to `port`.
+    fn port(&mut self, path: &Path, port: u16, standing: &ImportStanding, again: bool) -> Result<Ended, FileError> {
         let mut capture = Capture::open(File::open(path)?)?;
         let limits = Limits {
             parked_bytes: PARKED,
@@ -52,22 +140,24 @@ impl Reading {
             ..Limits::default()
         };
         let (decoder, scratch) = (Decoder::new(limits), FlowBatch::default());
-        let mut decoding = Decoding { decoder, scratch, stored: false, others: BTreeMap::new() };
+        let mut decoding = Decoding { decoder, scratch, stored: true };
         let mut part = Part::new(standing);
+        part.again = again;
+        let mut continues = standing.begins_at > 0;
         loop {
             let mut taken = None;
-            let ports: &[u16] = if self.ports.is_empty() { &PORTS } else { &self.ports };
-            let others = &mut decoding.others;
             let step = capture.step(|datagram: Datagram<'_>| {
                 let Datagram { received, source, destination, payload } = datagram;
-                if ports.contains(&destination.port()) {
+                if destination.port() == port {
                     taken = Some(Taken { received, source, payload: payload.to_vec() });
-                } else if recognise(payload).is_ok() {
-                    let sum = others.entry(destination.port()).or_default();
-                    *sum = sum.saturating_add(1);
                 }
             });
             let end = capture.offset();
+            if continues && end > standing.begins_at {
+                // At the end of the shorter file, what waited for a template was told as missing.
+                self.expire(&mut part, &mut decoding);
+                continues = false;
+            }
             decoding.stored = end <= standing.position;
             if let Some(taken) = taken {
                 self.datagram(&mut part, &mut decoding, &taken)?;
@@ -81,18 +171,11 @@ impl Reading {
                 }
             }
         }
-        decoding.stored = false;
+        decoding.stored = continues;
         self.expire(&mut part, &mut decoding);
         if capture.cut() > 0 {
             let what = format!("{} packets were captured without their end", capture.cut());
-            part.damaged(crate::archive::Damage { offset: 0, what });
-        }
-        if !part.kept && !decoding.others.is_empty() {
-            let mut others: Vec<_> = decoding.others.iter().collect();
-            others.sort_by_key(|(port, count)| (std::cmp::Reverse(**count), **port));
-            let named = others.iter().take(NAMED).map(|(port, count)| format!("{port} ({count} datagrams)"));
-            let named = named.collect::<Vec<_>>().join(", ");
-            return Err(FileError::Ports(named));
+            part.damaged(Damage { offset: 0, what });
         }
         self.finish(path, part, capture.offset())
     }
@@ -210,4 +293,12 @@ impl Reading {
         let address = self.exporters.iter().find(|(_, id)| **id == exporter_id).map(|(address, _)| *address);
         address.map(|address| self.configured.sampling(address)).unwrap_or_default()
     }
+}
+
+/// Ports with how many datagrams were sent to them, those with the most first.
+fn named(ports: &BTreeMap<u16, u64>) -> String {
+    let mut ports: Vec<_> = ports.iter().collect();
+    ports.sort_by_key(|(port, count)| (std::cmp::Reverse(**count), **port));
+    let named = ports.iter().take(NAMED).map(|(port, count)| format!("{port} ({count} datagrams)"));
+    named.collect::<Vec<_>>().join(", ")
 }

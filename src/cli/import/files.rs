@@ -80,29 +80,40 @@ pub(super) struct Identity {
     pub(super) hash: [u8; 32],
     /// Its bytes.
     pub(super) size: u64,
+    /// SHA-256 of its first bytes, as many as were asked for.
+    pub(super) beginnings: Vec<[u8; 32]>,
 }
 
-/// Reads a file through and tells what it is.
+/// Reads a file through and tells what it is, and the hashes of its beginnings of these sizes, which ascend.
 ///
 /// # Errors
 /// When it cannot be read.
-pub(super) fn identify(path: &Path) -> io::Result<Identity> {
+pub(super) fn identify(path: &Path, sizes: &[u64]) -> io::Result<Identity> {
     let mut file = File::open(path)?;
     let mut buffer = vec![0; 1 << 18];
     let (mut hash, mut size, mut format) = (Sha256::new(), 0u64, None);
+    let (mut beginnings, mut sizes) = (Vec::new(), sizes.iter().copied().peekable());
     loop {
         let count = match file.read(&mut buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             read => read?,
         };
-        let read = buffer.get(..count).unwrap_or_default();
+        let mut read = buffer.get(..count).unwrap_or_default();
         if size == 0 {
             format = archive::recognise(read);
         }
         if count == 0 || format.is_none() {
-            return Ok(Identity { format, hash: hash.finalize().into(), size });
+            return Ok(Identity { format, hash: hash.finalize().into(), size, beginnings });
+        }
+        let end = size.saturating_add(count as u64);
+        while let Some(beginning) = sizes.next_if(|beginning| *beginning <= end) {
+            let within = usize::try_from(beginning.saturating_sub(size)).unwrap_or(usize::MAX);
+            let (before, after) = read.split_at(within.min(read.len()));
+            hash.update(before);
+            beginnings.push(hash.clone().finalize().into());
+            (read, size) = (after, beginning.max(size));
         }
         hash.update(read);
-        size = size.saturating_add(count as u64);
+        size = end;
     }
 }

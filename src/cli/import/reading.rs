@@ -2,18 +2,19 @@
 
 use super::Kept;
 use super::files::{self, Found, Named};
-use super::piece::{Piece, widen};
+use super::part::{DAMAGES, Part};
+use super::piece::Piece;
 use super::progress::Progress;
+use super::report::{Ended, Report};
 use crate::archive::nfdump::{Archive, Failures, Sources, Step};
-use crate::archive::{ArchiveError, Damage, Flow, Format};
+use crate::archive::{ArchiveError, Flow, Format};
 use crate::clock::{HOUR, Timestamp};
-use crate::config::Config;
 use crate::flow::fields::Field;
 use crate::ingest::Configured;
-use crate::store::imports::{ImportFile, ImportStanding, ImportState, ImportStep};
+use crate::keep;
+use crate::store::imports::{ImportFile, ImportStanding, ImportState};
 use crate::store::{Database, StoreError};
 use std::collections::{HashMap, HashSet};
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::BufReader;
 use std::net::IpAddr;
@@ -31,53 +32,8 @@ pub(super) const NETWORK: &str = "network";
 const GAPS: &str = "gaps";
 /// The most hours of a file to which its gaps are told: a year. It does not tell in which they were.
 const HOURS: usize = 24 * 366;
-/// The most damages of a file that are told one by one.
-const DAMAGES: usize = 20;
 /// How large a part of a file is read at once.
 const BUFFER: usize = 1 << 18;
-
-/// What became of all files.
-#[derive(Debug, Default)]
-pub(super) struct Report {
-    pub(super) flows: u64,
-    pub(super) whole: u64,
-    pub(super) known: u64,
-    pub(super) other: u64,
-    unfinished: u64,
-    pub(super) old: u64,
-    pub(super) future: u64,
-    pub(super) timeless: u64,
-    pub(super) problems: u64,
-}
-
-impl Report {
-    /// How many files, or names, something was wrong with.
-    pub(super) fn wrong(&self) -> u64 {
-        self.problems
-    }
-
-    /// What became of all files, for people.
-    pub(super) fn summary(&self, config: &Config) -> String {
-        let mut text = format!("{} flows of {} files were brought in\n", self.flows, self.whole);
-        let days = config.storage.segments_days;
-        let mut line = |count: u64, what: &str| {
-            if count > 0 {
-                let _ = writeln!(text, "{count} {what}");
-            }
-        };
-        line(self.known, "files had been brought in before and were left as they are");
-        line(self.other, "files in directories are none of nfdump and no captures, and were passed over");
-        line(self.unfinished, "files nfcapd.current are still being written and were passed over");
-        let old = format!(
-            "flows are older than {days} days and were left out: they would be dropped at once; raise [storage] \
-             segments_days in the configuration, of the server too, before importing them"
-        );
-        line(self.old, &old);
-        line(self.future, "flows have a receive time that is still to come, and were left out");
-        line(self.timeless, "flows have no time at all, and were left out");
-        text
-    }
-}
 
 /// Why reading cannot go on at all.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +67,9 @@ pub(super) enum FileError {
     /// None of its flows were sent to the usual ports.
     #[error("nothing was sent to the ports of flow exports, but what looks like it to {0}; name the port with --port")]
     Ports(String),
+    /// Its beginning is still on its way into the database, as a file of its own.
+    #[error("its beginning was brought in just now, as a shorter file; start the import again to bring in the rest")]
+    Continues,
     /// It is something else.
     #[error("it is neither a file of nfdump nor pcap or pcapng")]
     Unknown,
@@ -120,8 +79,10 @@ pub(super) enum FileError {
 pub(super) struct Reading {
     pub(super) database: Database,
     pub(super) runtime: Handle,
+    /// How long flows are kept, by the configuration.
+    keep: keep::Settings,
     pub(super) kept: Kept,
-    progress: Arc<Progress>,
+    pub(super) progress: Arc<Progress>,
     pieces: SyncSender<Piece>,
     pub(super) piece: Piece,
     /// The exporter of flows that tell none.
@@ -141,7 +102,7 @@ impl Reading {
     pub(super) fn new(
         database: Database,
         runtime: Handle,
-        kept: Kept,
+        (keep, kept): (keep::Settings, Kept),
         progress: Arc<Progress>,
         pieces: SyncSender<Piece>,
         flows_at_once: usize,
@@ -149,6 +110,7 @@ impl Reading {
         Self {
             database,
             runtime,
+            keep,
             kept,
             progress,
             pieces,
@@ -187,52 +149,94 @@ impl Reading {
     }
 
     fn file(&mut self, named: &Named) -> Result<(), FileError> {
-        let identity = files::identify(&named.path)?;
+        let size = std::fs::metadata(&named.path)?.len();
+        let sizes = self.ask(self.database.import_sizes(size))?;
+        let identity = files::identify(&named.path, &sizes)?;
         let Some(format) = identity.format else {
             if named.itself {
                 return Err(FileError::Unknown);
             }
             self.report.other = self.report.other.saturating_add(1);
-            self.progress.read(std::fs::metadata(&named.path)?.len());
+            self.progress.read(size);
             return Ok(());
         };
         let name = std::path::absolute(&named.path).unwrap_or_else(|_| named.path.clone());
         let name = name.to_string_lossy().replace('\0', "");
-        let file = ImportFile { hash: identity.hash, name: &name, size: identity.size, format: format.name() };
-        let standing =
-            self.runtime.block_on(self.database.begin_import(&file)).map_err(|error| FileError::Fatal(error.into()))?;
-        let left = identity.size.saturating_sub(standing.position);
-        self.progress.read(identity.size.saturating_sub(left));
-        if standing.state != ImportState::Running || self.ended.contains(&standing.import_id) {
-            self.report.known = self.report.known.saturating_add(1);
-            self.progress.read(left);
-            if let Some(error) = standing.error {
-                self.problem(&format!("{}: damaged, as told when it was brought in: {error}", named.path.display()));
-            }
-            return Ok(());
-        }
-        match format {
-            Format::Nfdump => self.archive(&named.path, &standing),
-            Format::Capture => self.capture(&named.path, &standing),
-        }
+        let file = ImportFile { hash: identity.hash, port: 0, name: &name, size: identity.size, format: format.name() };
+        let ended = match format {
+            Format::Nfdump => match self.begin(&named.path, &file, &identity.beginnings, true)? {
+                Some(standing) => self.archive(&named.path, &standing)?,
+                None => Ended::Known,
+            },
+            Format::Capture => self.capture(&named.path, &file, &identity.beginnings)?,
+        };
+        self.report.ended(ended);
+        Ok(())
     }
 
-    fn archive(&mut self, path: &Path, standing: &ImportStanding) -> Result<(), FileError> {
+    /// What the database says.
+    fn ask<T>(&self, question: impl Future<Output = Result<T, StoreError>>) -> Result<T, ReadingError> {
+        Ok(self.runtime.block_on(question)?)
+    }
+
+    /// Where a file stands; `None` when it had been brought in before. With `shows` its progress is shown.
+    pub(super) fn begin(
+        &mut self,
+        path: &Path,
+        file: &ImportFile<'_>,
+        beginnings: &[[u8; 32]],
+        shows: bool,
+    ) -> Result<Option<ImportStanding>, FileError> {
+        let shorter = self.ask(self.database.longest_import(beginnings, file.port))?;
+        if shorter.as_ref().is_some_and(|it| it.state == ImportState::Running && self.ended.contains(&it.import_id)) {
+            return Err(FileError::Continues);
+        }
+        let shorter = shorter.map(|shorter| shorter.import_id);
+        let standing = self.ask(self.database.begin_import(file, shorter))?;
+        let is_known = standing.state != ImportState::Running || self.ended.contains(&standing.import_id);
+        if shows {
+            self.progress.read(if is_known { file.size } else { standing.position });
+        }
+        if !is_known {
+            if shorter.is_some() && shows {
+                let (path, at) = (path.display(), standing.position);
+                self.progress
+                    .say(&format!("{path}: goes on at byte {at}: up to there it was brought in as a shorter file"));
+            }
+            return Ok(Some(standing));
+        }
+        if let Some(error) = standing.error {
+            self.problem(&format!("{}: damaged, as told when it was brought in: {error}", path.display()));
+        }
+        Ok(None)
+    }
+
+    fn archive(&mut self, path: &Path, standing: &ImportStanding) -> Result<Ended, FileError> {
         let open =
             || -> Result<_, FileError> { Ok(Archive::open(BufReader::with_capacity(BUFFER, File::open(path)?))?) };
         // Newer nfcapds write blocks in any order, so who the exporters are may stand behind their flows.
         let (mut sources, mut archive) = (Sources::default(), open()?);
+        // What a shorter file told of its gaps is in the database.
+        let mut told = Vec::new();
         loop {
             match archive.step()? {
                 Step::Block => archive.learn(&mut sources),
                 Step::Damaged(_) => {}
                 Step::End(_) => break,
             }
+            if archive.offset() == standing.begins_at {
+                told = sources.failures(archive.head().sequence_failures);
+            }
         }
         if self.exporter.is_none() && sources.has_nameless() {
             return Err(FileError::NoExporter);
         }
-        let failures = sources.failures(archive.sequence_failures()?);
+        let mut failures = sources.failures(archive.sequence_failures()?);
+        for failures in &mut failures {
+            let before = told.iter().find(|told| told.exporter == failures.exporter).map_or(0, |told| told.count);
+            failures.count = failures.count.saturating_sub(before);
+        }
+        failures.retain(|failures| failures.count > 0);
         sources.begin_again();
         let mut part = Part::new(standing);
         let mut archive = open()?;
@@ -339,8 +343,10 @@ impl Reading {
     /// The part of the file goes up to `end`, and a full piece is handed over. As long as nothing of the file is kept there is
     /// nothing to be stored.
     pub(super) fn advance(&mut self, part: &mut Part, end: u64) -> Result<(), ReadingError> {
-        self.progress.read(end.saturating_sub(part.told));
-        part.told = part.told.max(end);
+        if !part.again {
+            self.progress.read(end.saturating_sub(part.told));
+            part.told = part.told.max(end);
+        }
         if !part.kept {
             return Ok(());
         }
@@ -353,31 +359,36 @@ impl Reading {
     }
 
     /// The file is at its end.
-    pub(super) fn finish(&mut self, path: &Path, mut part: Part, end: u64) -> Result<(), FileError> {
-        let path = path.display();
-        for damage in &part.damages {
-            self.progress.say(&format!("{path}: {damage}"));
-        }
-        if part.damage_count > DAMAGES as u64 {
-            self.progress.say(&format!("{path}: {} damages in all", part.damage_count));
+    pub(super) fn finish(&mut self, path: &Path, mut part: Part, end: u64) -> Result<Ended, FileError> {
+        if !part.again {
+            let path = path.display();
+            for damage in &part.damages {
+                self.progress.say(&format!("{path}: {damage}"));
+            }
+            if part.damage_count > DAMAGES as u64 {
+                self.progress.say(&format!("{path}: {} damages in all", part.damage_count));
+            }
         }
         let damaged = part.damaged_before || !part.damages.is_empty();
-        self.report.problems = self.report.problems.saturating_add(u64::from(damaged));
-        self.report.whole =
-            self.report.whole.saturating_add(u64::from(!damaged && (part.kept || part.all_refused == 0)));
         self.report.flows = self.report.flows.saturating_add(part.all_flows);
         self.ended.insert(part.import_id);
-        if !part.kept && part.all_refused > 0 {
+        let left_out = !part.kept && part.all_refused > 0;
+        let ended = match (damaged, left_out) {
+            (true, _) => Ended::Damaged,
+            (false, true) => Ended::LeftOut,
+            (false, false) => Ended::Whole,
+        };
+        if left_out {
             // Nothing of it is stored, and it can be brought in when more is kept.
             let forgotten = self.runtime.block_on(self.database.forget_import(part.import_id));
-            return forgotten.map_err(|error| FileError::Fatal(error.into()));
+            return forgotten.map(|()| ended).map_err(|error| FileError::Fatal(error.into()));
         }
         let state = if damaged { ImportState::Damaged } else { ImportState::Done };
         part.write(&mut self.piece, end).state = state;
         if self.piece.is_full() {
             self.hand_over()?;
         }
-        Ok(())
+        Ok(ended)
     }
 
     fn hand_over(&mut self) -> Result<(), ReadingError> {
@@ -386,88 +397,9 @@ impl Reading {
         if piece.steps.is_empty() {
             return Ok(());
         }
-        self.pieces.send(piece).map_err(|_| ReadingError::Ended)
-    }
-}
-
-/// What is known of the file that is being read.
-pub(super) struct Part {
-    import_id: i64,
-    /// Up to where it was handed over.
-    pub(super) position: u64,
-    /// Up to where the progress was told.
-    told: u64,
-    /// Flows stored, left out, and their receive times, that no step has yet.
-    flows: u64,
-    refused: u64,
-    received: Option<(Timestamp, Timestamp)>,
-    /// The receive times of all that is stored.
-    bounds: Option<(Timestamp, Timestamp)>,
-    /// Whether anything of it is stored.
-    pub(super) kept: bool,
-    all_flows: u64,
-    all_refused: u64,
-    /// What could not be read: the first of it, and how often.
-    damages: Vec<Damage>,
-    damage_count: u64,
-    damaged_before: bool,
-}
-
-impl Part {
-    pub(super) fn new(standing: &ImportStanding) -> Self {
-        Self {
-            import_id: standing.import_id,
-            position: standing.position,
-            told: standing.position,
-            flows: 0,
-            refused: 0,
-            received: None,
-            bounds: standing.received,
-            kept: standing.position > 0,
-            all_flows: 0,
-            all_refused: 0,
-            damages: Vec::new(),
-            damage_count: 0,
-            damaged_before: standing.error.is_some(),
-        }
-    }
-
-    /// Flows received at that moment are stored.
-    pub(super) fn took(&mut self, received: Timestamp, flows: u64) {
-        self.kept = true;
-        self.flows = self.flows.saturating_add(flows);
-        self.all_flows = self.all_flows.saturating_add(flows);
-        widen(&mut self.received, received);
-        widen(&mut self.bounds, received);
-    }
-
-    /// Something cannot be read. A file can have millions of damages; only the first are remembered.
-    pub(super) fn damaged(&mut self, damage: Damage) {
-        self.damage_count = self.damage_count.saturating_add(1);
-        if self.damages.len() < DAMAGES {
-            self.damages.push(damage);
-        }
-    }
-
-    /// Flows are left out.
-    fn left_out(&mut self, flows: u64) {
-        self.refused = self.refused.saturating_add(flows);
-        self.all_refused = self.all_refused.saturating_add(flows);
-    }
-
-    /// Moves what no step has yet into that of the piece, which then ends at `end`.
-    fn write<'a>(&mut self, piece: &'a mut Piece, end: u64) -> &'a mut ImportStep {
-        let step = piece.step(self.import_id, self.position);
-        step.end = end;
-        step.flows = step.flows.saturating_add(std::mem::take(&mut self.flows));
-        step.refused = step.refused.saturating_add(std::mem::take(&mut self.refused));
-        if let Some((first, last)) = self.received.take() {
-            widen(&mut step.received, first);
-            widen(&mut step.received, last);
-        }
-        if step.error.is_none() {
-            step.error = self.damages.first().map(ToString::to_string);
-        }
-        step
+        self.pieces.send(piece).map_err(|_| ReadingError::Ended)?;
+        // While years of files go in, days become too old.
+        self.kept = self.ask(Kept::now(&self.database, self.keep))?;
+        Ok(())
     }
 }

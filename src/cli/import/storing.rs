@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 
 /// Archives are written once and read for months: small counts more than fast.
 const LEVEL: usize = 8;
-/// How often a transaction is tried again while the database is away, and how long it waits in between.
+/// How often a transaction is tried again while the database is away or days are dropped, and how long it waits in between.
 const TRIES: (u32, Duration) = (60, Duration::from_secs(1));
 
 /// Why pieces cannot be stored.
@@ -45,7 +45,8 @@ impl Storing {
         Self { database, runtime, kept, progress, encoder: Encoder::new(LEVEL), days: HashSet::new() }
     }
 
-    /// Stores a piece, again and again while the database is away.
+    /// Stores a piece, again and again while the database is away or days are dropped. A day that is dropped while its files
+    /// are read is made anew for what follows: upkeep decides when it goes again.
     pub(super) fn store(&mut self, piece: Piece) -> Result<(), StoringError> {
         let loss = piece.loss();
         let (mut segments, mut rows) = (Vec::new(), Vec::new());
@@ -62,8 +63,7 @@ impl Storing {
         loop {
             match self.attempt(&batch) {
                 Ok(()) => break,
-                Err(error) if error.is_outage() && tries < TRIES.0 => {
-                    // A partition may have been dropped meanwhile.
+                Err(error) if (error.is_outage() || error.lacks_partition()) && tries < TRIES.0 => {
                     self.days.clear();
                     tries = tries.saturating_add(1);
                     self.progress.say(&format!("tries again: {error}"));
@@ -83,7 +83,7 @@ impl Storing {
             for table in DailyTable::ALL {
                 let needed = table == DailyTable::FlowSegments || with_rows;
                 if needed && !self.days.contains(&(table, day.micros())) {
-                    self.runtime.block_on(self.database.ensure_imported_day(table, day))?;
+                    self.runtime.block_on(self.database.ensure_day(table, day))?;
                     self.days.insert((table, day.micros()));
                 }
             }

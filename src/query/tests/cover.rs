@@ -4,7 +4,7 @@ use super::super::cover::{Gone, Plan};
 use super::super::window::{WindowRequest, resolve};
 use super::*;
 use crate::clock::{DAY, SECOND};
-use crate::store::host_traffic::{DayHours, Reach};
+use crate::store::host_traffic::DayHours;
 
 /// 24 hours.
 const ALL: u32 = (1 << 24) - 1;
@@ -20,7 +20,7 @@ fn at(number: i64, hours: i64, minutes: i64) -> Timestamp {
 
 /// A day all of whose hours had flows and are added up.
 fn summed(number: i64) -> DayHours {
-    DayHours { day: day(number), summed: true, usable: ALL, others: 0 }
+    DayHours { day: day(number), summed: true, usable: ALL, ..DayHours::default() }
 }
 
 fn between(from: Timestamp, to: Timestamp) -> Window {
@@ -65,14 +65,13 @@ fn check_whole(plan: &Plan, window: &Window) {
 fn whole_days_then_whole_hours_come_from_totals_and_the_rest_from_segments() {
     let week: Vec<DayHours> = (0..7).map(summed).collect();
     let mut hole = week.clone();
-    hole[2] = DayHours { summed: false, usable: ALL & !(1 << 13), others: 1 << 13, ..hole[2] };
+    hole[2] = DayHours { summed: false, usable: ALL & !(1 << 13), ..hole[2] };
     let mut today = week[..3].to_vec();
-    today[2] = DayHours { summed: false, usable: 0b1111, others: 0b11_0000, ..today[2] };
-    let foreign: Vec<DayHours> =
-        (0..3).map(|number| DayHours { summed: false, usable: 0, others: ALL, ..summed(number) }).collect();
+    today[2] = DayHours { summed: false, usable: 0b1111, ..today[2] };
+    let foreign: Vec<DayHours> = (0..3).map(|number| DayHours { summed: false, usable: 0, ..summed(number) }).collect();
     let quiet = [
         DayHours { usable: 0b1111_0000, ..summed(0) },
-        DayHours { summed: false, usable: 0b1100, others: 0, ..summed(1) },
+        DayHours { summed: false, usable: 0b1100, ..summed(1) },
         DayHours { usable: 1, ..summed(3) },
     ];
     for (days, from, to, expected) in [
@@ -148,38 +147,68 @@ fn a_window_of_eight_thousand_years_has_few_parts() {
     check_whole(&plan, &window);
 }
 
+/// What is not recorded, in minutes, and the hours that were imported: by totals, and by a scan.
+fn gone(days: &[DayHours], from: Timestamp, to: Timestamp, recorded_from: Option<Timestamp>) -> [(i64, u64); 2] {
+    let window = between(from, to);
+    [Plan::new(&window, days), Plan::scan(&window, days)].map(|plan| {
+        let Gone { not_recorded, imported_hours } = plan.gone(recorded_from);
+        assert_eq!(not_recorded % (60 * SECOND), 0);
+        (not_recorded / (60 * SECOND), imported_hours)
+    })
+}
+
 #[test]
-fn what_is_gone_is_what_neither_flows_nor_totals_tell() {
+fn what_is_gone_is_told_by_each_hour_and_not_by_where_kept_flows_begin() {
+    const WEEK: i64 = 7 * 24 * 60;
+    // Recorded from day 0 on. The flows of days 1 and 3 are gone; of day 1, hour 1 has no totals, and hour 2 had no flows.
     let mut days: Vec<DayHours> = (0..7).map(summed).collect();
-    days[1] = DayHours { summed: false, usable: ALL & !0b110, others: 0b10, ..days[1] };
-    let reach = Reach { began: Some(at(0, 0, 30)), hours_from: Some(day(0)) };
-    // Flows are kept from day 4 on. Of day 1, hour 1 has no totals, and hour 2 had no flows.
-    let gone = |from, to, reach: &Reach, flows_from| Plan::new(&between(from, to), &days).gone(flows_from, reach);
-    for (from, to, holes) in [
-        (day(0), day(7), HOUR),
-        (at(1, 1, 15), day(7), HOUR * 3 / 4),
-        (day(0), at(1, 1, 15), HOUR / 4),
-        (at(1, 2, 0), day(7), 0),
-        (day(5), day(7), 0),
+    days[1] = DayHours { summed: false, usable: ALL & !0b110, dropped: ALL & !0b100, ..days[1] };
+    days[3].dropped = ALL;
+    let began = Some(at(0, 0, 30));
+    for (from, to, totals, scan) in [
+        (day(0), day(7), 30 + 60, 30 + 47 * 60),
+        (at(0, 0, 30), day(1), 0, 0),
+        (at(1, 1, 15), day(2), 45, 21 * 60 + 45),
+        (day(1), at(1, 1, 15), 15, 75),
+        (at(1, 2, 0), at(1, 3, 0), 0, 0),
+        (day(2), day(3), 0, 0),
+        (day(3), day(4), 0, 24 * 60),
+        (at(3, 23, 0), day(5), 0, 60),
+        (day(-7), day(0), WEEK, WEEK),
     ] {
-        let expected = Gone { recorded_from: Some(at(0, 0, 30)), holes };
-        assert_eq!(gone(from, to, &reach, Some(day(4))), expected, "{} to {}", short(from), short(to));
+        assert_eq!(gone(&days, from, to, began), [(totals, 0), (scan, 0)], "{} to {}", short(from), short(to));
     }
-    // Totals go back no further than day 2, and there is nothing from before.
-    let later = Reach { hours_from: Some(day(2)), ..reach };
-    let plan = Plan::new(&between(day(0), day(7)), &days[2..]);
-    assert_eq!(plan.gone(Some(day(4)), &later), Gone { recorded_from: Some(day(2)), holes: 0 });
-    // No flows were dropped: what is open is read.
-    assert_eq!(gone(day(0), day(7), &reach, reach.began), Gone { recorded_from: reach.began, holes: 0 });
-    // No flows are left; none ever were.
-    assert_eq!(gone(day(0), day(7), &reach, None), Gone { recorded_from: reach.began, holes: HOUR });
-    assert_eq!(gone(day(0), day(7), &Reach::default(), None), Gone::default());
+    assert_eq!(gone(&days, day(4), day(5), None), [(24 * 60, 0); 2], "no collector ever began");
+    assert_eq!(gone(&[], day(0), day(7), None), [(WEEK, 0); 2]);
+    assert_eq!(gone(&[], day(0), day(7), began), [(30, 0); 2]);
+}
+
+#[test]
+fn what_was_imported_counts_as_recorded_until_neither_flows_nor_totals_are_left() {
+    // Day 0 was brought in, and two hours of day 1, at whose end the server began; one of them has flows of both.
+    let mut days = vec![DayHours { imported: ALL, ..summed(0) }, summed(1)];
+    days[1] = DayHours { summed: false, imported: 0b11 << 22, usable: 0b1 << 22, ..days[1] };
+    let began = Some(at(1, 23, 20));
+    assert_eq!(gone(&days, day(0), day(2), began), [(22 * 60, 26); 2]);
+    assert_eq!(gone(&days, at(0, 5, 30), at(0, 7, 0), began), [(0, 2); 2]);
+    assert_eq!(gone(&days, day(-1), day(1), None), [(24 * 60, 24); 2]);
+    assert_eq!(gone(&days, at(1, 22, 0), at(1, 23, 20), began), [(0, 2); 2]);
+    // The same after all flows were dropped: only totals tell of them, where there are any.
+    days.iter_mut().for_each(|day| day.dropped = day.imported);
+    assert_eq!(gone(&days, day(0), day(1), began), [(0, 24), (24 * 60, 24)]);
+    assert_eq!(gone(&days, at(1, 22, 0), day(2), began), [(60, 2), (120, 2)]);
+    days[0] = DayHours { summed: false, usable: 0, ..days[0] };
+    assert_eq!(gone(&days, day(0), day(1), began), [(24 * 60, 24); 2]);
+    // Also what was brought in after the server began.
+    assert_eq!(gone(&days, day(0), day(1), Some(day(-3))), [(24 * 60, 24); 2]);
 }
 
 #[test]
 fn a_window_that_cuts_hours_whose_flows_are_gone_is_offered_rounded_inwards_and_outwards() {
-    let days: Vec<DayHours> = (0..7).map(summed).collect();
-    let reach = Reach { began: Some(at(-9, 0, 0)), hours_from: Some(day(0)) };
+    let mut days: Vec<DayHours> = (0..7).map(summed).collect();
+    days[..4].iter_mut().for_each(|day| day.dropped = ALL);
+    // A single hour amid those that are kept.
+    days[6].dropped = 1 << 12;
     for (from, to, expected) in [
         (at(1, 5, 30), at(3, 4, 15), Some("1T06:00-3T04:00 1T05:00-3T05:00")),
         // The flows at the end are still there.
@@ -190,19 +219,21 @@ fn a_window_that_cuts_hours_whose_flows_are_gone_is_offered_rounded_inwards_and_
         (at(1, 5, 10), at(1, 5, 20), Some("- 1T05:00-1T06:00")),
         (at(1, 5, 10), at(1, 6, 20), Some("- 1T05:00-1T07:00")),
         (at(1, 5, 0), at(1, 5, 20), Some("- 1T05:00-1T06:00")),
+        (at(4, 5, 30), at(6, 12, 45), Some("4T05:30-6T12:00 4T05:30-6T13:00")),
+        (at(6, 12, 45), at(6, 14, 45), Some("6T13:00-6T14:45 6T12:00-6T14:45")),
         // Nothing was there.
         (at(-1, 5, 30), at(1, 4, 0), None),
     ] {
         let plan = Plan::new(&between(from, to), &days);
-        let nearest = plan.nearest(Some(day(4)), &reach).map(|nearest| {
+        let nearest = plan.nearest().map(|nearest| {
             let shown = |range: std::ops::Range<Timestamp>| format!("{}-{}", short(range.start), short(range.end));
             format!("{} {}", nearest.inner.map_or_else(|| "-".into(), shown), shown(nearest.outer))
         });
         assert_eq!(nearest.as_deref(), expected, "{} to {}", short(from), short(to));
-        assert_eq!(plan.nearest(reach.began, &reach), None, "nothing was dropped");
-        assert_eq!(plan.has_flows(Some(day(4)), &reach), from >= day(4));
+        assert_eq!(plan.has_flows(), from >= day(4) && to <= at(6, 12, 0), "{} to {}", short(from), short(to));
+        assert_eq!(Plan::scan(&between(from, to), &days).nearest(), None, "a scan cuts nothing");
     }
     // An hour that totals do not tell of is missing, whatever the window.
-    let open = [DayHours { summed: false, usable: 0, others: ALL, ..summed(1) }];
-    assert_eq!(Plan::new(&between(at(1, 5, 30), day(2)), &open).nearest(Some(day(4)), &reach), None);
+    let open = [DayHours { summed: false, usable: 0, dropped: ALL, ..summed(1) }];
+    assert_eq!(Plan::new(&between(at(1, 5, 30), day(2)), &open).nearest(), None);
 }

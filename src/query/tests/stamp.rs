@@ -3,7 +3,6 @@
 use super::super::stamp::{EXPORTERS, NOT_RECORDED, exporters_of, stamp};
 use super::*;
 use crate::clock::SECOND;
-use crate::store::imports::Imported;
 use crate::store::snapshot::{Sender, StoredLoss};
 
 fn at(second: i64) -> Timestamp {
@@ -21,8 +20,7 @@ fn sender(exporter_id: u32, most_flows: u64) -> Sender {
 
 /// A window of ten seconds that was recorded and is stored whole.
 fn known(loss: Vec<StoredLoss>, senders: Vec<Sender>) -> Known {
-    let (imported, stored_until) = (Imported::default(), Some(at(11)));
-    Known { loss, senders, unnumbered: false, recorded_from: Some(at(0)), holes: 0, imported, stored_until }
+    Known { loss, senders, stored_until: Some(at(11)), ..Known::default() }
 }
 
 fn told(known: &Known) -> Completeness {
@@ -62,37 +60,22 @@ fn a_refused_fact_about_an_exporter_and_a_datagram_that_came_twice_are_no_loss_o
 }
 
 #[test]
-fn a_window_before_anything_was_recorded_is_not_exact_and_says_for_how_long() {
-    let moment = |micros| Some(Timestamp::from_micros(START + micros));
-    let seconds = |recorded_from| {
-        let stamped = told(&Known { recorded_from, ..known(Vec::new(), Vec::new()) });
+fn a_window_that_was_not_recorded_is_not_exact_and_says_for_how_long() {
+    let seconds = |not_recorded| {
+        let stamped = told(&Known { not_recorded, ..known(Vec::new(), Vec::new()) });
         assert_eq!((stamped.exact, stamped.stale_since), (stamped.lost.is_empty(), None));
         assert_eq!(stamped.undercount.is_some(), stamped.exact);
         let told = |row: &LossCount| (row.cause == NOT_RECORDED && row.unit == "seconds").then_some(row.count);
         stamped.lost.iter().map(|row| told(row).unwrap()).collect::<Vec<_>>()
     };
-    assert!(seconds(moment(0)).is_empty() && seconds(moment(-SECOND)).is_empty());
-    assert_eq!((seconds(moment(1)), seconds(moment(4 * SECOND))), (vec![1], vec![4]));
-    assert_eq!((seconds(moment(99 * SECOND)), seconds(None)), (vec![10], vec![10]));
+    assert!(seconds(0).is_empty());
+    assert_eq!((seconds(1), seconds(4 * SECOND), seconds(4 * SECOND + 1)), (vec![1], vec![4], vec![5]));
 }
 
 #[test]
-fn hours_whose_flows_are_gone_without_totals_count_as_not_recorded() {
-    let seconds = |recorded_from, holes| {
-        let stamped = told(&Known { recorded_from: Some(at(recorded_from)), holes, ..known(Vec::new(), Vec::new()) });
-        assert_eq!(stamped.undercount.is_some(), stamped.exact);
-        stamped.lost.iter().map(|row| (row.cause.clone(), row.count)).collect::<Vec<_>>()
-    };
-    assert!(seconds(0, 0).is_empty());
-    assert_eq!(seconds(0, SECOND + 1), [(NOT_RECORDED.to_owned(), 2)]);
-    assert_eq!(seconds(3, 2 * SECOND), [(NOT_RECORDED.to_owned(), 5)]);
-}
-
-#[test]
-fn imported_hours_are_neither_exact_nor_bounded_and_do_not_count_as_not_recorded() {
-    let imported = |hours, before| {
-        let recorded_from = Some(at(6));
-        let known = Known { imported: Imported { hours, before }, recorded_from, ..known(Vec::new(), Vec::new()) };
+fn imported_hours_are_neither_exact_nor_bounded_and_stand_beside_what_was_not_recorded() {
+    let imported = |imported_hours, not_recorded| {
+        let known = Known { imported_hours, not_recorded, ..known(Vec::new(), Vec::new()) };
         let stamped = told(&known);
         assert_eq!((stamped.exact, stamped.undercount), (false, None));
         stamped
@@ -102,9 +85,9 @@ fn imported_hours_are_neither_exact_nor_bounded_and_do_not_count_as_not_recorded
             .collect::<Vec<_>>()
             .join(", ")
     };
-    assert_eq!(imported(0, 0), "6 not_recorded seconds");
-    assert_eq!(imported(1, 6 * SECOND), "1 imported hours");
-    assert_eq!(imported(2, 2 * SECOND - 1), "2 imported hours, 5 not_recorded seconds");
+    assert_eq!(imported(0, 6 * SECOND), "6 not_recorded seconds");
+    assert_eq!(imported(1, 0), "1 imported hours");
+    assert_eq!(imported(2, 4 * SECOND + 1), "2 imported hours, 5 not_recorded seconds");
     // A gap in the numbers of an archive says nothing about how much was missing.
     let rows = vec![loss(1, "network", "gaps", 3)];
     assert_eq!(told(&known(rows, vec![sender(1, 30)])).undercount, None);

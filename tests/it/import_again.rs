@@ -1,0 +1,123 @@
+//! Files that come again: grown since, or because something of them is still to be brought in. Each flow counts once.
+
+use crate::import::{flows, hour, import, imported, simulated, sums, totals, window, write};
+use crate::support::archives::{capture, capture_from, nfdump_1_6};
+use crate::support::messages::{message, set, template, words};
+use crate::support::server::TestServer;
+use std::path::Path;
+
+/// What an import that may fail said, and its exit code.
+fn said(server: &TestServer, arguments: &[&str], path: &Path) -> (Option<i32>, String) {
+    let output = import(server, arguments, path);
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+/// What is missing, as cause, unit and count.
+fn loss(server: &TestServer) -> Vec<String> {
+    let rows =
+        server.database.as_ref().unwrap().query("SELECT cause, unit, count FROM loss WHERE count <> 0 ORDER BY 1");
+    rows.into_iter().map(|row| row.into_iter().flatten().collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn flow_exports_to_other_ports_of_a_capture_are_told_and_follow_by_their_port() {
+    let server = TestServer::start();
+    let begin = hour(3);
+    let datagrams = simulated("v5", 3_000, begin);
+    let other = capture_from(18, &simulated("v9", 2_000, begin), 9_000);
+    let path = write(&server, "two.pcap", &[&capture(&datagrams, 2_055), &other[24..]].concat());
+    for round in 0..2 {
+        let (code, told) = said(&server, &[], &path);
+        assert_eq!(code, Some(0), "{told}");
+        assert!(told.contains("two.pcap: WARNING: ") && told.contains(" 9000 (") && told.contains("--port"), "{told}");
+        assert_eq!(told.contains("1 files had been brought in before"), round > 0, "{told}");
+        assert_eq!(totals(&server, &window(begin, 1)).0, 3_000);
+    }
+    let (code, told) = said(&server, &["--port", "9000"], &path);
+    assert!(code == Some(0) && told.starts_with("2000 flows of 1 files"), "{told}");
+    assert!(!told.contains("WARNING"), "the others are there: {told}");
+    for arguments in [&["--port", "2055", "--port", "9000"][..], &["--port", "9000"], &[]] {
+        let (code, told) = said(&server, arguments, &path);
+        assert!(code == Some(0) && told.starts_with("0 flows of 0 files") && !told.contains("WARNING"), "{told}");
+        assert!(told.contains("1 files had been brought in before"), "{told}");
+    }
+    assert_eq!(totals(&server, &window(begin, 1)).0, 5_000);
+    // Both at once are one file.
+    let begin = hour(4);
+    let other = capture_from(18, &simulated("v9", 2_000, begin), 4_739);
+    let path = write(&server, "both.pcap", &[&capture(&simulated("v5", 3_000, begin), 2_055), &other[24..]].concat());
+    assert!(imported(&server, &path).starts_with("5000 flows of 1 files"));
+    assert_eq!(totals(&server, &window(begin, 1)).0, 5_000);
+}
+
+#[test]
+fn a_file_that_was_cut_goes_on_where_it_ended_when_it_comes_whole() {
+    let server = TestServer::start();
+    let begin = hour(2);
+    let made = flows(1_000, begin, 31);
+    let whole = nfdump_1_6(&made, 100, 3);
+    let block = 12 + 100 * 64;
+    let third = 276 + 2 * block + 16 + 12;
+    // Within a block, at its start, and in its head.
+    for (blocks, cut) in [(2, third + 700), (5, third + 3 * block), (5, third + 3 * block + 5)] {
+        let (code, told) = said(&server, &[], &write(&server, "cut/nfcapd.1", &whole[..cut]));
+        assert!(code == Some(1) && told.contains("at byte "), "{told}");
+        assert_eq!(totals(&server, &window(begin, 1)).0, blocks * 100, "{told}");
+    }
+    // One that was never read to its end cannot go on by itself from then on.
+    let database = server.database.as_ref().unwrap();
+    database.query(&format!("UPDATE imports SET state = 'running' WHERE size = {}", third + 3 * block + 5));
+    let (code, told) = said(&server, &[], &write(&server, "nfcapd.1", &whole));
+    assert!(code == Some(0) && told.contains("nfcapd.1: goes on at byte "), "{told}");
+    assert_eq!(totals(&server, &window(begin, 1)), sums(&made));
+    assert_eq!(database.query("SELECT sum(flows)::text FROM imports")[0][0].as_deref(), Some("1000"));
+    assert_eq!(database.query("SELECT count(*) FROM imports WHERE state = 'running'")[0][0].as_deref(), Some("0"));
+    // The gaps that the head of the file tells were told once.
+    assert_eq!(loss(&server), ["network gaps 3"]);
+    let (_, told) = said(&server, &[], &server.folder().join("nfcapd.1"));
+    assert!(told.contains("1 files had been brought in before"), "{told}");
+}
+
+#[test]
+fn a_whole_file_beside_its_cut_copy_goes_on_with_the_next_import() {
+    let server = TestServer::start();
+    let begin = hour(2);
+    let made = flows(600, begin, 32);
+    let whole = nfdump_1_6(&made, 100, 0);
+    write(&server, "archive/nfcapd.1", &whole[..whole.len() - 300]);
+    write(&server, "archive/nfcapd.2", &whole);
+    let archive = server.folder().join("archive");
+    let (code, told) = said(&server, &[], &archive);
+    assert!(code == Some(1) && told.contains("nfcapd.2: ") && told.contains("start the import again"), "{told}");
+    assert_eq!(totals(&server, &window(begin, 1)).0, 500);
+    for _ in 0..2 {
+        said(&server, &[], &archive);
+        assert_eq!(totals(&server, &window(begin, 1)), sums(&made));
+    }
+}
+
+#[test]
+fn a_capture_that_has_grown_brings_in_what_is_new_and_what_was_missing_stays_missing_once() {
+    const FIELDS: [(u16, u16); 2] = [(8, 4), (1, 4)];
+    let server = TestServer::start();
+    let begin = hour(3);
+    let at = |seconds: i64| (begin.timestamp_micros() + seconds * 1_000_000) as u64;
+    let record = |bytes: u32| set(256, &words(&[0x0a00_0001, bytes]));
+    let datagrams = [
+        (at(1), message(9, 0, 1_000, &template(0, 300, &FIELDS))),
+        (at(2), message(9, 1, 1_000, &record(100))),
+        (at(3), message(9, 2, 1_000, &template(0, 256, &FIELDS))),
+        (at(4), message(9, 3, 1_000, &record(400))),
+        (at(5), message(9, 4, 1_000, &record(800))),
+    ];
+    // Between packets, and within the last one.
+    for (count, cut, bytes) in [(2, 0, 0), (4, 0, 400), (5, 9, 400), (5, 0, 1_200)] {
+        let mut file = capture(&datagrams[..count], 2_055);
+        file.truncate(file.len() - cut);
+        let (code, told) = said(&server, &[], &write(&server, "growing.pcap", &file));
+        assert_eq!(code, Some(i32::from(cut > 0)), "{told}");
+        assert_eq!(totals(&server, &window(begin, 1)).1, bytes, "{told}");
+        assert_eq!(loss(&server), ["no_template sets 1"], "{told}");
+    }
+}
