@@ -71,7 +71,8 @@ impl From<Totals> for TotalsShape {
 pub struct Loss {
     /// `network` (gaps in the exporters' sequence numbers), `kernel` (socket drops), `journal_full`,
     /// `journal_corrupt`, `collector_down`, `not_recorded` (the part of the window before recording began, or whose flows
-    /// are no longer kept, nor totals that would do), `imported` (hours whose flows another collector received), or the
+    /// are no longer kept, nor totals that would do), `imported` (hours whose flows another collector received),
+    /// `counted_otherwise` (hours whose flows are gone and whose totals were counted by other local networks or rules), or the
     /// reason why something was rejected.
     #[schema(example = "network")]
     pub cause: String,

@@ -41,6 +41,8 @@ pub(super) struct Plan {
     lost: BTreeSet<Timestamp>,
     /// Hours of which another collector received flows.
     imported: BTreeSet<Timestamp>,
+    /// How many hours are taken from totals that other networks or rules made.
+    otherwise: u64,
 }
 
 /// What of a window was not recorded here.
@@ -50,6 +52,8 @@ pub(super) struct Gone {
     pub(super) not_recorded: i64,
     /// Hours of which another collector received flows.
     pub(super) imported_hours: u64,
+    /// Hours that are told from totals that other networks or rules made.
+    pub(super) counted_otherwise: u64,
 }
 
 /// The nearest windows that totals can answer, where the one asked for cuts hours whose flows are gone.
@@ -84,13 +88,17 @@ impl Plan {
             }
             if day.summed && at == day.day && end <= window.to {
                 plan.add(Kind::Day, at..end);
+                plan.otherwise = plan.otherwise.saturating_add(day.otherwise.count_ones().into());
                 at = end;
                 continue;
             }
             while at < end.min(window.to) {
                 let next = at.hour().plus(HOUR).min(window.to);
                 let whole = at == at.hour() && next == at.plus(HOUR);
-                plan.add(kind(day, at, whole), at..next);
+                let kind = kind(day, at, whole);
+                let counted = kind == Kind::Hour && is_in(day, day.otherwise, at);
+                plan.otherwise = plan.otherwise.saturating_add(counted.into());
+                plan.add(kind, at..next);
                 at = next;
             }
         }
@@ -112,6 +120,7 @@ impl Plan {
             has_flows: within(|day| day.dropped).is_empty(),
             lost: within(lost),
             imported: within(|day| day.imported),
+            otherwise: 0,
             window,
         }
     }
@@ -152,6 +161,7 @@ impl Plan {
         Gone {
             not_recorded: told.saturating_add(lost.fold(0, i64::saturating_add)),
             imported_hours: self.imported.len() as u64,
+            counted_otherwise: self.otherwise,
         }
     }
 
@@ -187,10 +197,14 @@ fn hours_of(day: Timestamp, set: u32) -> impl Iterator<Item = Timestamp> {
     (0..24).filter(move |hour| is_in(*hour)).map(move |hour: i64| day.plus(hour.saturating_mul(HOUR)))
 }
 
+/// Whether the hour with the moment `at` is in a set of those of `day`.
+fn is_in(day: &DayHours, set: u32, at: Timestamp) -> bool {
+    hours_of(day.day, set).any(|hour| hour == at.hour())
+}
+
 /// What becomes of what the window has of the hour at `at`.
 fn kind(day: &DayHours, at: Timestamp, whole: bool) -> Kind {
-    let is_in = |set| hours_of(day.day, set).any(|hour| hour == at.hour());
-    match (is_in(day.usable), is_in(day.dropped)) {
+    match (is_in(day, day.usable, at), is_in(day, day.dropped, at)) {
         (true, _) if whole => Kind::Hour,
         (true, true) => Kind::Torn,
         _ => Kind::Segments,

@@ -257,6 +257,7 @@ impl Engine {
             unnumbered: snapshot.sent(UNNUMBERED.code(), window.from, window.to).await?,
             not_recorded: gone.not_recorded,
             imported_hours: gone.imported_hours,
+            counted_otherwise: gone.counted_otherwise,
             stored_until: snapshot.complete_until(now, COLLECTOR_ALIVE).await?,
             loss,
         };

@@ -10,6 +10,9 @@
 //! Hours that hold imported flows are never exact, and have no bound: another collector received them, and what it lost
 //! without a trace nobody knows. For the same reason they do not count as recorded, but neither as not recorded.
 //!
+//! Where flows are gone, totals that other networks or rules made are better than nothing; what they would be by the present ones
+//! nobody knows.
+//!
 //! This module does no I/O. docs/decisions/0006 and 0009 give the reasons.
 
 use super::answer::{Completeness, ExporterLoss, LossCount, Undercount, Window};
@@ -31,6 +34,8 @@ pub(super) const NOT_RECORDED: &str = "not_recorded";
 
 /// The cause that stands for hours whose flows another collector received.
 const IMPORTED: &str = "imported";
+/// The cause that stands for hours whose totals were counted by other networks or rules, and whose flows are gone.
+const COUNTED_OTHERWISE: &str = "counted_otherwise";
 
 /// What the database knows about a window, all from one moment.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +50,8 @@ pub(super) struct Known {
     pub(super) not_recorded: i64,
     /// The hours of the window in which imported flows were received.
     pub(super) imported_hours: u64,
+    /// The hours of the window that are told from totals which other networks or rules made.
+    pub(super) counted_otherwise: u64,
     /// Everything received before this moment is stored. `None` when no collector is alive: then nothing is on its way,
     /// and only the future is still to come.
     pub(super) stored_until: Option<Timestamp>,
@@ -83,7 +90,10 @@ pub(super) fn stamp(window: &Window, known: &Known, now: Timestamp) -> Completen
     if known.imported_hours > 0 {
         sums.add(IMPORTED, "hours", known.imported_hours);
     }
-    let bounded = !known.unnumbered && unrecorded == 0 && known.imported_hours == 0;
+    if known.counted_otherwise > 0 {
+        sums.add(COUNTED_OTHERWISE, "hours", known.counted_otherwise);
+    }
+    let bounded = !known.unnumbered && unrecorded == 0 && known.imported_hours == 0 && known.counted_otherwise == 0;
     let flows = bounded.then(|| at_most(&loss, &known.senders)).flatten();
     let mut exporters: Vec<_> = concerned.into_iter().collect();
     exporters.sort_by_key(|(id, sums)| (Reverse(sums.all()), *id));

@@ -98,13 +98,12 @@ fn parts(stretch: &Stretch) -> impl Iterator<Item = Stretch> + use<> {
 #[derive(Clone)]
 struct Wanted {
     hosts: Hosts,
-    networks: Option<Arc<Local>>,
+    networks: Arc<Local>,
 }
 
 impl Wanted {
     fn new(hosts: &Hosts) -> Self {
-        let networks = hosts.networks.as_ref().map(|networks| Arc::new(Local::new(networks)));
-        Self { hosts: hosts.clone(), networks }
+        Self { hosts: hosts.clone(), networks: Arc::new(Local::new(&hosts.networks)) }
     }
 
     /// Its rows in the block; `None` when the block cannot be read, and the rows it was made of have to be.
@@ -130,7 +129,7 @@ impl Wanted {
             Download | InternalReceived => !self.hosts.sent,
             InternalSelf => true,
         };
-        let inside = self.networks.as_ref().is_none_or(|networks| networks.contains(key.host));
+        let inside = self.networks.contains(key.host);
         let told = self.hosts.exporters.as_ref().is_none_or(|exporters| exporters.contains(&key.exporter_id));
         (way && inside && told).then(|| HostSums {
             host: key.host,
@@ -170,7 +169,7 @@ pub(super) fn hosts(request: &TopRequest, local: &Local) -> Option<Hosts> {
     }
     Some(Hosts {
         sent: side == Dimension::One(Field::SrcIp),
-        networks: (!local.lies_in(&networks)).then_some(networks),
+        networks,
         exporters,
         raw: request.counters == Counters::Raw,
     })
@@ -220,7 +219,7 @@ mod tests {
 
     #[test]
     fn destinations_in_local_networks_and_sources_in_them_are_answered_by_totals() {
-        let networks = |texts: &[&str]| Some(texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>());
+        let networks = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
         let all = "dst net 10.0.0.0/8 or dst net 192.168.0.0/16 or dst net fc00::/7";
         for (by, filter, sent, expected, exporters) in [
             ("dst_ip", "dst net 10.1.0.0/16", false, networks(&["10.1.0.0/16"]), None),
@@ -228,7 +227,7 @@ mod tests {
             ("dst_ip", "dst net 10.1.2.3/30", false, networks(&["10.1.2.0/30"]), None),
             ("src_ip", "src ip in [10.1.0.0/16 fd00::/8]", true, networks(&["10.1.0.0/16", "fd00::/8"]), None),
             ("dst_ip", "dst net 10.0.0.0/9 or dst ip fd00::1", false, networks(&["10.0.0.0/9", "fd00::1/128"]), None),
-            ("dst_ip", all, false, None, None),
+            ("dst_ip", all, false, networks(&["10.0.0.0/8", "192.168.0.0/16", "fc00::/7"]), None),
             ("dst_ip", "dst net 10.0.0.0/9 and exporter_id 3", false, networks(&["10.0.0.0/9"]), Some(vec![3])),
             ("src_ip", "exporter_id in [3 4] and src ip 10.0.0.1", true, networks(&["10.0.0.1/32"]), Some(vec![3, 4])),
         ] {

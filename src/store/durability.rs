@@ -21,7 +21,7 @@ const UNLOGGED: &str = "SELECT relname::text FROM pg_class WHERE relpersistence 
      UNION SELECT relid FROM pg_partition_tree('host_traffic_daily') \
      UNION SELECT to_regclass(name) FROM unnest(ARRAY['exporters', 'exporter_activity', 'journal_positions', \
      'decoder_state', 'parked_sets', 'loss', 'report_runs', 'report_deliveries', 'imports', 'import_segments', \
-     'imported_hours', 'imported_days', 'hours', 'days', 'double_counting']) AS name) ORDER BY relname";
+     'hours', 'days', 'double_counting']) AS name) ORDER BY relname";
 
 /// What can lose stored flows, each with what to do. The schema must be there.
 pub(super) async fn risks(pool: &PgPool) -> Result<Vec<String>, StoreError> {

@@ -23,8 +23,10 @@ pub struct DayHours {
     pub day: Timestamp,
     /// Whether the day's own totals are there and hold all of these hours.
     pub summed: bool,
-    /// The hours of which totals are there.
+    /// The hours of which totals are there that can be used.
     pub usable: u32,
+    /// Those of them that were counted by other networks or rules, which cannot be made good: their flows are gone.
+    pub otherwise: u32,
     /// The hours of which flows that were there are no longer kept. Some may have come since.
     pub dropped: u32,
     /// The hours of which another collector received flows.
@@ -52,8 +54,8 @@ impl Stretch {
 pub struct Hosts {
     /// Flows from the hosts; else flows to them.
     pub sent: bool,
-    /// The networks they lie in; `None` for all local hosts.
-    pub networks: Option<Vec<IpNetwork>>,
+    /// The networks they lie in.
+    pub networks: Vec<IpNetwork>,
     /// Only flows of these exporters; `None` for those of all.
     pub exporters: Option<Vec<u32>>,
     /// Bytes and packets as exporters sent them; else multiplied by the sampling interval.
@@ -86,14 +88,17 @@ impl HostSums {
 }
 
 const CATALOGUE: &str = "\
-    SELECT hours.day, bool_and(usable) AND count(*) = min(days.hours) AND sum(version) = min(days.versions), \
+    SELECT hours.day, bool_and(usable) AND count(*) = min(days.hours) AND sum(version) = min(days.versions) \
+               AND (min(days.local) = $3 OR bool_and(flows_dropped)), \
            coalesce(bit_or(1 << number) FILTER (WHERE usable), 0), \
+           coalesce(bit_or(1 << number) FILTER (WHERE usable AND counted_by <> $3), 0), \
            coalesce(bit_or(1 << number) FILTER (WHERE flows_dropped), 0), \
            coalesce(bit_or(1 << number) FILTER (WHERE imported), 0) \
     FROM (SELECT date_trunc('day', hour, 'UTC') AS day, extract(hour FROM hour AT TIME ZONE 'UTC')::integer AS number, \
-                 version, flows_dropped, imported, sealed_at IS NOT NULL AND local IS NOT DISTINCT FROM $3 AS usable \
+                 version, flows_dropped, imported, hours.local AS counted_by, sealed_at IS NOT NULL AND hours.local IS NOT NULL \
+                 AND (hours.local = $3 OR flows_dropped) AS usable \
           FROM hours WHERE hour >= $1 AND hour < $2) AS hours \
-    LEFT JOIN days ON days.day = hours.day AND days.local = $3 \
+    LEFT JOIN days ON days.day = hours.day \
     GROUP BY hours.day ORDER BY hours.day";
 
 /// Parameters that are constant when the statement is planned leave nothing of the conditions on them.
@@ -111,7 +116,7 @@ const BY_HOST: &str = "\
           FROM host_traffic_hourly WHERE hour = ANY($2)) AS traffic \
     WHERE CASE WHEN $4 THEN direction IN ('upload', 'internal_sent', 'internal_self') \
                ELSE direction IN ('download', 'internal_received', 'internal_self') END \
-      AND ($5::inet[] IS NULL OR host <<= ANY($5)) AND ($6::bigint[] IS NULL OR exporter_id = ANY($6)) \
+      AND host <<= ANY($5) AND ($6::bigint[] IS NULL OR exporter_id = ANY($6)) \
     GROUP BY host";
 
 const OF_HOST: &str = "\
@@ -136,17 +141,18 @@ impl Snapshot {
     /// When the database does not answer.
     pub async fn hours(&mut self, from: Timestamp, to: Timestamp, local: &str) -> Result<Vec<DayHours>, StoreError> {
         let end = to.plus(-1).day().plus(crate::clock::DAY);
-        type Row = (DateTime<Utc>, Option<bool>, i32, i32, i32);
+        type Row = (DateTime<Utc>, Option<bool>, i32, i32, i32, i32);
         let rows: Vec<Row> = sqlx::query_as(CATALOGUE)
             .bind(from.day().to_utc())
             .bind(end.to_utc())
             .bind(local)
             .fetch_all(self.connection())
             .await?;
-        let day = |(day, summed, usable, dropped, imported): Row| DayHours {
+        let day = |(day, summed, usable, otherwise, dropped, imported): Row| DayHours {
             day: day.into(),
             summed: summed.unwrap_or(false),
             usable: usable.cast_unsigned(),
+            otherwise: otherwise.cast_unsigned(),
             dropped: dropped.cast_unsigned(),
             imported: imported.cast_unsigned(),
         };
@@ -170,7 +176,7 @@ impl Snapshot {
             .bind(moments(&stretch.hours))
             .bind(hosts.raw)
             .bind(hosts.sent)
-            .bind(hosts.networks.as_deref())
+            .bind(&hosts.networks)
             .bind(hosts.exporters.as_ref().map(ids))
             .fetch(connection);
         while let Some(row) = rows.try_next().await.map_err(StoreError::from)? {

@@ -317,7 +317,11 @@ fn windows_whose_flows_are_gone_are_answered_on_whole_hours_and_others_are_told_
     let test = with_totals(4, DAYS);
     // Of one hour there are no totals.
     let lost = first_day().plus(DAY + 5 * HOUR);
-    test.query(&format!("UPDATE hours SET local = 'other' WHERE hour = '{lost}'"));
+    test.query(&format!("UPDATE hours SET local = NULL WHERE hour = '{lost}'"));
+    // Of one day they were counted by other networks.
+    let other = first_day().plus(2 * DAY);
+    test.query(&format!("UPDATE hours SET local = 'other' WHERE date_trunc('day', hour, 'UTC') = '{other}'"));
+    test.query(&format!("UPDATE days SET local = 'other' WHERE day = '{other}'"));
     wait_on(async {
         let database = open(&test);
         // Flows are kept of the last day only.
@@ -330,17 +334,20 @@ fn windows_whose_flows_are_gone_are_answered_on_whole_hours_and_others_are_told_
             to: first_day().plus(to),
             zone: chrono_tz::Tz::Asia__Kolkata,
         };
-        let lost = |completeness: &Completeness| {
-            let row = completeness.lost.iter().find(|row| row.cause == "not_recorded");
+        let told = |completeness: &Completeness, cause| {
+            let row = completeness.lost.iter().find(|row| row.cause == cause);
             row.map_or(0, |row| row.count)
         };
-        // (hours from, hours to, days, hours, seconds that are missing)
-        for (from, to, days, hours, missing) in [
-            (2, 24, 0, 22, 0),
-            (48, 120, 3, 0, 0),
-            (0, 120, 4, 23, 3_600),
-            (29, 30, 0, 0, 3_600),
-            (-3, 24, 1, 0, 3 * 3_600),
+        let lost = |completeness: &Completeness| told(completeness, "not_recorded");
+        // (hours from, hours to, days, hours, seconds that are missing, hours that were counted otherwise)
+        for (from, to, days, hours, missing, otherwise) in [
+            (2, 24, 0, 22, 0, 0),
+            (48, 120, 3, 0, 0, 24),
+            (50, 70, 0, 20, 0, 20),
+            (72, 120, 2, 0, 0, 0),
+            (0, 120, 4, 23, 3_600, 24),
+            (29, 30, 0, 0, 3_600, 0),
+            (-3, 24, 1, 0, 3 * 3_600, 0),
         ] {
             let window = between(from * HOUR, to * HOUR);
             let host = HostRequest { host: "10.0.0.3".parse().unwrap(), window, counters: Counters::Raw };
@@ -348,7 +355,8 @@ fn windows_whose_flows_are_gone_are_answered_on_whole_hours_and_others_are_told_
             for (source, completeness) in [(top.source, &top.completeness), (host.source, &host.completeness)] {
                 assert_eq!((source.days, source.hours, source.segments), (days, hours, 0), "{from} to {to}");
                 assert_eq!(lost(completeness), missing, "{from} to {to}");
-                assert_eq!(completeness.undercount.is_some(), missing == 0);
+                assert_eq!(told(completeness, "counted_otherwise"), otherwise, "{from} to {to}");
+                assert_eq!(completeness.undercount.is_some(), missing == 0 && otherwise == 0);
             }
         }
         // What totals do not answer needs the flows.

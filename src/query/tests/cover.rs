@@ -151,7 +151,7 @@ fn a_window_of_eight_thousand_years_has_few_parts() {
 fn gone(days: &[DayHours], from: Timestamp, to: Timestamp, recorded_from: Option<Timestamp>) -> [(i64, u64); 2] {
     let window = between(from, to);
     [Plan::new(&window, days), Plan::scan(&window, days)].map(|plan| {
-        let Gone { not_recorded, imported_hours } = plan.gone(recorded_from);
+        let Gone { not_recorded, imported_hours, .. } = plan.gone(recorded_from);
         assert_eq!(not_recorded % (60 * SECOND), 0);
         (not_recorded / (60 * SECOND), imported_hours)
     })
@@ -181,6 +181,21 @@ fn what_is_gone_is_told_by_each_hour_and_not_by_where_kept_flows_begin() {
     assert_eq!(gone(&days, day(4), day(5), None), [(24 * 60, 0); 2], "no collector ever began");
     assert_eq!(gone(&[], day(0), day(7), None), [(WEEK, 0); 2]);
     assert_eq!(gone(&[], day(0), day(7), began), [(30, 0); 2]);
+}
+
+#[test]
+fn totals_of_other_networks_or_rules_are_told_where_nothing_better_is_left() {
+    let mut days = vec![DayHours { otherwise: ALL, dropped: ALL, ..summed(0) }, summed(1)];
+    days[1] = DayHours { summed: false, otherwise: 0b110, dropped: 0b111, ..days[1] };
+    for (from, to, otherwise) in
+        [(day(0), day(2), 26), (at(0, 22, 0), at(1, 2, 0), 3), (day(1), at(1, 1, 0), 0), (at(1, 3, 0), day(2), 0)]
+    {
+        let window = between(from, to);
+        let [totals, scan] =
+            [Plan::new(&window, &days), Plan::scan(&window, &days)].map(|plan| plan.gone(Some(day(0))));
+        assert_eq!((totals.counted_otherwise, totals.not_recorded), (otherwise, 0), "{}", short(from));
+        assert_eq!(scan.counted_otherwise, 0);
+    }
 }
 
 #[test]

@@ -87,6 +87,9 @@ fn imported_hours_are_neither_exact_nor_bounded_and_stand_beside_what_was_not_re
     };
     assert_eq!(imported(0, 6 * SECOND), "6 not_recorded seconds");
     assert_eq!(imported(1, 0), "1 imported hours");
+    let otherwise = told(&Known { counted_otherwise: 3, ..known(Vec::new(), Vec::new()) });
+    assert!(!otherwise.exact && otherwise.undercount.is_none());
+    assert_eq!((otherwise.lost[0].cause.as_str(), otherwise.lost[0].count), ("counted_otherwise", 3));
     assert_eq!(imported(2, 4 * SECOND + 1), "2 imported hours, 5 not_recorded seconds");
     // A gap in the numbers of an archive says nothing about how much was missing.
     let rows = vec![loss(1, "network", "gaps", 3)];
