@@ -173,6 +173,11 @@ fn an_answer_says_how_much_of_its_window_was_never_recorded_or_is_no_longer_kept
         let today = start.micros().saturating_sub(start.day().micros()) / SECOND;
         assert_eq!(missing(-today, 600).await, None);
         assert_eq!(missing(-today - 60, 600).await, seconds(60));
+        // Flows of open hours do not lie in the day's partition; those of sealed ones do.
+        database.drop_day(DailyTable::FlowSegments, start.day()).await.unwrap();
+        assert_eq!(missing(0, 600).await, None);
+        let (url, sql) = (test.url(), "UPDATE hours SET sealed_at = now(), version = 1, local = '' RETURNING 1");
+        tokio::task::spawn_blocking(move || query(&url, sql)).await.unwrap();
         database.drop_day(DailyTable::FlowSegments, start.day()).await.unwrap();
         assert_eq!(missing(0, 600).await, seconds(600));
         database.close().await;
