@@ -238,7 +238,7 @@ fn sums(row: &PgRow) -> Result<HostSums, StoreError> {
 }
 
 /// The direction that the database calls `name`.
-pub(super) fn direction(name: &str) -> Result<TrafficDirection, StoreError> {
+fn direction(name: &str) -> Result<TrafficDirection, StoreError> {
     let unknown = || StoreError::Unexpected { place: "host_traffic", detail: format!("the direction {name}") };
     TrafficDirection::parse(name).ok_or_else(unknown)
 }

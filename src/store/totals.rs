@@ -1,14 +1,15 @@
-//! Totals of hosts on their way into `host_traffic_hourly`, and out of it to be added to.
+//! Totals of hosts on their way into `host_traffic_hourly`: at once, or in parts that the database adds up, where there are
+//! too many for the memory or where they are added to those that the hour has.
 
-use super::host_traffic::direction;
-use super::{StoreError, bigint, copy, count};
+use super::{StoreError, bigint, copy};
 use crate::clock::Timestamp;
 use crate::flow::host_traffic::{HostTraffic, HostTrafficKey};
-use crate::flow::value::wide_from_address;
-use chrono::{DateTime, Utc};
-use sqlx::postgres::PgRow;
-use sqlx::types::ipnetwork::IpNetwork;
-use sqlx::{PgConnection, Row};
+use sqlx::{AssertSqlSafe, PgConnection};
+
+/// Parts of sums, for as long as an hour is sealed. Only the session that seals sees it.
+const PARTS: &str = "pg_temp.host_traffic_parts";
+const COLUMNS: &str = "host, hour, exporter_id, direction, bytes, packets, flows, records, raw_bytes, raw_packets, \
+                       sampled_flows, first_seen, last_seen";
 
 /// Replaces the totals of the hour. The month's partition must be there.
 pub(super) async fn replace<'a>(
@@ -16,12 +17,63 @@ pub(super) async fn replace<'a>(
     hour: Timestamp,
     totals: impl Iterator<Item = (&'a HostTrafficKey, &'a HostTraffic)>,
 ) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM host_traffic_hourly WHERE hour = $1")
-        .bind(hour.to_utc())
-        .execute(&mut *connection)
-        .await?;
-    let statement = "COPY host_traffic_hourly (host, hour, exporter_id, direction, bytes, packets, flows, records, \
-                     raw_bytes, raw_packets, sampled_flows, first_seen, last_seen) FROM STDIN (FORMAT binary)";
+    delete(connection, hour).await?;
+    write(connection, "host_traffic_hourly", hour, totals).await
+}
+
+/// Makes the table of parts, which goes with the transaction.
+pub(super) async fn begin_parts(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let statement = AssertSqlSafe(format!("CREATE TEMPORARY TABLE {PARTS} (LIKE host_traffic_hourly) ON COMMIT DROP"));
+    sqlx::query(statement).persistent(false).execute(connection).await?;
+    Ok(())
+}
+
+/// Adds the totals that the hour has to the parts.
+pub(super) async fn present_as_part(connection: &mut PgConnection, hour: Timestamp) -> Result<(), StoreError> {
+    let statement =
+        AssertSqlSafe(format!("INSERT INTO {PARTS} SELECT {COLUMNS} FROM host_traffic_hourly WHERE hour = $1"));
+    sqlx::query(statement).persistent(false).bind(hour.to_utc()).execute(connection).await?;
+    Ok(())
+}
+
+/// Adds parts of sums.
+pub(super) async fn write_part<'a>(
+    connection: &mut PgConnection,
+    hour: Timestamp,
+    totals: impl Iterator<Item = (&'a HostTrafficKey, &'a HostTraffic)>,
+) -> Result<(), StoreError> {
+    write(connection, PARTS, hour, totals).await
+}
+
+/// Replaces the totals of the hour by the sums of the parts. The month's partition must be there.
+pub(super) async fn replace_by_parts(connection: &mut PgConnection, hour: Timestamp) -> Result<(), StoreError> {
+    delete(connection, hour).await?;
+    // A part that is as large as the database can keep makes the sum as large, too.
+    let sums = ["bytes", "packets", "flows", "records", "raw_bytes", "raw_packets", "sampled_flows"]
+        .map(|sum| format!("least(sum({sum}), 9223372036854775807)::bigint"))
+        .join(", ");
+    let statement = AssertSqlSafe(format!(
+        "INSERT INTO host_traffic_hourly ({COLUMNS}) SELECT host, hour, exporter_id, direction, {sums}, min(first_seen), \
+         max(last_seen) FROM {PARTS} GROUP BY host, hour, exporter_id, direction"
+    ));
+    sqlx::query(statement).persistent(false).execute(connection).await?;
+    Ok(())
+}
+
+async fn delete(connection: &mut PgConnection, hour: Timestamp) -> Result<(), StoreError> {
+    let statement = sqlx::query("DELETE FROM host_traffic_hourly WHERE hour = $1");
+    statement.bind(hour.to_utc()).execute(connection).await?;
+    Ok(())
+}
+
+/// Copies sums to a table.
+async fn write<'a>(
+    connection: &mut PgConnection,
+    table: &str,
+    hour: Timestamp,
+    totals: impl Iterator<Item = (&'a HostTrafficKey, &'a HostTraffic)>,
+) -> Result<(), StoreError> {
+    let statement = &format!("COPY {table} ({COLUMNS}) FROM STDIN (FORMAT binary)");
     let mut copy = copy::CopyIn::begin(connection, statement).await?;
     for (key, traffic) in totals {
         copy::row(&mut copy.out, 13);
@@ -49,41 +101,4 @@ pub(super) async fn replace<'a>(
         copy.send_when_full().await?;
     }
     copy.finish().await
-}
-
-/// The totals of the hour.
-pub(super) async fn of_hour(
-    connection: &mut PgConnection,
-    hour: Timestamp,
-) -> Result<Vec<(HostTrafficKey, HostTraffic)>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT bytes, packets, flows, records, raw_bytes, raw_packets, sampled_flows, first_seen, last_seen, host, \
-         exporter_id, direction::text FROM host_traffic_hourly WHERE hour = $1",
-    )
-    .bind(hour.to_utc())
-    .fetch_all(connection)
-    .await?;
-    let traffic = |row: &PgRow| -> Result<_, StoreError> {
-        let sum = |index: usize| row.try_get(index).map(count);
-        let moment =
-            |index: usize| row.try_get::<Option<DateTime<Utc>>, _>(index).map(|moment| moment.map(Timestamp::from));
-        let key = HostTrafficKey {
-            host: wide_from_address(row.try_get::<IpNetwork, _>(9)?.ip()),
-            exporter_id: u32::try_from(row.try_get::<i64, _>(10)?).unwrap_or(0),
-            direction: direction(row.try_get(11)?)?,
-        };
-        let traffic = HostTraffic {
-            bytes: sum(0)?,
-            packets: sum(1)?,
-            flows: sum(2)?,
-            records: sum(3)?,
-            raw_bytes: sum(4)?,
-            raw_packets: sum(5)?,
-            sampled_flows: sum(6)?,
-            first_seen: moment(7)?,
-            last_seen: moment(8)?,
-        };
-        Ok((key, traffic))
-    };
-    rows.iter().map(traffic).collect()
 }
