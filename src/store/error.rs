@@ -77,6 +77,18 @@ impl StoreError {
             _ => false,
         }
     }
+
+    /// Whether somebody else uses what was asked for: a lock was not to be had, or not in time.
+    pub fn is_in_use(&self) -> bool {
+        let Self::Database(sqlx::Error::Database(cause)) = self else { return false };
+        cause.code().is_some_and(|code| ["55P03", "57014"].contains(&&*code))
+    }
+
+    /// Whether another session changed the same rows since this one's moment.
+    pub fn is_conflict(&self) -> bool {
+        let Self::Database(sqlx::Error::Database(cause)) = self else { return false };
+        cause.code().as_deref() == Some("40001")
+    }
 }
 
 /// What to do about an error that somebody else has caused, as the end of a sentence.
