@@ -162,7 +162,7 @@ impl Database {
              LEFT JOIN pg_inherits ON inhrelid = pg_class.oid \
              WHERE relkind = 'r' AND starts_with(relname, $1 || '_p') AND (inhparent = $1::regclass OR inhparent IS NULL) \
              AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = $1::regclass) \
-             ORDER BY coalesce(inhdetachpending, false) DESC, 1",
+             ORDER BY 2, 3 DESC, 1",
         )
         .bind(OPEN)
         .fetch_all(&self.writers)

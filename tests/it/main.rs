@@ -30,6 +30,8 @@ mod dead_connections;
 mod doctor;
 /// Flows that are told twice, from the datagram to the advice.
 mod double_counting;
+/// What ends, ends whole, with what is to outlive it counted.
+mod expiry;
 /// Flows as files: the same sums, whole or not there, in flat memory.
 mod export;
 /// What exporters tell about themselves and what the configuration says about them: kept, limited, shown.

@@ -28,7 +28,7 @@ pub fn local() -> Local {
 }
 
 /// `rows` flows received within the hour from `hour` on, between local and remote hosts of both address families.
-fn flows(random: &mut fastrand::Rng, hour: Timestamp, rows: usize) -> FlowBatch {
+pub fn flows(random: &mut fastrand::Rng, hour: Timestamp, rows: usize) -> FlowBatch {
     let mut flows = FlowBatch::default();
     flows.add_rows(rows);
     let mut moments: Vec<i64> = (0..rows).map(|_| hour.micros() + random.i64(0..HOUR)).collect();
@@ -133,7 +133,7 @@ impl Ledger {
 }
 
 /// Asks beside the runtime of the test.
-fn ask(test: &TestDatabase, statement: &str) -> Vec<Vec<Option<String>>> {
+pub fn ask(test: &TestDatabase, statement: &str) -> Vec<Vec<Option<String>>> {
     std::thread::scope(|scope| scope.spawn(|| test.query(statement)).join().unwrap())
 }
 
@@ -148,7 +148,7 @@ fn segments(test: &TestDatabase) -> [i64; 3] {
 }
 
 /// Host totals as they are and, from the rows of `flows`, as they should be.
-fn totals(test: &TestDatabase, table: &str, unit: &str) -> [Vec<Vec<Option<String>>>; 2] {
+pub fn totals(test: &TestDatabase, table: &str, unit: &str) -> [Vec<Vec<Option<String>>>; 2] {
     let sums = "sum(raw_bytes * interval)::text, sum(packets * interval)::text, sum(flows)::text, count(*)::text, \
                 sum(raw_bytes)::text, sum(packets)::text, \
                 sum(CASE WHEN interval > 1 THEN greatest(flows, 1) ELSE 0 END)::text, min(first_seen)::text";
