@@ -272,6 +272,7 @@ impl Upkeep {
             }
         }
         self.step("partitions of open segments that are over stay for now", database.drop_sealed().await);
+        self.step("days that were detached to be dropped stay for now", database.drop_left_behind().await);
         self.metrics.summed.inc_by(sum_days(database, until, &self.local, &self.counting).await?);
         Ok(sealed >= HOURS_AT_ONCE)
     }

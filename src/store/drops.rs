@@ -2,9 +2,12 @@
 //!
 //! Nobody is held up by it for longer than a moment. Who drops a day asks for the table with a wait of [`WAIT`], so that those
 //! who come later wait no longer than that, and leaves it for another time when somebody reads or writes without a pause. All
-//! that a day's end means is in the transaction that drops it: nothing is left behind half done by a `kill -9`. Partitions of
-//! open segments hold nothing any more when they go; they are detached first, which holds up nobody, and what was left in the
-//! middle of that is found by its name.
+//! that a day's end means is in the transaction that drops it: nothing is left behind half done by a `kill -9`.
+//!
+//! Under load ingest always has a transaction on the table `flows`, and that moment may never come. Then, and always for
+//! partitions of open segments, which hold nothing any more, the partition is detached first. This waits for those who use the
+//! table without holding up anybody, but while it waits nobody can store flows of that time: it is not begun when somebody rests
+//! in a transaction. What was left in the middle of it is found later, by its name or its comment.
 
 use super::partitions::{DailyTable, MonthlyTable, OPEN, month_of, open_hour};
 use super::{Database, StoreError, count};
@@ -17,9 +20,15 @@ use std::time::Duration;
 const WAIT: &str = "SET LOCAL lock_timeout = '100ms'";
 /// How often a lock is asked for before it is left for another time, and the pause in between, in which the others go on.
 const TRIES: (u32, Duration) = (10, Duration::from_millis(300));
+/// How often a lock is asked for before it is tried another way, where there is one.
+const TRIES_BEFORE_DETACHING: u32 = 3;
 /// How long detaching may wait for those who use the table. It holds up nobody but those who make partitions of the table,
 /// who wait longer than this.
 const DETACHING: &str = "SET statement_timeout = '2s'";
+/// The same for a day of `flows`.
+const DETACHING_DAY: &str = "SET statement_timeout = '4s'";
+/// The comment of a partition that is detached to be dropped. One that somebody else detached is his.
+const TO_BE_DROPPED: &str = "Flowledger drops this table";
 /// How long after its hour a partition of open segments stays: a query that began before its last segment was sealed may
 /// still read it.
 const OPEN_KEPT: i64 = HOUR / 6;
@@ -68,13 +77,83 @@ impl Database {
     /// # Errors
     /// When the database does not answer or the table is in use all the time ([`StoreError::is_in_use`]). All is as it was.
     pub async fn drop_part(&self, part: Part) -> Result<bool, StoreError> {
-        for _ in 1..TRIES.0 {
+        for tries in 1..TRIES.0 {
             match self.try_to_drop(part).await {
-                Err(error) if error.is_in_use() => tokio::time::sleep(TRIES.1).await,
+                Err(error) if error.is_in_use() => {}
                 done => return done,
             }
+            if let Part::Day(table @ DailyTable::Flows, day) = part
+                && tries >= TRIES_BEFORE_DETACHING
+                && self.is_used_in_passing(table).await?
+            {
+                return self.detach_and_drop(table, day).await.map(|()| true);
+            }
+            tokio::time::sleep(TRIES.1).await;
         }
         self.try_to_drop(part).await
+    }
+
+    /// Whether all who use the table now have begun a moment ago. Where that is not to be seen, they have not.
+    async fn is_used_in_passing(&self, table: DailyTable) -> Result<bool, StoreError> {
+        let passing = sqlx::query_scalar(
+            "SELECT NOT EXISTS (SELECT FROM pg_locks LEFT JOIN pg_stat_activity USING (pid) \
+             WHERE relation = $1::regclass AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+             AND granted AND pid IS DISTINCT FROM pg_backend_pid() \
+             AND (xact_start IS NULL OR xact_start < clock_timestamp() - interval '10 s'))",
+        );
+        Ok(passing.bind(table.name()).fetch_one(&self.writers).await?)
+    }
+
+    /// Drops a day after it was detached, which waits for all who use the table now and for nobody who comes later.
+    async fn detach_and_drop(&self, table: DailyTable, day: Timestamp) -> Result<(), StoreError> {
+        let name = table.partition(day);
+        let Some(pending) = self.is_leaving(table.name(), &name).await? else { return Ok(()) };
+        self.comment(&name, &format!("'{TO_BE_DROPPED}'")).await?;
+        let detached = self.detach(table.name(), &name, pending, DETACHING_DAY).await;
+        if detached.is_err() && self.is_leaving(table.name(), &name).await? == Some(false) {
+            self.comment(&name, "NULL").await?;
+        }
+        detached?;
+        self.drop_detached(&name).await
+    }
+
+    /// Whether a partition's detaching has begun; `None` when it is not a partition of the table.
+    pub(super) async fn is_leaving(&self, parent: &str, name: &str) -> Result<Option<bool>, StoreError> {
+        let pending = sqlx::query_scalar(
+            "SELECT inhdetachpending FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid \
+             WHERE inhparent = $1::regclass AND child.relname = $2",
+        );
+        Ok(pending.bind(parent).bind(name).fetch_optional(&self.writers).await?)
+    }
+
+    /// Detaches a partition, or goes on with that where it was begun before.
+    async fn detach(&self, parent: &str, name: &str, pending: bool, limit: &'static str) -> Result<(), StoreError> {
+        let how = if pending { "FINALIZE" } else { "CONCURRENTLY" };
+        self.briefly(limit, &format!("ALTER TABLE {parent} DETACH PARTITION {name} {how}")).await
+    }
+
+    /// Ends what was begun of detaching a day, so that it can be attached again.
+    pub(super) async fn finish_leaving(&self, parent: &str, name: &str) -> Result<(), StoreError> {
+        self.detach(parent, name, true, DETACHING_DAY).await
+    }
+
+    async fn comment(&self, name: &str, comment: &str) -> Result<(), StoreError> {
+        self.briefly(DETACHING_DAY, &format!("COMMENT ON TABLE {name} IS {comment}")).await
+    }
+
+    /// Drops a table that was a partition, unless it has become one again.
+    async fn drop_detached(&self, name: &str) -> Result<(), StoreError> {
+        let mut transaction = self.writers.begin().await?;
+        sqlx::query(WAIT).execute(&mut *transaction).await?;
+        lock(&mut transaction, name).await?;
+        let attached = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = $1::regclass)");
+        if attached.bind(name).fetch_one(&mut *transaction).await? {
+            transaction.rollback().await?;
+            return Ok(());
+        }
+        drop_table(&mut transaction, name).await?;
+        transaction.commit().await?;
+        Ok(())
     }
 
     /// Drops the partition of the UTC day that begins at `day`, as [`Database::drop_part`] does.
@@ -178,26 +257,53 @@ impl Database {
             }
             // Nothing is added to an hour that is over, so it stays empty.
             if attached {
-                let how = if pending { "FINALIZE" } else { "CONCURRENTLY" };
-                self.briefly(&format!("ALTER TABLE {OPEN} DETACH PARTITION {name} {how}")).await?;
+                self.detach(OPEN, &name, pending, DETACHING).await?;
             }
-            self.briefly(&format!("DROP TABLE IF EXISTS {name}")).await?;
+            self.drop_detached(&name).await?;
             dropped = dropped.saturating_add(1);
         }
         Ok(dropped)
     }
 
-    /// Runs a statement that cannot be part of a transaction, for not too long.
-    async fn briefly(&self, statement: &str) -> Result<(), StoreError> {
-        let mut session = self.writers.acquire().await?;
-        sqlx::query(DETACHING).execute(&mut *session).await?;
-        // The statement holds only names of this module.
-        let done = sqlx::query(AssertSqlSafe(statement.to_owned())).persistent(false).execute(&mut *session).await;
-        match sqlx::query("RESET statement_timeout").execute(&mut *session).await {
-            Ok(_) => {}
-            // A session that would end other statements after so short a time must not go back.
-            Err(_) => drop(session.detach()),
+    /// Goes on with the days that were to be detached and dropped, where a process ended before it did or somebody read them.
+    ///
+    /// # Errors
+    /// When the database does not answer, or somebody uses one of them since before.
+    pub async fn drop_left_behind(&self) -> Result<(), StoreError> {
+        let table = DailyTable::Flows;
+        let left: Vec<(String, Option<bool>)> = sqlx::query_as(
+            "SELECT relname::text, inhdetachpending FROM pg_class LEFT JOIN pg_inherits ON inhrelid = pg_class.oid \
+             WHERE relkind = 'r' AND obj_description(pg_class.oid, 'pg_class') = $2 \
+             AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = $1::regclass) ORDER BY 1",
+        )
+        .bind(table.name())
+        .bind(TO_BE_DROPPED)
+        .fetch_all(&self.writers)
+        .await?;
+        for (name, pending) in left.iter().filter(|(name, _)| table.day(name).is_some()) {
+            match pending {
+                // It was taken back. Whoever detaches it from now on does it to keep it.
+                Some(false) => self.comment(name, "NULL").await?,
+                Some(true) => {
+                    self.detach(table.name(), name, true, DETACHING_DAY).await?;
+                    self.drop_detached(name).await?;
+                }
+                None => self.drop_detached(name).await?,
+            }
         }
+        Ok(())
+    }
+
+    /// Runs a statement that cannot be part of a transaction, for not longer than `limit` says.
+    async fn briefly(&self, limit: &'static str, statement: &str) -> Result<(), StoreError> {
+        // Given up in the middle it does not go back: its other statements would end after so short a time, too.
+        let mut session = self.session().await?;
+        sqlx::query(limit).execute(session.connection()?).await?;
+        // The statement holds only names of this module.
+        let statement = AssertSqlSafe(statement.to_owned());
+        let done = sqlx::query(statement).persistent(false).execute(session.connection()?).await;
+        sqlx::query("RESET statement_timeout").execute(session.connection()?).await?;
+        session.hand_back();
         done?;
         Ok(())
     }

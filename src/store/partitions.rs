@@ -171,27 +171,17 @@ impl Database {
     }
 
     async fn ensure(&self, partition: &Partition) -> Result<(), StoreError> {
-        if self.has(partition).await? {
-            return Ok(());
+        match self.is_leaving(partition.parent, &partition.name).await? {
+            Some(false) => return Ok(()),
+            // Flows of a day come that was to be dropped: it is attached again.
+            Some(true) => self.finish_leaving(partition.parent, &partition.name).await?,
+            None => {}
         }
         match self.make(partition).await {
             // Two servers can make the same partition at once; the later one is refused in one of several ways.
-            Err(_) if self.has(partition).await? => Ok(()),
+            Err(_) if self.is_leaving(partition.parent, &partition.name).await? == Some(false) => Ok(()),
             made => made,
         }
-    }
-
-    /// Whether the partition is there. Asks the catalogue only, so it waits for nobody.
-    async fn has(&self, partition: &Partition) -> Result<bool, StoreError> {
-        let found = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid \
-             WHERE inhparent = $1::regclass AND child.relname = $2)",
-        )
-        .bind(partition.parent)
-        .bind(&partition.name)
-        .fetch_one(&self.writers)
-        .await?;
-        Ok(found)
     }
 
     /// Makes a table and attaches it. CREATE TABLE .. PARTITION OF would lock the whole table against everybody, wait for

@@ -97,6 +97,108 @@ fn a_partition_of_open_segments_that_was_left_half_dropped_goes_when_its_reader_
 }
 
 #[test]
+fn a_day_of_rows_goes_although_somebody_always_uses_their_table() {
+    let test = TestDatabase::create();
+    let mut random = fastrand::Rng::with_seed(21);
+    wait_on(async {
+        let mut ledger = Ledger::open(&test).await;
+        ledger.store(flows(&mut random, DAY, 100), 100).await;
+        // One begins before the other ends, and each lasts longer than anybody may be held up.
+        let mut users = Vec::new();
+        for _ in 0..2 {
+            users.push(PgConnection::connect(&test.url()).await.unwrap());
+        }
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let load = tokio::spawn(async move {
+            let mut longest = Duration::ZERO;
+            for turn in (0..2).cycle() {
+                let begun = std::time::Instant::now();
+                users[turn].execute("BEGIN; SELECT FROM flows LIMIT 1").await.unwrap();
+                longest = longest.max(begun.elapsed());
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                users[1 - turn].execute("COMMIT").await.unwrap();
+                if *stopped.borrow() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            longest
+        });
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        ledger.database.drop_day(DailyTable::Flows, DAY).await.unwrap();
+        stop.send(true).unwrap();
+        let longest = load.await.unwrap();
+        assert!(longest < Duration::from_millis(400), "somebody waited {longest:?}");
+        assert_eq!(ledger.database.days(DailyTable::Flows).await.unwrap(), []);
+        assert_eq!(ask(&test, "SELECT to_regclass('flows_p2023_11_15')::text")[0][0], None);
+        ledger.database.close().await;
+    });
+}
+
+#[test]
+fn a_day_that_was_detached_to_be_dropped_goes_later_and_one_that_somebody_keeps_stays() {
+    let test = TestDatabase::create();
+    let mut random = fastrand::Rng::with_seed(22);
+    wait_on(async {
+        let mut ledger = Ledger::open(&test).await;
+        for day in 0..3 {
+            ledger.store(flows(&mut random, DAY.plus(day * 24 * HOUR), 100), 100).await;
+        }
+        for day in 15..18 {
+            // Somebody keeps the last one.
+            if day != 17 {
+                ask(&test, &format!("COMMENT ON TABLE flows_p2023_11_{day} IS 'Flowledger drops this table'"));
+            }
+            ask(&test, &format!("ALTER TABLE flows DETACH PARTITION flows_p2023_11_{day}"));
+        }
+        // Flows of a day come once more before it is dropped: it is taken back.
+        ledger.store(flows(&mut random, DAY.plus(24 * HOUR), 30), 30).await;
+        ledger.database.drop_left_behind().await.unwrap();
+        let days = ["15", "16", "17"].map(|day| format!("to_regclass('flows_p2023_11_{day}')::text"));
+        let left = ask(&test, &format!("SELECT {}", days.join(", "))).remove(0);
+        assert_eq!(left, [None, Some("flows_p2023_11_16".to_owned()), Some("flows_p2023_11_17".to_owned())]);
+        assert_eq!(ask(&test, "SELECT count(*)::text FROM flows")[0][0].as_deref(), Some("130"));
+        ledger.database.close().await;
+    });
+}
+
+#[test]
+fn a_day_whose_detaching_a_reader_held_up_goes_when_he_ends_and_takes_flows_again_when_they_come() {
+    let test = TestDatabase::create();
+    let mut random = fastrand::Rng::with_seed(23);
+    wait_on(async {
+        let mut ledger = Ledger::open(&test).await;
+        let mut session = PgConnection::connect(&test.url()).await.unwrap();
+        for (round, comes) in [false, true].into_iter().enumerate() {
+            ledger.store(flows(&mut random, DAY, 100), 100).await;
+            let mut reader = PgConnection::connect(&test.url()).await.unwrap();
+            reader.execute("BEGIN; SELECT FROM flows LIMIT 1").await.unwrap();
+            // As a process leaves it that ends in the middle.
+            session.execute("COMMENT ON TABLE flows_p2023_11_15 IS 'Flowledger drops this table'").await.unwrap();
+            session.execute("SET statement_timeout = '200ms'").await.unwrap();
+            let detaching = session.execute("ALTER TABLE flows DETACH PARTITION flows_p2023_11_15 CONCURRENTLY").await;
+            assert!(detaching.is_err());
+            assert!(ledger.database.drop_left_behind().await.unwrap_err().is_in_use());
+            let day = ledger.database.ensure_day(DailyTable::Flows, DAY).await.unwrap_err();
+            assert!(day.is_outage(), "what comes waits and is tried again: {day}");
+            reader.execute("COMMIT").await.unwrap();
+            if comes {
+                ledger.store(flows(&mut random, DAY, 20), 20).await;
+            }
+            ledger.database.drop_left_behind().await.unwrap();
+            let rows = if comes { 120 } else { 0 };
+            let found = ask(&test, "SELECT count(*)::text FROM flows")[0][0].clone();
+            assert_eq!(found, Some(rows.to_string()), "{round}");
+            assert_eq!(ledger.database.days(DailyTable::Flows).await.unwrap().len(), usize::from(comes));
+        }
+        // The comment is gone with the intention.
+        let sql = "SELECT obj_description('flows_p2023_11_15'::regclass, 'pg_class')";
+        assert_eq!(ask(&test, sql)[0][0], None);
+        ledger.database.close().await;
+    });
+}
+
+#[test]
 fn flows_of_an_hour_that_are_stored_while_its_day_waits_to_go_are_told_to_be_uncounted() {
     let test = TestDatabase::create();
     let mut random = fastrand::Rng::with_seed(14);
