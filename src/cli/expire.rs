@@ -11,6 +11,7 @@ use crate::keep::partitions::oldest_kept;
 use crate::keep::retention::{Goes, Why};
 use crate::server;
 use crate::store::Database;
+use crate::store::drops::Deleted;
 use clap::Args;
 use std::error::Error;
 use std::io::Write;
@@ -46,8 +47,8 @@ async fn expire(
     let expiry = Expiry { database, local: &local, counting: &counting };
     let plan = keep::plan(&settings, database, now, true).await?;
     let (mut gone, mut stay, mut lines) = (0usize, 0usize, Vec::new());
-    let mut tell = |goes: &Goes, outcome: Result<(), Stays>| match outcome {
-        Ok(()) => {
+    let mut tell = |goes: &Goes, outcome: Result<Deleted, Stays>| match outcome {
+        Ok(_) => {
             gone = gone.saturating_add(goes.partitions.len());
             let line = |(name, bytes): &(String, u64)| format!("{name}: {bytes} bytes, {}", reason(goes.why));
             lines.extend(goes.partitions.iter().map(line));
@@ -58,7 +59,7 @@ async fn expire(
         }
     };
     if arguments.dry_run {
-        plan.goes.iter().for_each(|goes| tell(goes, Ok(())));
+        plan.goes.iter().for_each(|goes| tell(goes, Ok(Deleted::default())));
     } else {
         expiry.carry_out(&plan, tell).await;
     }

@@ -53,7 +53,7 @@ struct Rest {
 impl Expiry<'_> {
     /// Carries out a plan, and tells what became of each of its parts. Where a day stays, later days of its table stay, too,
     /// because who uses a table uses all of it, and totals stay as long as flows do that were to go.
-    pub async fn carry_out(&self, plan: &Plan, mut tell: impl FnMut(&Goes, Result<(), Stays>)) {
+    pub async fn carry_out(&self, plan: &Plan, mut tell: impl FnMut(&Goes, Result<Deleted, Stays>)) {
         let mut kept = BTreeSet::new();
         for goes in &plan.goes {
             let behind = match goes.part {
@@ -68,11 +68,11 @@ impl Expiry<'_> {
         }
     }
 
-    /// Drops a part, after what is to outlive it was counted.
+    /// Drops a part, after what is to outlive it was counted. Returns which open segments went with it uncounted.
     ///
     /// # Errors
     /// Why it stays; another try may be luckier.
-    pub async fn drop_part(&self, part: Part) -> Result<(), Stays> {
+    pub async fn drop_part(&self, part: Part) -> Result<Deleted, Stays> {
         let mut stuck = Vec::new();
         if let Part::Day(DailyTable::FlowSegments, day) = part {
             let rest = self.seal_all(day, day.plus(DAY)).await?;
@@ -84,8 +84,7 @@ impl Expiry<'_> {
         if !self.database.drop_part(part).await? {
             return Err(Stays::HasSegments);
         }
-        self.drop_stuck(&stuck, "its day goes").await?;
-        Ok(())
+        Ok(self.drop_stuck(&stuck, "its day goes").await?)
     }
 
     /// Deletes the open segments of hours before `oldest`, of which flows are no longer kept, as far as they cannot be

@@ -17,12 +17,15 @@ use crate::clock::{DAY, SharedClock, Timestamp};
 use crate::flow::counting::Counting;
 use crate::flow::local::Local;
 use crate::metrics::{Counter, Gauge, Registry};
+use crate::store::drops::Deleted;
 use crate::store::partitions::{DailyTable, MonthlyTable};
 use crate::store::snapshot::COLLECTOR_ALIVE;
 use crate::store::{Database, StoreError};
 use expiry::{Expiry, Stays};
 use partitions::{due, oldest_kept};
 use retention::{Goes, Plan, Why};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -33,7 +36,7 @@ const ROUND: Duration = Duration::from_secs(300);
 const LONGEST: Duration = Duration::from_secs(1_800);
 /// How often it looks at what the database takes. What comes in between is what the database may be above its budget.
 const BUDGET: Duration = Duration::from_secs(5);
-/// How often it is told that the budget cannot be kept to.
+/// How often the same failure is told.
 const TELL_AGAIN: Duration = Duration::from_secs(300);
 /// How often it looks for hours that are over.
 const SEALING: Duration = Duration::from_secs(10);
@@ -95,7 +98,7 @@ impl Metrics {
         );
         registry.register(
             "keep_over_budget_bytes",
-            "Bytes by which the database is above [storage] max_bytes although nothing more can go",
+            "Bytes by which the database is above [storage] max_bytes because nothing more can go, or because somebody uses what is to go",
             self.over_budget.clone(),
         );
         registry.register("keep_hours_sealed", "Hours sealed", self.sealed.clone());
@@ -124,7 +127,7 @@ impl Keeper {
         metrics: Metrics,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let upkeep = Upkeep { settings, local, counting, database, clock, metrics };
+        let upkeep = Upkeep { settings, local, counting, database, clock, metrics, told: Arc::default() };
         let (sealing, mut told) = (upkeep.clone(), stopped.clone());
         let sealer = tokio::spawn(async move {
             loop {
@@ -144,7 +147,6 @@ impl Keeper {
         });
         let mut told = stopped;
         let task = tokio::spawn(async move {
-            let mut last_told = None;
             loop {
                 let round = in_time(async {
                     upkeep.round().await;
@@ -155,7 +157,7 @@ impl Keeper {
                 }
                 let next = tokio::time::Instant::now() + ROUND;
                 while tokio::time::Instant::now() < next {
-                    if let Err(error) = in_time(upkeep.hold_budget(&mut last_told)).await {
+                    if let Err(error) = in_time(upkeep.hold_budget()).await {
                         upkeep.failed("the budget of [storage] max_bytes could not be looked after", &error);
                     }
                     tokio::select! {
@@ -226,13 +228,29 @@ struct Upkeep {
     database: Database,
     clock: SharedClock,
     metrics: Metrics,
+    /// What was told lately, and when.
+    told: Arc<Mutex<BTreeMap<String, Instant>>>,
 }
 
 impl Upkeep {
-    /// Counts and tells a failure.
+    /// Counts a failure, and tells it unless it was told a moment ago.
     fn failed(&self, what: &str, error: &dyn std::error::Error) {
         self.metrics.failures.inc();
-        tracing::warn!("{what}: {error}");
+        if self.is_news(what) {
+            tracing::warn!("{what}: {error}");
+        }
+    }
+
+    /// Whether this was not told for a while; then it counts as told now.
+    fn is_news(&self, what: &str) -> bool {
+        let now = self.clock.instant();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|_, last| now.saturating_duration_since(*last) < TELL_AGAIN);
+        if told.contains_key(what) {
+            return false;
+        }
+        told.insert(what.to_owned(), now);
+        true
     }
 
     /// What a step gave, unless it failed, which is told.
@@ -271,38 +289,42 @@ impl Upkeep {
                 break;
             }
         }
-        self.step("partitions of open segments that are over stay for now", database.drop_sealed().await);
+        self.step(
+            "partitions of open segments that are over stay until who uses their table since before has ended",
+            database.drop_sealed().await,
+        );
         self.step("days that were detached to be dropped stay for now", database.drop_left_behind().await);
         self.metrics.summed.inc_by(sum_days(database, until, &self.local, &self.counting).await?);
         Ok(sealed >= HOURS_AT_ONCE)
     }
 
-    /// Drops what goes so that the database keeps to its budget. `told` is when it was told last that this cannot be.
-    async fn hold_budget(&self, told: &mut Option<Instant>) -> Result<(), StoreError> {
-        if self.settings.max_bytes.is_none() {
-            return Ok(());
-        }
+    /// Drops what goes so that the database keeps to its budget.
+    async fn hold_budget(&self) -> Result<(), StoreError> {
+        let Some(max_bytes) = self.settings.max_bytes else { return Ok(()) };
         let plan = plan(&self.settings, &self.database, self.clock.now(), false).await?;
-        self.carry_out(&plan).await;
-        self.metrics.over_budget.set(i64::try_from(plan.excess).unwrap_or(i64::MAX));
-        if plan.excess > 0 && told.is_none_or(|last| last.elapsed() > TELL_AGAIN) {
-            *told = Some(Instant::now());
+        let stays = self.carry_out(&plan).await;
+        self.metrics.over_budget.set(i64::try_from(plan.excess.saturating_add(stays)).unwrap_or(i64::MAX));
+        if plan.excess > 0 && self.is_news("above the budget") {
             tracing::error!(
-                "the database takes {} bytes more than [storage] max_bytes = {}, and only today's flows and totals of late are \
-                 left: give it more, or set [storage] flows_days = 0 to write no rows",
-                plan.excess,
-                self.settings.max_bytes.unwrap_or_default()
+                "the database takes {} bytes more than [storage] max_bytes = {max_bytes}, and only today's flows and totals of \
+                 late are left: give it more, or set [storage] flows_days = 0 to write no rows",
+                plan.excess
             );
         }
         Ok(())
     }
 
-    /// Drops what a plan says.
-    async fn carry_out(&self, plan: &Plan) {
-        let tell = |goes: &Goes, outcome: Result<(), Stays>| {
+    /// Drops what a plan says. Returns how many bytes are still there although they were to go.
+    async fn carry_out(&self, plan: &Plan) -> u64 {
+        let mut stays = 0u64;
+        let tell = |goes: &Goes, outcome: Result<Deleted, Stays>| {
             let names = goes.names();
+            if outcome.is_err() {
+                stays = stays.saturating_add(goes.bytes());
+            }
             match (outcome, goes.why) {
-                (Ok(()), why) => {
+                (Ok(deleted), why) => {
+                    self.metrics.unsealed.inc_by(deleted.flows);
                     self.metrics.dropped.inc_by(goes.partitions.len() as u64);
                     match why {
                         Why::Age => tracing::info!("dropped {names}: older than the days that are kept"),
@@ -313,11 +335,16 @@ impl Upkeep {
                     }
                 }
                 (Err(Stays::Behind), _) => {}
-                (Err(why @ Stays::NotSealed(_)), _) => tracing::info!("{names} stays for now: {why}"),
+                (Err(why @ Stays::NotSealed(_)), _) => {
+                    if self.is_news(&names) {
+                        tracing::info!("{names} stays for now: {why}");
+                    }
+                }
                 (Err(error), _) => self.failed(&format!("{names} stays for now"), &error),
             }
         };
         self.expiry().carry_out(plan, tell).await;
+        stays
     }
 
     /// One round: makes what is due, then drops what is due.

@@ -151,6 +151,15 @@ mod tests {
     }
 
     #[test]
+    fn sums_in_memory_take_as_much_as_is_said_of_them() {
+        const PLACES: usize = 1 << 19;
+        assert_eq!(size_of::<(HostTrafficKey, HostTraffic)>(), 128);
+        // A table is full at seven eighths; each place has a byte of its own beside the entry.
+        assert!(KEYS + 2 * crate::flow::segment::MAX_SEGMENT_FLOWS < PLACES / 8 * 7);
+        assert_eq!(PLACES * 129 / 1_000_000, 67);
+    }
+
+    #[test]
     fn a_flow_without_its_other_end_is_one_with_the_outside() {
         let mut batch = FlowBatch::default();
         batch.add_rows(2);
