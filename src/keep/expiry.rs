@@ -128,7 +128,7 @@ impl Expiry<'_> {
             match seal(self.database, open.hour, self.local, self.counting).await {
                 Ok(true) => {}
                 Ok(false) => rest.busy = Some(open.hour),
-                Err(SealError::Store(error)) if error.is_outage() => return Err(error),
+                Err(SealError::Store(error)) if !error.is_damage() => return Err(error),
                 Err(error) => {
                     tracing::warn!("{error}");
                     rest.stuck.push(open.hour);

@@ -147,24 +147,10 @@ impl Keeper {
         });
         let mut told = stopped;
         let task = tokio::spawn(async move {
-            loop {
-                let round = in_time(async {
-                    upkeep.round().await;
-                    Ok(())
-                });
-                if let Err(error) = round.await {
-                    upkeep.failed(&format!("upkeep tries again in {} s", ROUND.as_secs()), &error);
-                }
-                let next = tokio::time::Instant::now() + ROUND;
-                while tokio::time::Instant::now() < next {
-                    if let Err(error) = in_time(upkeep.hold_budget()).await {
-                        upkeep.failed("the budget of [storage] max_bytes could not be looked after", &error);
-                    }
-                    tokio::select! {
-                        () = tokio::time::sleep(BUDGET) => {}
-                        _ = told.changed() => return,
-                    }
-                }
+            // Everything that is begun is a transaction or can be gone on with.
+            tokio::select! {
+                () = upkeep.run() => {}
+                _ = told.changed() => {}
             }
         });
         Self { stop, task, sealer }
@@ -175,7 +161,7 @@ impl Keeper {
         self.task.is_finished() || self.sealer.is_finished()
     }
 
-    /// Lets the present round end and stops.
+    /// Gives up what goes on, which the next start goes on with, and stops.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
         if self.task.await.is_err() || self.sealer.await.is_err() {
@@ -233,6 +219,26 @@ struct Upkeep {
 }
 
 impl Upkeep {
+    /// Looks after everything but sealing, for ever.
+    async fn run(&self) {
+        loop {
+            let round = in_time(async {
+                self.round().await;
+                Ok(())
+            });
+            if let Err(error) = round.await {
+                self.failed(&format!("upkeep tries again in {} s", ROUND.as_secs()), &error);
+            }
+            let next = tokio::time::Instant::now() + ROUND;
+            while tokio::time::Instant::now() < next {
+                if let Err(error) = in_time(self.hold_budget()).await {
+                    self.failed("the budget of [storage] max_bytes could not be looked after", &error);
+                }
+                tokio::time::sleep(BUDGET).await;
+            }
+        }
+    }
+
     /// Counts a failure, and tells it unless it was told a moment ago.
     fn failed(&self, what: &str, error: &dyn std::error::Error) {
         self.metrics.failures.inc();

@@ -155,7 +155,7 @@ mod tests {
         const PLACES: usize = 1 << 19;
         assert_eq!(size_of::<(HostTrafficKey, HostTraffic)>(), 128);
         // A table is full at seven eighths; each place has a byte of its own beside the entry.
-        assert!(KEYS + 2 * crate::flow::segment::MAX_SEGMENT_FLOWS < PLACES / 8 * 7);
+        const { assert!(KEYS + 2 * crate::flow::segment::MAX_SEGMENT_FLOWS < PLACES / 8 * 7) };
         assert_eq!(PLACES * 129 / 1_000_000, 67);
     }
 

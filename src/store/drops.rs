@@ -93,13 +93,14 @@ impl Database {
         self.try_to_drop(part).await
     }
 
-    /// Whether all who use the table now have begun a moment ago. Where that is not to be seen, they have not.
+    /// Whether all who use the table now have begun a moment ago and are at work. Where that is not to be seen, they are not.
     async fn is_used_in_passing(&self, table: DailyTable) -> Result<bool, StoreError> {
         let passing = sqlx::query_scalar(
             "SELECT NOT EXISTS (SELECT FROM pg_locks LEFT JOIN pg_stat_activity USING (pid) \
              WHERE relation = $1::regclass AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
              AND granted AND pid IS DISTINCT FROM pg_backend_pid() \
-             AND (xact_start IS NULL OR xact_start < clock_timestamp() - interval '10 s'))",
+             AND (xact_start IS NULL OR xact_start < clock_timestamp() - interval '10 s' \
+             OR state = 'idle in transaction' AND state_change < clock_timestamp() - interval '1 s'))",
         );
         Ok(passing.bind(table.name()).fetch_one(&self.writers).await?)
     }
@@ -145,6 +146,11 @@ impl Database {
     async fn drop_detached(&self, name: &str) -> Result<(), StoreError> {
         let mut transaction = self.writers.begin().await?;
         sqlx::query(WAIT).execute(&mut *transaction).await?;
+        let there = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL");
+        if !there.bind(name).fetch_one(&mut *transaction).await? {
+            transaction.rollback().await?;
+            return Ok(());
+        }
         lock(&mut transaction, name).await?;
         let attached = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = $1::regclass)");
         if attached.bind(name).fetch_one(&mut *transaction).await? {

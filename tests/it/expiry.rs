@@ -128,7 +128,7 @@ fn a_day_of_rows_goes_although_somebody_always_uses_their_table() {
         ledger.database.drop_day(DailyTable::Flows, DAY).await.unwrap();
         stop.send(true).unwrap();
         let longest = load.await.unwrap();
-        assert!(longest < Duration::from_millis(400), "somebody waited {longest:?}");
+        assert!(longest < Duration::from_secs(1), "somebody waited {longest:?}");
         assert_eq!(ledger.database.days(DailyTable::Flows).await.unwrap(), []);
         assert_eq!(ask(&test, "SELECT to_regclass('flows_p2023_11_15')::text")[0][0], None);
         ledger.database.close().await;
