@@ -147,10 +147,19 @@ impl Keeper {
         });
         let mut told = stopped;
         let task = tokio::spawn(async move {
-            // Everything that is begun is a transaction or can be gone on with.
-            tokio::select! {
-                () = upkeep.run() => {}
-                _ = told.changed() => {}
+            loop {
+                let made = in_time(async {
+                    upkeep.make().await;
+                    Ok(())
+                });
+                if let Err(error) = made.await {
+                    upkeep.failed("days ahead could not be made", &error);
+                }
+                // Everything that is dropped goes in a transaction or can be gone on with.
+                tokio::select! {
+                    () = upkeep.expire() => {}
+                    _ = told.changed() => return,
+                }
             }
         });
         Self { stop, task, sealer }
@@ -161,7 +170,7 @@ impl Keeper {
         self.task.is_finished() || self.sealer.is_finished()
     }
 
-    /// Gives up what goes on, which the next start goes on with, and stops.
+    /// Gives up what is sealed or dropped now, which the next start goes on with, and stops.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
         if self.task.await.is_err() || self.sealer.await.is_err() {
@@ -219,23 +228,21 @@ struct Upkeep {
 }
 
 impl Upkeep {
-    /// Looks after everything but sealing, for ever.
-    async fn run(&self) {
-        loop {
-            let round = in_time(async {
-                self.round().await;
-                Ok(())
-            });
-            if let Err(error) = round.await {
-                self.failed(&format!("upkeep tries again in {} s", ROUND.as_secs()), &error);
+    /// Drops what is due, and keeps to the budget until the next round.
+    async fn expire(&self) {
+        let next = tokio::time::Instant::now() + ROUND;
+        let round = in_time(async {
+            self.drop_due().await;
+            Ok(())
+        });
+        if let Err(error) = round.await {
+            self.failed(&format!("upkeep tries again in {} s", ROUND.as_secs()), &error);
+        }
+        while tokio::time::Instant::now() < next {
+            if let Err(error) = in_time(self.hold_budget()).await {
+                self.failed("the budget of [storage] max_bytes could not be looked after", &error);
             }
-            let next = tokio::time::Instant::now() + ROUND;
-            while tokio::time::Instant::now() < next {
-                if let Err(error) = in_time(self.hold_budget()).await {
-                    self.failed("the budget of [storage] max_bytes could not be looked after", &error);
-                }
-                tokio::time::sleep(BUDGET).await;
-            }
+            tokio::time::sleep(BUDGET).await;
         }
     }
 
@@ -353,26 +360,31 @@ impl Upkeep {
         stays
     }
 
-    /// One round: makes what is due, then drops what is due.
-    async fn round(&self) {
-        let (database, settings, now) = (&self.database, &self.settings, self.clock.now());
+    /// Makes what is due.
+    async fn make(&self) {
+        let (database, now) = (&self.database, self.clock.now());
+        for table in DailyTable::ALL {
+            let Some(days) = self.step("the days could not be looked up", database.days(table).await) else { continue };
+            for day in due(&days, now, None, self.settings.days(table)).make {
+                if self.step("a day ahead could not be made", database.ensure_day(table, day).await).is_some() {
+                    self.metrics.made.inc();
+                }
+            }
+        }
         self.step("the open hours ahead could not be made", database.ensure_open().await);
         for month in MonthlyTable::ALL {
             for moment in [now, now.plus(MONTHS_AHEAD)] {
                 self.step("a month ahead could not be made", database.ensure_month(month, moment).await);
             }
         }
+    }
+
+    /// Drops what is due.
+    async fn drop_due(&self) {
+        let (database, settings, now) = (&self.database, &self.settings, self.clock.now());
         let Some(newest) = self.step("what is stored could not be looked up", database.newest_received().await) else {
             return;
         };
-        for table in DailyTable::ALL {
-            let Some(days) = self.step("the days could not be looked up", database.days(table).await) else { continue };
-            for day in due(&days, now, newest, settings.days(table)).make {
-                if self.step("a day ahead could not be made", database.ensure_day(table, day).await).is_some() {
-                    self.metrics.made.inc();
-                }
-            }
-        }
         if let Some(plan) = self.step("what is to go could not be looked up", plan(settings, database, now, true).await)
         {
             if !plan.later.is_empty() {
