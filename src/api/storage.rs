@@ -44,7 +44,7 @@ pub struct Storage {
     #[schema(example = 1_610_612_736)]
     pub bytes: u64,
     /// The budget, `[storage] max_bytes`; null when there is none. Beyond it the oldest days go: first rows of `flows`,
-    /// then segments.
+    /// then segments, and when there are no more, whole months of totals but for this and the previous one.
     #[schema(example = 85_899_345_920u64, required = true)]
     pub max_bytes: Option<u64>,
     /// The tables.

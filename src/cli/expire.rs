@@ -2,11 +2,16 @@
 
 use super::database::with_database;
 use super::environment;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::Config;
-use crate::keep::{self, partitions::Due};
+use crate::flow::local::Local;
+use crate::keep;
+use crate::keep::expiry::{Expiry, Stays};
+use crate::keep::partitions::oldest_kept;
+use crate::keep::retention::{Goes, Why};
 use crate::server;
 use crate::store::Database;
+use crate::store::drops::Deleted;
 use clap::Args;
 use std::error::Error;
 use std::io::Write;
@@ -20,7 +25,7 @@ pub struct Arguments {
     dry_run: bool,
 }
 
-/// Prints a line for each day that goes and, unless it is a dry run, drops it.
+/// Prints a line for each partition that goes, with its size and why, and, unless it is a dry run, drops it.
 ///
 /// # Errors
 /// What is wrong with the configuration or the database.
@@ -38,36 +43,65 @@ async fn expire(
     out: &mut impl Write,
 ) -> Result<(), Box<dyn Error>> {
     let (settings, now) = (server::retention(config)?, SystemClock.now());
-    let mut lines = 0usize;
-    for (table, Due { drop, postponed, .. }) in keep::too_old(settings, database, now).await? {
-        for day in drop {
-            writeln!(out, "{}: older than the days that are kept", table.partition(day))?;
-            lines = lines.saturating_add(1);
-            if !arguments.dry_run {
-                database.drop_day(table, day).await?;
-            }
+    let (local, counting) = (Local::new(&config.network.local), config.counting());
+    let expiry = Expiry { database, local: &local, counting: &counting };
+    let plan = keep::plan(&settings, database, now, true).await?;
+    let (mut gone, mut stay, mut lines) = (0usize, 0usize, Vec::new());
+    let mut tell = |goes: &Goes, outcome: Result<Deleted, Stays>| match outcome {
+        Ok(_) => {
+            gone = gone.saturating_add(goes.partitions.len());
+            let line = |(name, bytes): &(String, u64)| format!("{name}: {bytes} bytes, {}", reason(goes.why));
+            lines.extend(goes.partitions.iter().map(line));
         }
-        if postponed > 0 {
-            writeln!(out, "{}: {postponed} more days are older, and go later", table.name())?;
+        Err(why) => {
+            stay = stay.saturating_add(goes.partitions.len());
+            lines.push(format!("still there: {}: {why}", goes.names()));
+        }
+    };
+    if arguments.dry_run {
+        plan.goes.iter().for_each(|goes| tell(goes, Ok(Deleted::default())));
+    } else {
+        expiry.carry_out(&plan, tell).await;
+    }
+    for line in lines {
+        writeln!(out, "{line}")?;
+    }
+    for (name, bytes) in plan.later.iter().flat_map(|goes| &goes.partitions) {
+        writeln!(out, "later: {name}: {bytes} bytes, {}", reason(Why::Age))?;
+    }
+    if plan.excess > 0 {
+        writeln!(out, "{} bytes stay above [storage] max_bytes: only today and totals of late are left", plan.excess)?;
+    }
+    let newest = database.newest_received().await?;
+    let oldest = oldest_kept(now, newest, settings.segments_days);
+    if arguments.dry_run {
+        for open in database.open_hours(Timestamp::from_micros(0), oldest, &counting.fingerprint(&local)).await? {
+            writeln!(
+                out,
+                "the open hour {}: older than the days that are kept, goes where it cannot be sealed",
+                open.hour
+            )?;
+        }
+    } else {
+        let deleted = expiry.drop_open(oldest).await?;
+        if deleted.segments > 0 {
+            writeln!(out, "deleted {} flows of old hours that could not be sealed", deleted.flows)?;
         }
     }
-    if let Some(budget) = keep::over_budget(settings, database, now).await? {
-        for goes in budget.goes {
-            let partition = goes.table.partition(goes.day);
-            writeln!(out, "{partition}: {} bytes, above [storage] max_bytes", goes.bytes)?;
-            lines = lines.saturating_add(1);
-            if !arguments.dry_run {
-                database.drop_day(goes.table, goes.day).await?;
-            }
-        }
-        if budget.excess > 0 {
-            writeln!(out, "{} bytes stay above [storage] max_bytes: only today and totals are left", budget.excess)?;
-        }
+    match (gone, stay, arguments.dry_run) {
+        (_, _, true) if gone > 0 => writeln!(out, "nothing was dropped: this was a dry run")?,
+        (0, 0, _) => writeln!(out, "nothing is to be dropped")?,
+        _ => writeln!(out, "dropped {gone}")?,
     }
-    match (lines, arguments.dry_run) {
-        (0, _) => writeln!(out, "nothing is to be dropped")?,
-        (_, true) => writeln!(out, "nothing was dropped: this was a dry run")?,
-        (count, false) => writeln!(out, "dropped {count}")?,
+    match stay {
+        0 => Ok(()),
+        count => Err(format!("{count} partitions are still there; start again").into()),
     }
-    Ok(())
+}
+
+const fn reason(why: Why) -> &'static str {
+    match why {
+        Why::Age => "older than the days that are kept",
+        Why::Budget => "above [storage] max_bytes",
+    }
 }

@@ -1,11 +1,13 @@
 //! Upkeep of what is stored: days are made ahead and dropped when their time is over, hours that are over are sealed.
 //!
-//! [`partitions`] decides, from what is there and what the time is, which days to make and which to drop; this file does
-//! it, once at start and then every few minutes. Counters of interfaces go row by row, as old as segments. [`seal`] turns an
-//! hour's segments into few and large ones and, with [`totals`], into sums of its hosts; [`double_counting`] finds flows among
-//! them that were told twice. Upkeep knows neither the journal nor queries.
+//! [`partitions`] decides, from what is there and what the time is, which days to make, [`retention`] what goes, and
+//! [`expiry`] drops it; this file sees to it, once at start and then every few minutes. Counters of interfaces go row by row,
+//! as old as segments. [`seal`] turns an hour's segments into few and large ones and, with [`totals`], into sums of its hosts;
+//! [`double_counting`] finds flows among them that were told twice. A step that fails is told and counted, and the others are
+//! done all the same. Upkeep knows neither the journal nor queries.
 
 pub mod double_counting;
+pub mod expiry;
 pub mod pack;
 pub mod partitions;
 pub mod retention;
@@ -16,12 +18,16 @@ use crate::clock::{DAY, SharedClock, Timestamp};
 use crate::flow::counting::Counting;
 use crate::flow::local::Local;
 use crate::metrics::{Counter, Gauge, Registry};
+use crate::store::drops::Deleted;
 use crate::store::partitions::{DailyTable, MonthlyTable};
 use crate::store::snapshot::COLLECTOR_ALIVE;
 use crate::store::{Database, StoreError};
-use partitions::{Due, due, oldest_kept};
-use retention::{Budget, Goes};
-use std::time::Duration;
+use expiry::{Expiry, Stays};
+use partitions::{due, oldest_kept};
+use retention::{Goes, Plan, Why};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -29,8 +35,10 @@ use tokio::task::JoinHandle;
 const ROUND: Duration = Duration::from_secs(300);
 /// The longest that a round may take: a database that is silent for ever must not end upkeep.
 const LONGEST: Duration = Duration::from_secs(1_800);
-/// How often it looks at what the database takes.
-const BUDGET: Duration = Duration::from_secs(20);
+/// How often it looks at what the database takes. What comes in between is what the database may be above its budget.
+const BUDGET: Duration = Duration::from_secs(5);
+/// How often the same failure is told.
+const TELL_AGAIN: Duration = Duration::from_secs(300);
 /// How often it looks for hours that are over.
 const SEALING: Duration = Duration::from_secs(10);
 /// Months of totals are made so far ahead.
@@ -51,11 +59,22 @@ pub struct Settings {
     pub max_bytes: Option<u64>,
 }
 
+impl Settings {
+    /// How many days of a table are kept.
+    pub const fn days(&self, table: DailyTable) -> u32 {
+        match table {
+            DailyTable::Flows => self.flows_days,
+            DailyTable::FlowSegments => self.segments_days,
+        }
+    }
+}
+
 /// What upkeep counts.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     made: Counter,
     dropped: Counter,
+    unsealed: Counter,
     trimmed: Counter,
     sealed: Counter,
     summed: Counter,
@@ -67,7 +86,12 @@ impl Metrics {
     /// Shows the counters.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("keep_partitions_made", "Daily partitions made ahead", self.made.clone());
-        registry.register("keep_partitions_dropped", "Daily partitions dropped after their time", self.dropped.clone());
+        registry.register("keep_partitions_dropped", "Partitions dropped after their time", self.dropped.clone());
+        registry.register(
+            "keep_flows_unsealed_dropped",
+            "Flow records deleted that waited in open hours until their time was over, and are in no totals",
+            self.unsealed.clone(),
+        );
         registry.register(
             "keep_rows_trimmed",
             "Rows of interface counters deleted after their time",
@@ -75,12 +99,12 @@ impl Metrics {
         );
         registry.register(
             "keep_over_budget_bytes",
-            "Bytes by which the database is above [storage] max_bytes although nothing more can go",
+            "Bytes by which the database is above [storage] max_bytes because nothing more can go, or because somebody uses what is to go",
             self.over_budget.clone(),
         );
         registry.register("keep_hours_sealed", "Hours sealed", self.sealed.clone());
         registry.register("keep_days_summed", "Days whose host totals were added up", self.summed.clone());
-        registry.register("keep_failures", "Rounds of upkeep that the database refused", self.failures.clone());
+        registry.register("keep_failures", "Steps of upkeep that the database refused", self.failures.clone());
     }
 }
 
@@ -104,16 +128,14 @@ impl Keeper {
         metrics: Metrics,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let (own_database, own_clock, own_metrics, mut told) =
-            (database.clone(), SharedClock::clone(&clock), metrics.clone(), stopped.clone());
+        let upkeep = Upkeep { settings, local, counting, database, clock, metrics, told: Arc::default() };
+        let (sealing, mut told) = (upkeep.clone(), stopped.clone());
         let sealer = tokio::spawn(async move {
             loop {
-                let round = seal_round(&local, &counting, &own_database, &own_clock, &own_metrics);
                 // An hour that is being sealed when upkeep ends, or when the database is silent, stays open.
                 let more = tokio::select! {
-                    outcome = in_time(round) => outcome.unwrap_or_else(|error| {
-                        own_metrics.failures.inc();
-                        tracing::warn!("sealing tries again in {} s: {error}", SEALING.as_secs());
+                    outcome = in_time(sealing.seal_round()) => outcome.unwrap_or_else(|error| {
+                        sealing.failed(&format!("sealing tries again in {} s", SEALING.as_secs()), &error);
                         false
                     }),
                     _ = told.changed() => return,
@@ -127,20 +149,17 @@ impl Keeper {
         let mut told = stopped;
         let task = tokio::spawn(async move {
             loop {
-                if let Err(error) = in_time(round(settings, &database, &clock, &metrics)).await {
-                    metrics.failures.inc();
-                    tracing::warn!("upkeep tries again in {} s: {error}", ROUND.as_secs());
+                let made = in_time(async {
+                    upkeep.make().await;
+                    Ok(())
+                });
+                if let Err(error) = made.await {
+                    upkeep.failed("days ahead could not be made", &error);
                 }
-                let next = tokio::time::Instant::now() + ROUND;
-                while tokio::time::Instant::now() < next {
-                    if let Err(error) = in_time(hold_budget(settings, &database, &clock, &metrics)).await {
-                        metrics.failures.inc();
-                        tracing::warn!("the budget of [storage] max_bytes could not be looked after: {error}");
-                    }
-                    tokio::select! {
-                        () = tokio::time::sleep(BUDGET) => {}
-                        _ = told.changed() => return,
-                    }
+                // Everything that is dropped goes in a transaction or can be gone on with.
+                tokio::select! {
+                    () = upkeep.expire() => {}
+                    _ = told.changed() => return,
                 }
             }
         });
@@ -152,7 +171,7 @@ impl Keeper {
         self.task.is_finished() || self.sealer.is_finished()
     }
 
-    /// Lets the present round end and stops.
+    /// Gives up what is sealed or dropped now, which the next start goes on with, and stops.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
         if self.task.await.is_err() || self.sealer.await.is_err() {
@@ -167,99 +186,13 @@ async fn in_time<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result
     done.unwrap_or(Err(StoreError::Silent { seconds: LONGEST.as_secs() }))
 }
 
-/// What goes by age: the days of each table, the oldest first.
+/// What goes now, by age if `by_age`, and so that the database keeps to its budget.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn too_old(
-    settings: Settings,
-    database: &Database,
-    now: Timestamp,
-) -> Result<Vec<(DailyTable, Due)>, StoreError> {
+pub async fn plan(settings: &Settings, database: &Database, now: Timestamp, by_age: bool) -> Result<Plan, StoreError> {
     let newest = database.newest_received().await?;
-    let mut found = Vec::new();
-    for (table, days) in [(DailyTable::Flows, settings.flows_days), (DailyTable::FlowSegments, settings.segments_days)]
-    {
-        found.push((table, due(&database.days(table).await?, now, newest, days)));
-    }
-    Ok(found)
-}
-
-/// What goes so that the database keeps to its budget; `None` without one.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn over_budget(
-    settings: Settings,
-    database: &Database,
-    now: Timestamp,
-) -> Result<Option<Budget>, StoreError> {
-    let Some(max_bytes) = settings.max_bytes else { return Ok(None) };
-    let usage = database.usage().await?;
-    // A clock that is ahead must not make the day that goes on look like one that is over.
-    let today = database.newest_received().await?.map_or(now, |newest| newest.min(now));
-    Ok(Some(retention::over(&usage, max_bytes, today)))
-}
-
-/// Drops what goes so that the database keeps to its budget.
-async fn hold_budget(
-    settings: Settings,
-    database: &Database,
-    clock: &SharedClock,
-    metrics: &Metrics,
-) -> Result<(), StoreError> {
-    let Some(budget) = over_budget(settings, database, clock.now()).await? else { return Ok(()) };
-    let max_bytes = settings.max_bytes.unwrap_or_default();
-    for Goes { table, day, bytes } in budget.goes {
-        database.drop_day(table, day).await?;
-        metrics.dropped.inc();
-        tracing::warn!(
-            "dropped {} of {bytes} bytes: the database took more than [storage] max_bytes = {max_bytes}",
-            table.partition(day)
-        );
-    }
-    metrics.over_budget.set(i64::try_from(budget.excess).unwrap_or(i64::MAX));
-    if budget.excess > 0 {
-        tracing::error!(
-            "the database takes {} bytes more than [storage] max_bytes = {max_bytes}, and only today's flows and totals \
-             are left: give it more, or set [storage] flows_days = 0 to write no rows",
-            budget.excess
-        );
-    }
-    Ok(())
-}
-
-/// Seals the hours that are over, drops the partitions that are empty by it, and adds up the days that are complete. Returns
-/// whether there may be more to do at once, as after an archive was brought in.
-async fn seal_round(
-    local: &Local,
-    counting: &Counting,
-    database: &Database,
-    clock: &SharedClock,
-    metrics: &Metrics,
-) -> Result<bool, StoreError> {
-    let now = clock.now();
-    // What a collector has not stored yet may belong to an hour that is over. A clock that is ahead must not seal an hour
-    // that goes on.
-    let until = database.complete_until(now, COLLECTOR_ALIVE).await?.unwrap_or(now).min(now);
-    let mut sealed = 0i64;
-    for hour in database.hours_to_seal(until, &counting.fingerprint(local), HOURS_AT_ONCE).await? {
-        match seal::seal(database, hour, local, counting).await {
-            Ok(true) => {
-                metrics.sealed.inc();
-                sealed = sealed.saturating_add(1);
-            }
-            Ok(false) => {}
-            Err(error) => {
-                metrics.failures.inc();
-                tracing::warn!("the hour {hour} stays open: {error}");
-            }
-        }
-    }
-    database.drop_sealed().await?;
-    metrics.summed.inc_by(sum_days(database, until, local, counting).await?);
-    let more = pack::pack(database).await?;
-    Ok(more || sealed >= HOURS_AT_ONCE)
+    Ok(retention::plan(&database.usage().await?, settings, now, newest, by_age))
 }
 
 /// Adds up the totals of the days that ended before `until` and lack them although their hours have them. Returns how many
@@ -282,47 +215,201 @@ pub async fn sum_days(
     Ok(summed)
 }
 
-/// One round: makes what is due, then drops what is due.
-async fn round(
+/// What upkeep works with.
+#[derive(Clone)]
+struct Upkeep {
     settings: Settings,
-    database: &Database,
-    clock: &SharedClock,
-    metrics: &Metrics,
-) -> Result<(), StoreError> {
-    let now = clock.now();
-    for (table, Due { make, drop, postponed }) in too_old(settings, database, now).await? {
-        let days = if table == DailyTable::Flows { settings.flows_days } else { settings.segments_days };
-        if postponed > 0 {
-            let (table, round) = (table.name(), ROUND.as_secs());
-            tracing::warn!(
-                "{} days of {table} are older than {days} days: {} are dropped now, the others in rounds of {round} s; check \
-                 that the clock is right, it shows {now}, and the setting of the days to keep",
-                drop.len().saturating_add(postponed),
-                drop.len(),
+    local: Local,
+    counting: Counting,
+    database: Database,
+    clock: SharedClock,
+    metrics: Metrics,
+    /// What was told lately, and when.
+    told: Arc<Mutex<BTreeMap<String, Instant>>>,
+}
+
+impl Upkeep {
+    /// Drops what is due, and keeps to the budget until the next round.
+    async fn expire(&self) {
+        let next = tokio::time::Instant::now() + ROUND;
+        let round = in_time(async {
+            self.drop_due().await;
+            Ok(())
+        });
+        if let Err(error) = round.await {
+            self.failed(&format!("upkeep tries again in {} s", ROUND.as_secs()), &error);
+        }
+        while tokio::time::Instant::now() < next {
+            if let Err(error) = in_time(self.hold_budget()).await {
+                self.failed("the budget of [storage] max_bytes could not be looked after", &error);
+            }
+            tokio::time::sleep(BUDGET).await;
+        }
+    }
+
+    /// Counts a failure, and tells it unless it was told a moment ago.
+    fn failed(&self, what: &str, error: &dyn std::error::Error) {
+        self.metrics.failures.inc();
+        if self.is_news(what) {
+            tracing::warn!("{what}: {error}");
+        }
+    }
+
+    /// Whether this was not told for a while; then it counts as told now.
+    fn is_news(&self, what: &str) -> bool {
+        let now = self.clock.instant();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|_, last| now.saturating_duration_since(*last) < TELL_AGAIN);
+        if told.contains_key(what) {
+            return false;
+        }
+        told.insert(what.to_owned(), now);
+        true
+    }
+
+    /// What a step gave, unless it failed, which is told.
+    fn step<T>(&self, what: &str, outcome: Result<T, StoreError>) -> Option<T> {
+        outcome.map_err(|error| self.failed(what, &error)).ok()
+    }
+
+    fn expiry(&self) -> Expiry<'_> {
+        Expiry { database: &self.database, local: &self.local, counting: &self.counting }
+    }
+
+    /// Seals the hours that are over, drops the partitions that are empty by it, and adds up the days that are complete. Returns
+    /// whether there may be more to do at once, as after an archive was brought in.
+    async fn seal_round(&self) -> Result<bool, StoreError> {
+        let (database, now) = (&self.database, self.clock.now());
+        // What a collector has not stored yet may belong to an hour that is over. A clock that is ahead must not seal an hour
+        // that goes on.
+        let until = database.complete_until(now, COLLECTOR_ALIVE).await?.unwrap_or(now).min(now);
+        let fingerprint = self.counting.fingerprint(&self.local);
+        let (mut sealed, mut after) = (0i64, None);
+        // Behind hours that cannot be sealed there may be others that can.
+        while sealed < HOURS_AT_ONCE {
+            let hours = database.hours_to_seal(until, after, &fingerprint, HOURS_AT_ONCE).await?;
+            for hour in &hours {
+                match seal::seal(database, *hour, &self.local, &self.counting).await {
+                    Ok(true) => {
+                        self.metrics.sealed.inc();
+                        sealed = sealed.saturating_add(1);
+                    }
+                    Ok(false) => {}
+                    Err(error) => self.failed(&format!("the hour {hour} stays open"), &error),
+                }
+            }
+            after = hours.last().copied();
+            if hours.len() < HOURS_AT_ONCE as usize {
+                break;
+            }
+        }
+        self.step(
+            "partitions of open segments that are over stay until who uses their table since before has ended",
+            database.drop_sealed().await,
+        );
+        self.step("days that were detached to be dropped stay for now", database.drop_left_behind().await);
+        self.metrics.summed.inc_by(sum_days(database, until, &self.local, &self.counting).await?);
+        let more = self.step("totals that are not packed are read row by row", pack::pack(database).await);
+        Ok(more == Some(true) || sealed >= HOURS_AT_ONCE)
+    }
+
+    /// Drops what goes so that the database keeps to its budget.
+    async fn hold_budget(&self) -> Result<(), StoreError> {
+        let Some(max_bytes) = self.settings.max_bytes else { return Ok(()) };
+        let plan = plan(&self.settings, &self.database, self.clock.now(), false).await?;
+        let stays = self.carry_out(&plan).await;
+        self.metrics.over_budget.set(i64::try_from(plan.excess.saturating_add(stays)).unwrap_or(i64::MAX));
+        if plan.excess > 0 && self.is_news("above the budget") {
+            tracing::error!(
+                "the database takes {} bytes more than [storage] max_bytes = {max_bytes}, and only today's flows and totals of \
+                 late are left: give it more, or set [storage] flows_days = 0 to write no rows",
+                plan.excess
             );
         }
-        for day in make {
-            database.ensure_day(table, day).await?;
-            metrics.made.inc();
+        Ok(())
+    }
+
+    /// Drops what a plan says. Returns how many bytes are still there although they were to go.
+    async fn carry_out(&self, plan: &Plan) -> u64 {
+        let mut stays = 0u64;
+        let tell = |goes: &Goes, outcome: Result<Deleted, Stays>| {
+            let names = goes.names();
+            if outcome.is_err() {
+                stays = stays.saturating_add(goes.bytes());
+            }
+            match (outcome, goes.why) {
+                (Ok(deleted), why) => {
+                    self.metrics.unsealed.inc_by(deleted.flows);
+                    self.metrics.dropped.inc_by(goes.partitions.len() as u64);
+                    match why {
+                        Why::Age => tracing::info!("dropped {names}: older than the days that are kept"),
+                        Why::Budget => tracing::warn!(
+                            "dropped {names} of {} bytes: the database took more than [storage] max_bytes",
+                            goes.bytes()
+                        ),
+                    }
+                }
+                (Err(Stays::Behind), _) => {}
+                (Err(why @ Stays::NotSealed(_)), _) => {
+                    if self.is_news(&names) {
+                        tracing::info!("{names} stays for now: {why}");
+                    }
+                }
+                (Err(error), _) => self.failed(&format!("{names} stays for now"), &error),
+            }
+        };
+        self.expiry().carry_out(plan, tell).await;
+        stays
+    }
+
+    /// Makes what is due.
+    async fn make(&self) {
+        let (database, now) = (&self.database, self.clock.now());
+        for table in DailyTable::ALL {
+            let Some(days) = self.step("the days could not be looked up", database.days(table).await) else { continue };
+            for day in due(&days, now, None, self.settings.days(table)).make {
+                if self.step("a day ahead could not be made", database.ensure_day(table, day).await).is_some() {
+                    self.metrics.made.inc();
+                }
+            }
         }
-        for day in drop {
-            database.drop_day(table, day).await?;
-            metrics.dropped.inc();
-            tracing::info!("dropped {}: its flows are older than {days} days", table.partition(day));
+        self.step("the open hours ahead could not be made", database.ensure_open().await);
+        for month in MonthlyTable::ALL {
+            for moment in [now, now.plus(MONTHS_AHEAD)] {
+                self.step("a month ahead could not be made", database.ensure_month(month, moment).await);
+            }
         }
     }
-    database.ensure_open().await?;
-    for month in MonthlyTable::ALL {
-        for moment in [clock.now(), clock.now().plus(MONTHS_AHEAD)] {
-            database.ensure_month(month, moment).await?;
+
+    /// Drops what is due.
+    async fn drop_due(&self) {
+        let (database, settings, now) = (&self.database, &self.settings, self.clock.now());
+        let Some(newest) = self.step("what is stored could not be looked up", database.newest_received().await) else {
+            return;
+        };
+        if let Some(plan) = self.step("what is to go could not be looked up", plan(settings, database, now, true).await)
+        {
+            if !plan.later.is_empty() {
+                let (later, round) = (plan.later.len(), ROUND.as_secs());
+                tracing::warn!(
+                    "{later} more days are older than what is kept and go in rounds of {round} s; check that the clock is \
+                     right, it shows {now}, and the settings of the days to keep"
+                );
+            }
+            self.carry_out(&plan).await;
+        }
+        let oldest = oldest_kept(now, newest, settings.segments_days);
+        let open = self.expiry().drop_open(oldest).await;
+        if let Some(deleted) = self.step("old open segments stay for now", open) {
+            self.metrics.unsealed.inc_by(deleted.flows);
+        }
+        self.step("open hours without flows stay for now", database.forget_open_hours(oldest).await);
+        let findings = oldest_kept(now, newest, DOUBLE_COUNTING_DAYS);
+        self.step("old findings of double counting stay for now", database.trim_double_counting(findings).await);
+        if let Some(trimmed) = self.step("old counters stay for now", database.trim_counters(oldest).await) {
+            self.metrics.trimmed.inc_by(trimmed);
         }
     }
-    let newest = database.newest_received().await?;
-    let oldest = oldest_kept(clock.now(), newest, settings.segments_days);
-    database.forget_open_hours(oldest).await?;
-    database.trim_double_counting(oldest_kept(clock.now(), newest, DOUBLE_COUNTING_DAYS)).await?;
-    metrics.trimmed.inc_by(database.trim_counters(oldest).await?);
-    Ok(())
 }
 
 #[cfg(test)]

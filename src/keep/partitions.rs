@@ -14,8 +14,8 @@ pub struct Due {
     pub make: Vec<Timestamp>,
     /// The starts of days to drop now, the oldest first.
     pub drop: Vec<Timestamp>,
-    /// How many more days are to be dropped, in later rounds.
-    pub postponed: usize,
+    /// The starts of days to drop in later rounds, the oldest first.
+    pub postponed: Vec<Timestamp>,
 }
 
 /// What is due at `now` for a table that has partitions for `present` days and keeps flows for `keep_days`.
@@ -31,8 +31,7 @@ pub fn due(present: &[Timestamp], now: Timestamp, newest: Option<Timestamp>, kee
     let ahead = if keep_days == 0 { 0 } else { AHEAD + 1 };
     let mut drop: Vec<_> = present.iter().copied().filter(|&day| day < reference && day < oldest).collect();
     drop.sort_unstable();
-    let postponed = drop.len().saturating_sub(DROPS);
-    drop.truncate(DROPS);
+    let postponed = drop.split_off(drop.len().min(DROPS));
     Due {
         make: (0..ahead)
             .map(|days| today.plus(days.saturating_mul(DAY)))
@@ -74,6 +73,7 @@ mod tests {
         ];
         for (keep_days, make, drop, postponed) in table {
             let (make, drop) = (make.into_iter().map(day).collect(), drop.into_iter().map(day).collect());
+            let postponed = (93..93 + postponed).map(day).collect();
             let expected = Due { make, drop, postponed };
             assert_eq!(due(&present, now, None, keep_days), expected, "keeping {keep_days} days");
             assert_eq!(due(&present, now, Some(now), keep_days), expected, "keeping {keep_days} days");
@@ -101,7 +101,7 @@ mod tests {
             let mut drop: Vec<_> = drop.into_iter().map(day).collect();
             let more = drop.len().saturating_sub(DROPS);
             drop.truncate(DROPS);
-            assert_eq!((found.drop, found.postponed), (drop, postponed + more), "{now} {newest:?}");
+            assert_eq!((found.drop, found.postponed.len()), (drop, postponed + more), "{now} {newest:?}");
         }
     }
 

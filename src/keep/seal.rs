@@ -53,10 +53,24 @@ pub enum SealError {
 /// # Errors
 /// Why it stays open; everything is as it was.
 pub async fn seal(database: &Database, hour: Timestamp, local: &Local, counting: &Counting) -> Result<bool, SealError> {
+    seal_within(database, hour, local, counting, totals::KEYS).await
+}
+
+/// Seals an hour as [`seal`] does, with at most about `keys` sums in memory. Whatever that is, the totals are the same.
+///
+/// # Errors
+/// As there.
+pub async fn seal_within(
+    database: &Database,
+    hour: Timestamp,
+    local: &Local,
+    counting: &Counting,
+    keys: usize,
+) -> Result<bool, SealError> {
     database.ensure_day(DailyTable::FlowSegments, hour).await?;
     database.ensure_month(MonthlyTable::HostTrafficHourly, hour).await?;
     match database.begin_seal(hour).await? {
-        Some(seal) => finish(database, seal, hour, local, counting).await,
+        Some(seal) => finish(database, seal, hour, local, counting, keys).await,
         None => Ok(false),
     }
 }
@@ -85,7 +99,7 @@ pub async fn seal_again(
 ) -> Result<Outcome, SealError> {
     Ok(match database.begin_seal_again(hour).await? {
         Again::Begun(seal) => {
-            if finish(database, seal, hour, local, counting).await? {
+            if finish(database, seal, hour, local, counting, totals::KEYS).await? {
                 Outcome::Counted
             } else {
                 Outcome::Busy
@@ -102,6 +116,7 @@ async fn finish(
     hour: Timestamp,
     local: &Local,
     counting: &Counting,
+    keys: usize,
 ) -> Result<bool, SealError> {
     let dropped = seal.flows_dropped();
     if dropped && seal.counted_by().is_some_and(|counted_by| counted_by != counting.fingerprint(local)) {
@@ -115,7 +130,7 @@ async fn finish(
     let flows = headers.iter().fold(0_usize, |flows, header| flows.saturating_add(header.rows as usize));
     let mut merger = Merger::new(local.clone(), rules, flows);
     if dropped {
-        seal.totals().await?.into_iter().for_each(|(key, traffic)| merger.totals.add_sums(key, &traffic));
+        seal.put_present_aside().await?;
     }
     for group in groups(&headers) {
         let Some(first) = group.headers.first() else { continue };
@@ -127,6 +142,9 @@ async fn finish(
             let taken;
             (merger, taken) = on_columns(merger, hour, move |merger| merger.take(&segment, counts, merges)).await?;
             taken.map_err(|source| SealError::Columns { segment_id: header.segment_id, hour, source })?;
+            if merger.totals.len() >= keys {
+                seal.put_aside(merger.totals.take().iter()).await?;
+            }
         }
         if merges {
             let segment_id = first.segment_id;
@@ -137,7 +155,7 @@ async fn finish(
             seal.write(segment_id, &merged).await?;
         }
     }
-    seal.write_totals(merger.totals.iter()).await?;
+    seal.write_totals(merger.totals.take().iter()).await?;
     let findings;
     (_, findings) = on_columns(merger, hour, |merger| merger.double_counting.findings()).await?;
     seal.write_double_counting(&findings).await?;

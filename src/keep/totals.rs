@@ -2,6 +2,9 @@
 //!
 //! The same rules as those of an answer about one host: a flow between two local hosts is internal to both, and an end that
 //! no exporter told is outside. Pure: segments come in, sums come out.
+//!
+//! Anybody can make hosts up: who sweeps a local network names all of its addresses, and an IPv6 network has more than any
+//! memory. So sums are taken out, as parts of sums, when there are [`KEYS`] of them.
 
 use crate::flow::batch::FlowBatch;
 use crate::flow::counting::ExporterRules;
@@ -25,12 +28,20 @@ pub const FIELDS: [Field; 11] = [
     Field::SamplingInterval,
 ];
 
+/// How many sums are kept in memory before they are taken out. With those that one more segment adds, two a flow, they are
+/// below 450,000 and take 68 MB (a key of 32 bytes and sums of 96 in a table with 2^19 places), and 100 MB for the moment in
+/// which the table grows.
+pub const KEYS: usize = 300_000;
+
 /// Sums by host, exporter and direction.
+pub type Sums = HashMap<HostTrafficKey, HostTraffic, foldhash::fast::RandomState>;
+
+/// Adds flows up by host, exporter and direction.
 #[derive(Debug)]
 pub struct Totals {
     local: Local,
     rules: ExporterRules,
-    sums: HashMap<HostTrafficKey, HostTraffic, foldhash::fast::RandomState>,
+    sums: Sums,
 }
 
 impl Totals {
@@ -68,14 +79,19 @@ impl Totals {
         }
     }
 
-    /// Adds sums of flows that were counted before.
-    pub fn add_sums(&mut self, key: HostTrafficKey, traffic: &HostTraffic) {
-        self.sums.entry(key).or_default().add(traffic);
+    /// How many sums there are.
+    pub fn len(&self) -> usize {
+        self.sums.len()
     }
 
-    /// The sums, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = (&HostTrafficKey, &HostTraffic)> {
-        self.sums.iter()
+    /// Whether there are no sums.
+    pub fn is_empty(&self) -> bool {
+        self.sums.is_empty()
+    }
+
+    /// Takes the sums out. What is added from now on makes other sums, also of the same hosts.
+    pub fn take(&mut self) -> Sums {
+        std::mem::take(&mut self.sums)
     }
 }
 
@@ -111,7 +127,9 @@ mod tests {
         batch.column_mut(Field::FirstSeen).time_run(0, 1).fill(50);
         let mut totals = Totals::new(Local::new(&["10.0.0.0/8".parse().unwrap()]), ExporterRules::default());
         totals.add(&batch);
-        let mut found: Vec<_> = totals
+        let sums = totals.take();
+        assert!(totals.is_empty());
+        let mut found: Vec<_> = sums
             .iter()
             .map(|(key, sums)| {
                 assert_eq!(key.exporter_id, 7);
@@ -129,7 +147,16 @@ mod tests {
         ];
         assert_eq!(found, expected);
         let download = HostTrafficKey { host: one, exporter_id: 7, direction: TrafficDirection::Download };
-        assert_eq!(totals.sums[&download].first_seen, Some(Timestamp::from_micros(50)));
+        assert_eq!(sums[&download].first_seen, Some(Timestamp::from_micros(50)));
+    }
+
+    #[test]
+    fn sums_in_memory_take_as_much_as_is_said_of_them() {
+        const PLACES: usize = 1 << 19;
+        assert_eq!(size_of::<(HostTrafficKey, HostTraffic)>(), 128);
+        // A table is full at seven eighths; each place has a byte of its own beside the entry.
+        const { assert!(KEYS + 2 * crate::flow::segment::MAX_SEGMENT_FLOWS < PLACES / 8 * 7) };
+        assert_eq!(PLACES * 129 / 1_000_000, 67);
     }
 
     #[test]
@@ -139,7 +166,7 @@ mod tests {
         batch.column_mut(Field::DstIp).wide_run(1, 1).fill(address("10.0.0.1"));
         let mut totals = Totals::new(Local::new(&["10.0.0.0/8".parse().unwrap()]), ExporterRules::default());
         totals.add(&batch);
-        let keys: Vec<_> = totals.iter().map(|(key, _)| key.direction).collect();
+        let keys: Vec<_> = totals.take().keys().map(|key| key.direction).collect();
         assert_eq!(keys, [TrafficDirection::Download]);
     }
 }

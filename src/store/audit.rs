@@ -240,11 +240,14 @@ impl Snapshot {
         Ok((counted, others))
     }
 
-    /// The host totals of the hour or day.
+    /// The host totals of the hour or day; `None` when they are more than are held in memory at once.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn totals_of(&mut self, period: Period) -> Result<Vec<(HostTrafficKey, HostTraffic)>, StoreError> {
+    pub async fn totals_of(
+        &mut self,
+        period: Period,
+    ) -> Result<Option<Vec<(HostTrafficKey, HostTraffic)>>, StoreError> {
         totals::of(self.connection(), period).await
     }
 

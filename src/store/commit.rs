@@ -209,8 +209,12 @@ impl Database {
         self.finish(journal, batch, loaded).await
     }
 
+    pub(super) async fn session(&self) -> Result<Session, StoreError> {
+        Ok(Session(Some(self.writers.acquire().await?)))
+    }
+
     pub(super) async fn begin(&self) -> Result<Session, StoreError> {
-        let mut session = Session(Some(self.writers.acquire().await?));
+        let mut session = self.session().await?;
         answer(sqlx::query("BEGIN").execute(session.connection()?)).await?;
         Ok(session)
     }

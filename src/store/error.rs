@@ -77,6 +77,28 @@ impl StoreError {
             _ => false,
         }
     }
+
+    /// Whether somebody else uses what was asked for: a lock was not to be had, or not in time.
+    pub fn is_in_use(&self) -> bool {
+        let Self::Database(sqlx::Error::Database(cause)) = self else { return false };
+        cause.code().is_some_and(|code| ["55P03", "57014"].contains(&&*code))
+    }
+
+    /// Whether what is stored is damaged, so that no other try can read it.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Unexpected { .. } => true,
+            // Class XX: PostgreSQL's own, such as a page or a large value that cannot be read.
+            Self::Database(sqlx::Error::Database(cause)) => cause.code().is_some_and(|code| code.starts_with("XX")),
+            _ => false,
+        }
+    }
+
+    /// Whether another session changed the same rows since this one's moment.
+    pub fn is_conflict(&self) -> bool {
+        let Self::Database(sqlx::Error::Database(cause)) = self else { return false };
+        cause.code().as_deref() == Some("40001")
+    }
 }
 
 impl StoreError {

@@ -56,19 +56,27 @@ impl Database {
         Ok(dropped.into_iter().map(Timestamp::from).collect())
     }
 
-    /// The open hours that ended before `until` and can be sealed by `local`, the oldest first, at most `limit`. Where flows
-    /// are gone that were counted by something else, nothing can be added to their totals until that is back.
+    /// The open hours that ended before `until` and can be sealed by `local`, the oldest first, at most `limit`, and only
+    /// those later than `after`. Where flows are gone that were counted by something else, nothing can be added to their totals
+    /// until that is back.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn hours_to_seal(&self, until: Timestamp, local: &str, limit: i64) -> Result<Vec<Timestamp>, StoreError> {
+    pub async fn hours_to_seal(
+        &self,
+        until: Timestamp,
+        after: Option<Timestamp>,
+        local: &str,
+        limit: i64,
+    ) -> Result<Vec<Timestamp>, StoreError> {
         let hours: Vec<DateTime<Utc>> = sqlx::query_scalar(
             "SELECT hour FROM hours WHERE sealed_at IS NULL AND hour <= $1 AND NOT (flows_dropped AND local <> $2) IS TRUE \
-             ORDER BY hour LIMIT $3",
+             AND ($4::timestamptz IS NULL OR hour > $4) ORDER BY hour LIMIT $3",
         )
         .bind(until.plus(-HOUR).to_utc())
         .bind(local)
         .bind(limit)
+        .bind(after.map(Timestamp::to_utc))
         .fetch_all(&self.writers)
         .await?;
         Ok(hours.into_iter().map(Timestamp::from).collect())
@@ -124,6 +132,14 @@ impl Database {
     /// # Errors
     /// When the database does not answer.
     pub async fn sum_day(&self, day: Timestamp, local: &str) -> Result<bool, StoreError> {
+        match self.try_to_sum_day(day, local).await {
+            // Another server added the day up after this transaction's moment, which came before its turn.
+            Err(error) if error.is_conflict() => Ok(false),
+            done => done,
+        }
+    }
+
+    async fn try_to_sum_day(&self, day: Timestamp, local: &str) -> Result<bool, StoreError> {
         let mut transaction = self.writers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
         if !take_turn(&mut transaction, day).await? {
             transaction.rollback().await?;

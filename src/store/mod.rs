@@ -3,8 +3,9 @@
 //! A file a table family: [`commit`] stores a batch of the journal in one transaction, [`segments`] and [`flows`] write
 //! flows in both shapes, [`snapshot`] reads them back (`extent`: of what time they are and with which fields), [`imports`]
 //! stores files of other collectors, [`catalogue`] knows exporters and their decoders, [`facts`] writes what they tell about
-//! themselves, [`exporter`] reads all that is known of one, [`partitions`] makes and drops days, [`hours`] and [`seal`] close
-//! hours, [`packed`] keeps their totals as blocks, [`double_counting`] keeps what was told twice in them, [`usage`] tells what all of it takes, [`reports`] keeps what was reported, [`audit`] reads what can be compared,
+//! themselves, [`exporter`] reads all that is known of one, [`partitions`] makes days and [`drops`] drops them, [`hours`] and [`seal`] close
+//! hours, [`packed`] keeps their totals as blocks, [`double_counting`] keeps what was told twice in them, [`usage`] tells what all of
+//! it takes, [`reports`] keeps what was reported, [`audit`] reads what can be compared,
 //! [`durability`] tells what a crash could take. The store knows no wire format, no filter and no HTTP; it keeps blocks of
 //! compressed values without looking into them.
 //!
@@ -20,6 +21,7 @@ pub mod catalogue;
 pub mod commit;
 mod copy;
 pub mod double_counting;
+pub mod drops;
 mod durability;
 mod error;
 pub mod exporter;

@@ -10,9 +10,6 @@ use crate::clock::Timestamp;
 use crate::flow::host_traffic::{HostTraffic, HostTrafficKey};
 use chrono::{DateTime, Utc};
 
-/// The most rows that are packed, some 150 MB of memory while that is done.
-const MOST_ROWS: i64 = 1 << 20;
-
 /// An hour or a day with totals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Period {
@@ -59,23 +56,14 @@ impl Database {
     /// When the database does not answer.
     pub async fn rows_to_pack(&self, period: Period) -> Result<Option<Rows>, StoreError> {
         let mut snapshot = self.snapshot().await?;
-        let (state, count, at) = match period {
-            Period::Hour(hour) => (
-                "SELECT version::text FROM hours WHERE hour = $1 AND sealed_at IS NOT NULL",
-                "SELECT count(*) FROM host_traffic_hourly WHERE hour = $1",
-                hour,
-            ),
-            Period::Day(day) => (
-                "SELECT summed_at::text FROM days WHERE day = $1",
-                "SELECT count(*) FROM host_traffic_daily WHERE day = $1",
-                day,
-            ),
+        let (state, at) = match period {
+            Period::Hour(hour) => ("SELECT version::text FROM hours WHERE hour = $1 AND sealed_at IS NOT NULL", hour),
+            Period::Day(day) => ("SELECT summed_at::text FROM days WHERE day = $1", day),
         };
         let state: Option<String> =
             sqlx::query_scalar(state).bind(at.to_utc()).fetch_optional(snapshot.connection()).await?;
         let Some(state) = state else { return Ok(None) };
-        let count: i64 = sqlx::query_scalar(count).bind(at.to_utc()).fetch_one(snapshot.connection()).await?;
-        let rows = if count > MOST_ROWS { None } else { Some(totals::of(snapshot.connection(), period).await?) };
+        let rows = totals::of(snapshot.connection(), period).await?;
         Ok(Some(Rows { period, state, rows }))
     }
 

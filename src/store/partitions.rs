@@ -1,4 +1,4 @@
-//! Days, hours and months as partitions: made ahead, dropped whole.
+//! Days, hours and months as partitions: named by their time, made ahead. How they are dropped is [`super::drops`]'s.
 
 use super::{Database, StoreError};
 use crate::clock::{DAY, HOUR, Timestamp};
@@ -9,9 +9,6 @@ use sqlx::AssertSqlSafe;
 pub(super) const OPEN: &str = "flow_segments_open";
 /// How many hours of open segments are made ahead.
 const OPEN_AHEAD: i64 = 6;
-/// How long after its hour a partition of open segments stays: a query that began before its last segment was sealed may
-/// still read it.
-const OPEN_KEPT: i64 = HOUR / 6;
 
 /// A table that has one partition a UTC day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,6 +64,20 @@ impl MonthlyTable {
             Self::HostTrafficDaily => "host_traffic_daily",
         }
     }
+
+    /// The name of the partition of the UTC month that begins at `month`.
+    pub fn partition(self, month: Timestamp) -> String {
+        format!("{}_p{}", self.name(), month.to_utc().format("%Y_%m"))
+    }
+}
+
+/// The starts of the UTC month that `moment` lies in and of the next one; `None` beyond the calendar.
+pub fn month_of(moment: Timestamp) -> Option<(Timestamp, Timestamp)> {
+    let date = moment.to_utc().date_naive();
+    let first = NaiveDate::from_ymd_opt(date.year(), date.month(), 1)?;
+    let next = first.checked_add_months(Months::new(1))?;
+    let start = |date: NaiveDate| Some(Timestamp::from(date.and_hms_opt(0, 0, 0)?.and_utc()));
+    Some((start(first)?, start(next)?))
 }
 
 /// One partition, by name and bounds.
@@ -92,17 +103,13 @@ impl Partition {
 
     /// The month that `moment` lies in; `None` beyond the calendar.
     fn of_month(table: MonthlyTable, moment: Timestamp) -> Option<Self> {
-        let date = moment.to_utc().date_naive();
-        let first = NaiveDate::from_ymd_opt(date.year(), date.month(), 1)?;
-        let next = first.checked_add_months(Months::new(1))?;
-        let start = |date: NaiveDate| Some(Timestamp::from(date.and_hms_opt(0, 0, 0)?.and_utc()));
-        let name = format!("{}_p{}", table.name(), first.format("%Y_%m"));
-        Some(Self { parent: table.name(), name, from: start(first)?, to: start(next)? })
+        let (from, to) = month_of(moment)?;
+        Some(Self { parent: table.name(), name: table.partition(from), from, to })
     }
 }
 
 /// The hour of a partition of open segments.
-fn open_hour(name: &str) -> Option<Timestamp> {
+pub(super) fn open_hour(name: &str) -> Option<Timestamp> {
     let (date, hour) = name.strip_prefix(OPEN)?.strip_prefix("_p")?.rsplit_once('_')?;
     let date = NaiveDate::parse_from_str(date, "%Y_%m_%d").ok()?;
     Some(date.and_hms_opt(hour.parse().ok()?, 0, 0)?.and_utc().into())
@@ -164,27 +171,17 @@ impl Database {
     }
 
     async fn ensure(&self, partition: &Partition) -> Result<(), StoreError> {
-        if self.has(partition).await? {
-            return Ok(());
+        match self.is_leaving(partition.parent, &partition.name).await? {
+            Some(false) => return Ok(()),
+            // Flows of a day come that was to be dropped: it is attached again.
+            Some(true) => self.finish_leaving(partition.parent, &partition.name).await?,
+            None => {}
         }
         match self.make(partition).await {
             // Two servers can make the same partition at once; the later one is refused in one of several ways.
-            Err(_) if self.has(partition).await? => Ok(()),
+            Err(_) if self.is_leaving(partition.parent, &partition.name).await? == Some(false) => Ok(()),
             made => made,
         }
-    }
-
-    /// Whether the partition is there. Asks the catalogue only, so it waits for nobody.
-    async fn has(&self, partition: &Partition) -> Result<bool, StoreError> {
-        let found = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid \
-             WHERE inhparent = $1::regclass AND child.relname = $2)",
-        )
-        .bind(partition.parent)
-        .bind(&partition.name)
-        .fetch_one(&self.writers)
-        .await?;
-        Ok(found)
     }
 
     /// Makes a table and attaches it. CREATE TABLE .. PARTITION OF would lock the whole table against everybody, wait for
@@ -204,39 +201,6 @@ impl Database {
         Ok(())
     }
 
-    /// Drops the partitions of open segments whose hour is over and whose segments are all sealed, and says how many. They
-    /// are detached first, which waits for those who use the table but holds up nobody.
-    ///
-    /// # Errors
-    /// When the database does not answer. The next call goes on where this one ended.
-    pub async fn drop_sealed(&self) -> Result<u64, StoreError> {
-        let over = self.now().await?.plus(-OPEN_KEPT);
-        let partitions: Vec<(String, bool)> = sqlx::query_as(
-            "SELECT child.relname::text, inhdetachpending FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid \
-             WHERE inhparent = $1::regclass ORDER BY 1",
-        )
-        .bind(OPEN)
-        .fetch_all(&self.writers)
-        .await?;
-        let mut dropped = 0u64;
-        for (name, pending) in partitions {
-            if open_hour(&name).is_none_or(|hour| hour.plus(HOUR) > over) {
-                continue;
-            }
-            let statement = |text: String| sqlx::query(AssertSqlSafe(text)).persistent(false);
-            let used = AssertSqlSafe(format!("SELECT EXISTS (SELECT FROM {name})"));
-            if sqlx::query_scalar::<_, bool>(used).persistent(false).fetch_one(&self.writers).await? {
-                continue;
-            }
-            // Nothing is added to an hour that is over, so it stays empty.
-            let how = if pending { "FINALIZE" } else { "CONCURRENTLY" };
-            statement(format!("ALTER TABLE {OPEN} DETACH PARTITION {name} {how}")).execute(&self.writers).await?;
-            statement(format!("DROP TABLE IF EXISTS {name}")).execute(&self.writers).await?;
-            dropped = dropped.saturating_add(1);
-        }
-        Ok(dropped)
-    }
-
     /// The days that have a partition, ascending.
     ///
     /// # Errors
@@ -252,38 +216,6 @@ impl Database {
         let mut days: Vec<_> = names.iter().filter_map(|name| table.day(name)).collect();
         days.sort_unstable();
         Ok(days)
-    }
-
-    /// Drops the partition of the UTC day that begins at `day`, with all its flows. Gives up after some seconds when
-    /// somebody reads it; the next round tries again.
-    ///
-    /// # Errors
-    /// When the database does not answer or the partition is in use.
-    pub async fn drop_day(&self, table: DailyTable, day: Timestamp) -> Result<(), StoreError> {
-        let mut transaction = self.writers.begin().await?;
-        sqlx::query("SET LOCAL lock_timeout = '5s'").execute(&mut *transaction).await?;
-        let (from, to) = (day.to_utc(), day.plus(DAY).to_utc());
-        let mut uncounted: Vec<DateTime<Utc>> = Vec::new();
-        if table == DailyTable::FlowSegments {
-            let open = sqlx::query_scalar(
-                "SELECT hour FROM hours WHERE sealed_at IS NULL AND hour >= $1 AND hour < $2 AND EXISTS (SELECT FROM \
-                 flow_segments WHERE received_first >= hour AND received_first < hour + interval '1 hour' \
-                 AND received_first >= $1 AND received_first < $2)",
-            );
-            uncounted = open.bind(from).bind(to).fetch_all(&mut *transaction).await?;
-        }
-        let statement = AssertSqlSafe(format!("DROP TABLE IF EXISTS {}", table.partition(day)));
-        sqlx::query(statement).persistent(false).execute(&mut *transaction).await?;
-        if table == DailyTable::FlowSegments {
-            // After the partition, as one who seals an hour takes its locks. Totals of an open hour may lack what goes.
-            let hours = sqlx::query(
-                "UPDATE hours SET flows_dropped = true, local = CASE WHEN hour = ANY($3) THEN NULL ELSE local END \
-                 WHERE hour >= $1 AND hour < $2 AND (version > 0 OR hour = ANY($3))",
-            );
-            hours.bind(from).bind(to).bind(uncounted).execute(&mut *transaction).await?;
-        }
-        transaction.commit().await?;
-        Ok(())
     }
 }
 

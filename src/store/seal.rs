@@ -5,7 +5,6 @@
 //! COMMIT. If something has come, the whole is given up and tried again later. Nothing here knows columns.
 
 use super::hours::take_turn;
-use super::packed::Period;
 use super::segments::{self, Place};
 use super::snapshot::{SegmentHeader, header, loaded};
 use super::{Database, StoreError, double_counting, totals};
@@ -26,6 +25,8 @@ pub struct Seal {
     state: State,
     /// The segments that the hour consists of when it is sealed.
     segments: BTreeSet<i64>,
+    /// Whether parts of host totals were put aside.
+    in_parts: bool,
 }
 
 /// An hour as far as others may change it.
@@ -86,7 +87,7 @@ impl Database {
         let turn = take_turn(&mut transaction, hour).await?;
         let state = state(&mut transaction, hour, "").await?;
         if let (true, Some(state)) = (turn, state) {
-            return Ok(Some(Seal { transaction, hour, state, segments: BTreeSet::new() }));
+            return Ok(Some(Seal { transaction, hour, state, segments: BTreeSet::new(), in_parts: false }));
         }
         transaction.rollback().await?;
         Ok(None)
@@ -198,15 +199,36 @@ impl Seal {
         self.state.local.as_deref()
     }
 
-    /// The host totals that the hour has.
+    /// Puts parts of host totals aside, to be added up by [`Seal::write_totals`].
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn totals(&mut self) -> Result<Vec<(HostTrafficKey, HostTraffic)>, StoreError> {
-        totals::of(&mut self.transaction, Period::Hour(self.hour)).await
+    pub async fn put_aside<'a>(
+        &mut self,
+        totals: impl Iterator<Item = (&'a HostTrafficKey, &'a HostTraffic)>,
+    ) -> Result<(), StoreError> {
+        self.begin_parts().await?;
+        totals::write_part(&mut self.transaction, self.hour, totals).await
     }
 
-    /// Replaces the host totals of the hour.
+    /// Puts the host totals that the hour has aside, so that what comes is added to them.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn put_present_aside(&mut self) -> Result<(), StoreError> {
+        self.begin_parts().await?;
+        totals::present_as_part(&mut self.transaction, self.hour).await
+    }
+
+    async fn begin_parts(&mut self) -> Result<(), StoreError> {
+        if !self.in_parts {
+            totals::begin_parts(&mut self.transaction).await?;
+            self.in_parts = true;
+        }
+        Ok(())
+    }
+
+    /// Replaces the host totals of the hour by these and those that were put aside.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -214,7 +236,11 @@ impl Seal {
         &mut self,
         totals: impl Iterator<Item = (&'a HostTrafficKey, &'a HostTraffic)>,
     ) -> Result<(), StoreError> {
-        totals::replace(&mut self.transaction, self.hour, totals).await
+        if !self.in_parts {
+            return totals::replace(&mut self.transaction, self.hour, totals).await;
+        }
+        totals::write_part(&mut self.transaction, self.hour, totals).await?;
+        totals::replace_by_parts(&mut self.transaction, self.hour).await
     }
 
     /// Replaces what was found of double counting in the hour.

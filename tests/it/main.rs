@@ -32,6 +32,8 @@ mod doctor;
 mod double_counting;
 /// Imported days that are dropped, imports around the first start: what is there is answered, what is gone is told.
 mod dropped;
+/// What ends, ends whole, with what is to outlive it counted.
+mod expiry;
 /// Flows as files: the same sums, whole or not there, in flat memory.
 mod export;
 /// What exporters tell about themselves and what the configuration says about them: kept, limited, shown.

@@ -28,7 +28,7 @@ pub fn local() -> Local {
 }
 
 /// `rows` flows received within the hour from `hour` on, between local and remote hosts of both address families.
-fn flows(random: &mut fastrand::Rng, hour: Timestamp, rows: usize) -> FlowBatch {
+pub fn flows(random: &mut fastrand::Rng, hour: Timestamp, rows: usize) -> FlowBatch {
     let mut flows = FlowBatch::default();
     flows.add_rows(rows);
     let mut moments: Vec<i64> = (0..rows).map(|_| hour.micros() + random.i64(0..HOUR)).collect();
@@ -133,7 +133,7 @@ impl Ledger {
 }
 
 /// Asks beside the runtime of the test.
-fn ask(test: &TestDatabase, statement: &str) -> Vec<Vec<Option<String>>> {
+pub fn ask(test: &TestDatabase, statement: &str) -> Vec<Vec<Option<String>>> {
     std::thread::scope(|scope| scope.spawn(|| test.query(statement)).join().unwrap())
 }
 
@@ -148,7 +148,7 @@ fn segments(test: &TestDatabase) -> [i64; 3] {
 }
 
 /// Host totals as they are and, from the rows of `flows`, as they should be.
-fn totals(test: &TestDatabase, table: &str, unit: &str) -> [Vec<Vec<Option<String>>>; 2] {
+pub fn totals(test: &TestDatabase, table: &str, unit: &str) -> [Vec<Vec<Option<String>>>; 2] {
     let sums = "sum(raw_bytes * interval)::text, sum(packets * interval)::text, sum(flows)::text, count(*)::text, \
                 sum(raw_bytes)::text, sum(packets)::text, \
                 sum(CASE WHEN interval > 1 THEN greatest(flows, 1) ELSE 0 END)::text, min(first_seen)::text";
@@ -187,9 +187,12 @@ fn a_sealed_hour_has_the_same_flows_in_fewer_segments_and_the_totals_of_its_host
         let (before, [sealed, open, rows]) = (ledger.answers().await, segments(&test));
         assert!(sealed == 0 && open > 80);
         let until = DAY.plus(24 * HOUR);
-        let due = ledger.database.hours_to_seal(until, &local().fingerprint(), 10).await.unwrap();
+        let due = ledger.database.hours_to_seal(until, None, &local().fingerprint(), 10).await.unwrap();
         assert_eq!(due, [0, 1, 2, 23].map(|hour| DAY.plus(hour * HOUR)));
-        assert_eq!(ledger.database.hours_to_seal(until.plus(-1), &local().fingerprint(), 10).await.unwrap(), due[..3]);
+        assert_eq!(
+            ledger.database.hours_to_seal(until.plus(-1), None, &local().fingerprint(), 10).await.unwrap(),
+            due[..3]
+        );
         for hour in &due {
             assert!(ledger.seal(*hour).await);
             assert!(!ledger.seal(*hour).await, "it is sealed already");
@@ -204,7 +207,10 @@ fn a_sealed_hour_has_the_same_flows_in_fewer_segments_and_the_totals_of_its_host
             let late = flows(&mut random, due[1], 3_000);
             ledger.store(late, size).await;
             let before = ledger.answers().await;
-            assert_eq!(ledger.database.hours_to_seal(until, &local().fingerprint(), 10).await.unwrap(), due[1..2]);
+            assert_eq!(
+                ledger.database.hours_to_seal(until, None, &local().fingerprint(), 10).await.unwrap(),
+                due[1..2]
+            );
             assert!(ledger.seal(due[1]).await);
             assert_eq!(ledger.answers().await, before);
             let [found, expected] = totals(&test, "host_traffic_hourly", "hour");
@@ -361,10 +367,13 @@ fn flows_that_come_after_those_of_their_hour_were_dropped_are_added_to_its_total
         ledger.store(flows(&mut random, DAY, 10), 10).await;
         let others = Local::new(&["203.0.113.0/24".parse().unwrap()]);
         assert!(!seal(&ledger.database, DAY, &others, &Counting::default()).await.unwrap());
-        assert_eq!(ledger.database.hours_to_seal(DAY.plus(HOUR), &others.fingerprint(), 10).await.unwrap(), []);
+        assert_eq!(ledger.database.hours_to_seal(DAY.plus(HOUR), None, &others.fingerprint(), 10).await.unwrap(), []);
         // An upkeep by age leaves an hour with totals, too.
         ledger.database.forget_open_hours(DAY.plus(HOUR)).await.unwrap();
-        assert_eq!(ledger.database.hours_to_seal(DAY.plus(HOUR), &local().fingerprint(), 10).await.unwrap(), [DAY]);
+        assert_eq!(
+            ledger.database.hours_to_seal(DAY.plus(HOUR), None, &local().fingerprint(), 10).await.unwrap(),
+            [DAY]
+        );
         assert!(ledger.seal(DAY).await);
         let [found, expected] = totals(&test, "host_traffic_hourly", "hour");
         assert!(found == expected);

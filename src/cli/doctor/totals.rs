@@ -33,26 +33,35 @@ pub(super) async fn compare(
     let rules = counting.of_exporters(snapshot.exporters().await?);
     let fields: Vec<Field> = FIELDS.iter().chain(rules.fields()).copied().collect();
     let fields: Vec<Field> = Field::ALL.into_iter().filter(|field| fields.contains(field)).collect();
-    let (mut compared, mut sealed, mut others, mut differences) = (0usize, 0usize, 0usize, Vec::new());
+    let (mut compared, mut sealed, mut others, mut skipped) = (0usize, 0usize, 0usize, 0usize);
+    let mut differences = Vec::new();
     for day in days {
-        let rows = snapshot.totals_of(Period::Day(*day)).await?;
-        differences.extend(packed(snapshot, Period::Day(*day), &rows).await?);
+        if let Some(rows) = snapshot.totals_of(Period::Day(*day)).await? {
+            differences.extend(packed(snapshot, Period::Day(*day), &rows).await?);
+        }
         let (hours, rest) = snapshot.counted_hours(*day, day.plus(DAY), &counting.fingerprint(local)).await?;
         (sealed, others) = (sealed.saturating_add(hours.len()), others.saturating_add(rest));
         let step = if every { 1 } else { hours.len().div_ceil(SAMPLE).max(1) };
         for hour in hours.into_iter().step_by(step) {
-            compared = compared.saturating_add(1);
             let mut counted = Totals::new(local.clone(), rules.clone());
-            let rows = snapshot.totals_of(Period::Hour(hour)).await?;
+            let Some(rows) = snapshot.totals_of(Period::Hour(hour)).await? else {
+                skipped = skipped.saturating_add(1);
+                continue;
+            };
+            compared = compared.saturating_add(1);
             differences.extend(packed(snapshot, Period::Hour(hour), &rows).await?);
             // A segment that cannot be read is told where segments are compared.
             if counted_anew(snapshot, hour, &fields, &mut counted).await? {
-                differences.extend(checks::host_totals(hour, &rows, counted.iter()));
+                differences.extend(checks::host_totals(hour, &rows, counted.take().iter()));
             }
         }
     }
+    let large = match skipped {
+        0 => String::new(),
+        count => format!("; {count} have more than a million totals and were left out"),
+    };
     let told = format!(
-        "{compared} of {sealed} sealed hours counted anew; {others} are open, were counted otherwise or have lost flows"
+        "{compared} of {sealed} sealed hours counted anew; {others} are open, were counted otherwise or have lost flows{large}"
     );
     let hours = match compared {
         0 => Finding::not_applicable(CHECK, told),
