@@ -178,6 +178,7 @@ fn an_answer_says_how_much_of_its_window_was_never_recorded_or_is_no_longer_kept
         assert_eq!(missing(0, 600).await, None);
         let (url, sql) = (test.url(), "UPDATE hours SET sealed_at = now(), version = 1, local = '' RETURNING 1");
         tokio::task::spawn_blocking(move || query(&url, sql)).await.unwrap();
+        database.ensure_day(DailyTable::FlowSegments, start.day()).await.unwrap();
         database.drop_day(DailyTable::FlowSegments, start.day()).await.unwrap();
         assert_eq!(missing(0, 600).await, seconds(600));
         database.close().await;

@@ -274,6 +274,8 @@ fn a_reader_of_rows_alone_does_not_keep_segments() {
     let names = fill(&server, 2..=3);
     let mut reader = Session::open(&server.database.as_ref().unwrap().url());
     reader.run("BEGIN; SELECT count(*) FROM flows");
+    // One who pauses for less than a second does not rest yet.
+    std::thread::sleep(Duration::from_secs(2));
     server.set("STORAGE__FLOWS_DAYS", "1");
     server.set("STORAGE__SEGMENTS_DAYS", "1");
     server.launch();
