@@ -4,25 +4,33 @@
 CREATE VIEW host_traffic_by_day AS
     SELECT traffic.* FROM host_traffic_daily AS traffic JOIN days USING (day)
     WHERE (days.hours, days.versions) = (
-        SELECT count(*), coalesce(sum(version), 0) FROM hours
-        WHERE hour >= days.day AND hour < days.day + interval '24 hours' AND sealed_at IS NOT NULL AND local = days.local
+        SELECT count(*), sum(version) FROM hours
+        WHERE hour >= days.day AND hour < days.day + interval '24 hours'
+        HAVING bool_and(coalesce(sealed_at IS NOT NULL AND local = days.local, false))
     );
 
+-- Totals of an hour count only while it is sealed, and not when flows of it went before they were counted.
+CREATE VIEW host_traffic_by_hour AS
+    SELECT traffic.* FROM host_traffic_hourly AS traffic JOIN hours USING (hour)
+    WHERE sealed_at IS NOT NULL AND local IS NOT NULL;
+
+COMMENT ON VIEW host_traffic_by_hour IS
+    'Traffic of each local host by UTC hour, exporter and direction; exact, of sealed hours';
 COMMENT ON VIEW host_traffic_by_day IS
-    'Traffic of each local host by UTC day, exporter and direction; exact, of the days whose hours are all sealed. Newer days are in host_traffic_hourly';
+    'Traffic of each local host by UTC day, exporter and direction; exact, of the days whose hours are all sealed. Newer ones are in host_traffic_by_hour';
 COMMENT ON TABLE host_traffic_daily IS
     'What host_traffic_by_day shows; read that, since a day stays here after late flows have opened one of its hours, until it is added up again';
 COMMENT ON TABLE host_traffic_hourly IS
-    'Traffic of each local host by UTC hour, exporter and direction; exact for hours with sealed_at in the table hours';
+    'What host_traffic_by_hour shows; read that, since an hour stays here after late flows have opened it, until it is sealed again';
 COMMENT ON COLUMN hours.sealed_at IS 'When the hour was sealed; NULL while it is open';
-COMMENT ON COLUMN hours.local IS 'The local networks and counting rules by which its host totals were counted';
+COMMENT ON COLUMN hours.local IS 'The local networks and counting rules by which its host totals were counted; NULL before that, and where flows went uncounted';
 COMMENT ON COLUMN hours.version IS 'Grows whenever the hour is sealed or opened again';
 
 DO $$
 DECLARE
     traffic text;
 BEGIN
-    FOREACH traffic IN ARRAY ARRAY['host_traffic_hourly', 'host_traffic_daily', 'host_traffic_by_day'] LOOP
+    FOREACH traffic IN ARRAY ARRAY['host_traffic_hourly', 'host_traffic_daily', 'host_traffic_by_hour', 'host_traffic_by_day'] LOOP
         EXECUTE format('COMMENT ON COLUMN %I.host IS %L', traffic, 'The local host');
         EXECUTE format('COMMENT ON COLUMN %I.exporter_id IS %L', traffic, 'Who told, as in the table exporters');
         EXECUTE format('COMMENT ON COLUMN %I.direction IS %L', traffic, 'Which way, seen from the host');
@@ -38,5 +46,6 @@ BEGIN
     END LOOP;
 END $$;
 COMMENT ON COLUMN host_traffic_hourly.hour IS 'Start of the UTC hour';
+COMMENT ON COLUMN host_traffic_by_hour.hour IS 'Start of the UTC hour';
 COMMENT ON COLUMN host_traffic_daily.day IS 'Start of the UTC day';
 COMMENT ON COLUMN host_traffic_by_day.day IS 'Start of the UTC day';

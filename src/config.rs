@@ -93,7 +93,7 @@ pub struct Storage {
     pub flows_days: u32,
     /// Days that every flow is kept for the API and reports, 1 to 36,500.
     pub segments_days: u32,
-    /// The most bytes that the database may take; beyond it the oldest days go, first rows, then segments. 0 is no limit.
+    /// The most bytes that the database may take; beyond it the oldest days go, first rows, then segments, at last months of totals. 0 is no limit.
     /// Left out: 80 % of the disk, when the database is one of our own, less on a small disk.
     pub max_bytes: Option<u64>,
 }

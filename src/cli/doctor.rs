@@ -97,7 +97,7 @@ async fn compare(arguments: &Arguments, config: &Config, database: &Database) ->
     let mut findings = vec![Finding::of("schema", format!("migration {newest} is the last"), Vec::new())];
     let directory = config.journal().directory;
     let before = survey(&directory)?;
-    let mut snapshot = database.snapshot().await?;
+    let mut snapshot = database.snapshot_of_flows().await?;
     snapshot.take_time().await?;
     let journals = snapshot.journals().await?;
     let after = survey(&directory)?;

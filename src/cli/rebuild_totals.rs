@@ -91,7 +91,6 @@ async fn rebuild(
         tracing::info!("{} of {} hours", index.saturating_add(1), hours.len());
     }
     let days = sum_days(database, SystemClock.now(), local, counting).await?;
-    while pack(database).await? {}
     writeln!(out, "hours counted anew: {counted}; days added up: {days}")?;
     if let (Some(first), Some(last)) = (gone.first(), gone.last()) {
         writeln!(
@@ -100,6 +99,7 @@ async fn rebuild(
             gone.len()
         )?;
     }
+    while pack(database).await? {}
     match failed {
         0 => Ok(()),
         1 => Err("1 hour was not counted".into()),

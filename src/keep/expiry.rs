@@ -6,9 +6,10 @@
 use super::retention::{Goes, Plan};
 use super::seal::{SealError, seal};
 use crate::clock::{DAY, Timestamp};
+use crate::columns::ColumnsError;
 use crate::flow::counting::Counting;
 use crate::flow::local::Local;
-use crate::store::drops::{Deleted, Part};
+use crate::store::drops::{Deleted, Dropped, Part};
 use crate::store::partitions::DailyTable;
 use crate::store::{Database, StoreError};
 use std::collections::BTreeSet;
@@ -81,8 +82,10 @@ impl Expiry<'_> {
             }
             stuck = rest.stuck;
         }
-        if !self.database.drop_part(part).await? {
-            return Err(Stays::HasSegments);
+        match self.database.drop_part(part, Some(&stuck)).await? {
+            Dropped::Gone => {}
+            Dropped::HasSegments => return Err(Stays::HasSegments),
+            Dropped::Open(hour) => return Err(Stays::NotSealed(hour)),
         }
         Ok(self.drop_stuck(&stuck, "its day goes").await?)
     }
@@ -129,6 +132,11 @@ impl Expiry<'_> {
                 Ok(true) => {}
                 Ok(false) => rest.busy = Some(open.hour),
                 Err(SealError::Store(error)) if !error.is_damage() => return Err(error),
+                // A later version of this program can.
+                Err(error @ SealError::Columns { source: ColumnsError::Version { .. }, .. }) => {
+                    tracing::error!("{error}");
+                    rest.busy = Some(open.hour);
+                }
                 Err(error) => {
                     tracing::warn!("{error}");
                     rest.stuck.push(open.hour);

@@ -14,9 +14,19 @@ const AT_ONCE: i64 = 200;
 /// # Errors
 /// When the database does not answer.
 pub async fn pack(database: &Database) -> Result<bool, StoreError> {
-    let mut packed = 0i64;
+    let (mut packed, mut failed) = (0i64, false);
     for period in database.to_pack(AT_ONCE).await? {
-        let Some(rows) = database.rows_to_pack(period).await? else { continue };
+        let rows = match database.rows_to_pack(period).await {
+            Ok(Some(rows)) => rows,
+            Ok(None) => continue,
+            // One that cannot be read must not keep the others from being packed; a database that is away ends it all.
+            Err(error) if failed => return Err(error),
+            Err(error) => {
+                tracing::warn!("the totals of {period:?} stay unpacked: {error}");
+                failed = true;
+                continue;
+            }
+        };
         match tokio::task::spawn_blocking(move || with_block(rows)).await {
             Ok((rows, Ok(block))) => {
                 database.keep_packed(&rows, &block).await?;

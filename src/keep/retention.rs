@@ -119,7 +119,8 @@ impl Plan {
     fn months(&mut self, usage: &Usage, today: Timestamp) {
         let gone = self.parts();
         let stays = |day: &Timestamp| !gone.contains(&Part::Day(DailyTable::FlowSegments, *day));
-        let first_day = of(usage, DailyTable::FlowSegments.name()).map(|(day, _)| day).filter(stays).min();
+        let days = of(usage, DailyTable::FlowSegments.name()).map(|(day, _)| day).filter(stays);
+        let first_day = days.chain(usage.oldest_open).min();
         let start = |moment: Timestamp| month_of(moment).map(|(start, _)| start);
         let Some(previous) = start(today).and_then(|month| start(month.plus(-1))) else { return };
         let until = first_day.and_then(start).map_or(previous, |month| month.min(previous));
@@ -178,7 +179,7 @@ mod tests {
         });
         let all = rows.chain(segments).chain([("flows", day(1), 8_192)]).chain(totals);
         let partitions: Vec<_> = all.map(|(table, start, bytes)| PartitionUsage { table, start, bytes }).collect();
-        Usage { bytes: partitions.iter().map(|partition| partition.bytes).sum(), partitions }
+        Usage { bytes: partitions.iter().map(|partition| partition.bytes).sum(), partitions, oldest_open: None }
     }
 
     fn planned(usage: &Usage, days: [u32; 2], above: Option<u64>, by_age: bool) -> Plan {

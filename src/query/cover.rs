@@ -1,7 +1,7 @@
 //! Which parts of a window host totals cover, which must be read from segments, and what of it nobody can tell any more.
 //!
 //! Whole UTC days that are added up come first, then whole hours that are. What is left is read from segments: the hours that
-//! the window cuts, those that are open or were counted by other local networks, and those that nothing is on record of,
+//! the window cuts, those that are open or, with their flows, were counted by other local networks, and those that nothing is on record of,
 //! which is where no flow should be. Time zones are of no concern here: a window has two moments, and where they cut an
 //! hour, as local midnights do in zones that are off by 30 or 45 minutes, that hour is cut.
 //!

@@ -83,7 +83,7 @@ impl Engine {
         open: impl FnOnce(&[Field]) -> Result<S, S::Error>,
     ) -> Result<(S, Extract), S::Error> {
         plan::check_window(&request.window)?;
-        let mut snapshot = self.database.snapshot().await.map_err(QueryError::from)?;
+        let mut snapshot = self.database.snapshot_of_flows().await.map_err(QueryError::from)?;
         let completeness = self.completeness_of_flows(&mut snapshot, &request.window).await?;
         // A segment lies in one hour, so one that begins before the window can only begin in the window's first hour.
         let extent = snapshot.extent(request.window.from.hour(), request.window.to).await.map_err(QueryError::from)?;

@@ -178,7 +178,7 @@ impl Engine {
         let answer = async {
             // The semaphore is never closed, so there always comes a turn.
             let _turn = self.turns.acquire().await.ok();
-            let mut snapshot = self.database.snapshot().await?;
+            let mut snapshot = self.database.snapshot_of_flows().await?;
             let counted = self.counted(&mut snapshot).await?;
             let count_only = |scan: &mut S| counted.iter().for_each(|counted| scan.count_only(counted));
             scans.iter_mut().for_each(count_only);

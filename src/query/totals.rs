@@ -54,7 +54,10 @@ impl Question<TopScan> for Hosts {
         for part in parts(stretch) {
             for (period, block) in snapshot.packed(&part).await? {
                 let Some(found) = wanted.unpacked(period, block).await else { continue };
+                let held = found.len().saturating_mul(size_of::<HostSums>());
+                budget.spend(0, held)?;
                 found.iter().try_for_each(&mut take)?;
+                budget.spend(held, 0)?;
                 match period {
                     Period::Day(day) => rest.days.retain(|other| *other != day),
                     Period::Hour(hour) => rest.hours.retain(|other| *other != hour),
@@ -85,7 +88,7 @@ impl Question<HostScan> for HostRequest {
 }
 
 /// How many blocks are loaded at a time.
-const BLOCKS: usize = 64;
+const BLOCKS: usize = 16;
 
 /// The stretch in parts of a bounded size.
 fn parts(stretch: &Stretch) -> impl Iterator<Item = Stretch> + use<> {
@@ -116,7 +119,9 @@ impl Wanted {
         match unpacked.await.ok()? {
             Ok(found) => Some(found),
             Err(error) => {
-                tracing::warn!("{period:?} is summed row by row: {error}");
+                tracing::warn!(
+                    "{period:?} is summed row by row: {error}; totals = NULL in its row lets it be packed again"
+                );
                 None
             }
         }

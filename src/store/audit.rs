@@ -19,8 +19,8 @@ const LISTED: i64 = 20;
 const SUMMED_DAYS: &str = "\
     WITH valid AS ( \
         SELECT day FROM days WHERE (hours, versions) = ( \
-            SELECT count(*), coalesce(sum(version), 0) FROM hours WHERE hour >= day AND hour < day + interval '24 hours' \
-            AND sealed_at IS NOT NULL AND local = days.local)), \
+            SELECT count(*), sum(version) FROM hours WHERE hour >= day AND hour < day + interval '24 hours' \
+            HAVING bool_and(coalesce(sealed_at IS NOT NULL AND local = days.local, false)))), \
     summed AS ( \
         SELECT date_trunc('day', hour, 'UTC') AS day, host, exporter_id, direction, \
                least(sum(bytes), 9223372036854775807) AS bytes, least(sum(packets), 9223372036854775807) AS packets, \

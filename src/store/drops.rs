@@ -42,6 +42,17 @@ pub enum Part {
     Month(Timestamp),
 }
 
+/// What became of a part that was to be dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dropped {
+    /// It is gone.
+    Gone,
+    /// It stays: a month of totals of which segments are there.
+    HasSegments,
+    /// It stays: an hour of it is open.
+    Open(Timestamp),
+}
+
 /// An hour that is not sealed although it has segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
 struct OpenHourRow {
@@ -69,16 +80,16 @@ pub struct Deleted {
 
 impl Database {
     /// Drops a part. Tries for some seconds when somebody uses its table; nobody else waits longer than a tenth of a second at
-    /// a time. Returns false when it stays: a month of totals of which segments are there.
+    /// a time. With `stuck`, a day of segments stays while an hour of it is open that is not among these.
     ///
     /// Hours whose flows go are marked: what comes for them later is added to their totals. Where flows go uncounted, the
     /// totals are never believed again. With a month of totals go its rows of `hours` and `days`.
     ///
     /// # Errors
     /// When the database does not answer or the table is in use all the time ([`StoreError::is_in_use`]). All is as it was.
-    pub async fn drop_part(&self, part: Part) -> Result<bool, StoreError> {
+    pub async fn drop_part(&self, part: Part, stuck: Option<&[Timestamp]>) -> Result<Dropped, StoreError> {
         for tries in 1..TRIES.0 {
-            match self.try_to_drop(part).await {
+            match self.try_to_drop(part, stuck).await {
                 Err(error) if error.is_in_use() => {}
                 done => return done,
             }
@@ -86,11 +97,11 @@ impl Database {
                 && tries >= TRIES_BEFORE_DETACHING
                 && self.is_used_in_passing(table).await?
             {
-                return self.detach_and_drop(table, day).await.map(|()| true);
+                return self.detach_and_drop(table, day).await.map(|()| Dropped::Gone);
             }
             tokio::time::sleep(TRIES.1).await;
         }
-        self.try_to_drop(part).await
+        self.try_to_drop(part, stuck).await
     }
 
     /// Whether all who use the table now have begun a moment ago and are at work. Where that is not to be seen, they are not.
@@ -167,18 +178,18 @@ impl Database {
     /// # Errors
     /// As there.
     pub async fn drop_day(&self, table: DailyTable, day: Timestamp) -> Result<(), StoreError> {
-        self.drop_part(Part::Day(table, day)).await.map(|_| ())
+        self.drop_part(Part::Day(table, day), None).await.map(|_| ())
     }
 
-    async fn try_to_drop(&self, part: Part) -> Result<bool, StoreError> {
+    async fn try_to_drop(&self, part: Part, stuck: Option<&[Timestamp]>) -> Result<Dropped, StoreError> {
         let mut transaction = self.writers.begin().await?;
         sqlx::query(WAIT).execute(&mut *transaction).await?;
         let dropped = match part {
-            Part::Day(table, day) => drop_day(&mut transaction, table, day).await.map(|()| true),
+            Part::Day(table, day) => drop_day(&mut transaction, table, day, stuck).await,
             Part::Month(month) => drop_month(&mut transaction, month).await,
         };
         match dropped {
-            Ok(true) => transaction.commit().await?,
+            Ok(Dropped::Gone) => transaction.commit().await?,
             // At once, because everybody waits for the locks.
             _ => transaction.rollback().await?,
         }
@@ -317,20 +328,33 @@ impl Database {
 
 /// Drops a day. The table is locked before it is looked at what the day holds, as whoever seals an hour or brings in an archive
 /// locks the table first and the hour last: nobody can store flows of the day in between.
-async fn drop_day(connection: &mut PgConnection, table: DailyTable, day: Timestamp) -> Result<(), StoreError> {
+async fn drop_day(
+    connection: &mut PgConnection,
+    table: DailyTable,
+    day: Timestamp,
+    stuck: Option<&[Timestamp]>,
+) -> Result<Dropped, StoreError> {
     let name = table.partition(day);
     lock(connection, table.name()).await?;
     if !is_part(connection, table.name(), &name).await? {
-        return Ok(());
+        return Ok(Dropped::Gone);
     }
-    if table == DailyTable::FlowSegments {
-        mark_hours(connection, &name, day).await?;
+    if table == DailyTable::FlowSegments
+        && let Some(open) = mark_hours(connection, &name, day, stuck).await?
+    {
+        return Ok(Dropped::Open(open));
     }
-    drop_table(connection, &name).await
+    drop_table(connection, &name).await?;
+    Ok(Dropped::Gone)
 }
 
-/// Marks the hours of a day of which segments are about to go.
-async fn mark_hours(connection: &mut PgConnection, partition: &str, day: Timestamp) -> Result<(), StoreError> {
+/// Marks the hours of a day of which segments are about to go. Returns an open one that is not among those that are `stuck`.
+async fn mark_hours(
+    connection: &mut PgConnection,
+    partition: &str,
+    day: Timestamp,
+    stuck: Option<&[Timestamp]>,
+) -> Result<Option<Timestamp>, StoreError> {
     let (from, to) = (day.to_utc(), day.plus(DAY).to_utc());
     take_hours(connection, from, to).await?;
     // Totals of an open hour may lack what goes.
@@ -340,6 +364,11 @@ async fn mark_hours(connection: &mut PgConnection, partition: &str, day: Timesta
     ));
     let uncounted: Vec<DateTime<Utc>> =
         sqlx::query_scalar(uncounted).persistent(false).bind(from).bind(to).fetch_all(&mut *connection).await?;
+    // One that was opened after the others were sealed has another try coming.
+    let is_new = |hour: &Timestamp| stuck.is_some_and(|stuck| !stuck.contains(hour));
+    if let Some(open) = uncounted.iter().map(|hour| Timestamp::from(*hour)).find(is_new) {
+        return Ok(Some(open));
+    }
     sqlx::query(
         "UPDATE hours SET flows_dropped = true, local = CASE WHEN hour = ANY($3) THEN NULL ELSE local END \
          WHERE hour >= $1 AND hour < $2 AND (version > 0 OR hour = ANY($3))",
@@ -349,12 +378,12 @@ async fn mark_hours(connection: &mut PgConnection, partition: &str, day: Timesta
     .bind(uncounted)
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(None)
 }
 
 /// Drops a month of totals, unless segments of it are there. `days` come before hours here as where a day is added up.
-async fn drop_month(connection: &mut PgConnection, month: Timestamp) -> Result<bool, StoreError> {
-    let Some((from, to)) = month_of(month) else { return Ok(false) };
+async fn drop_month(connection: &mut PgConnection, month: Timestamp) -> Result<Dropped, StoreError> {
+    let Some((from, to)) = month_of(month) else { return Ok(Dropped::HasSegments) };
     let (from, to) = (from.to_utc(), to.to_utc());
     let tables = [MonthlyTable::HostTrafficDaily, MonthlyTable::HostTrafficHourly];
     for table in tables {
@@ -364,7 +393,7 @@ async fn drop_month(connection: &mut PgConnection, month: Timestamp) -> Result<b
         "SELECT EXISTS (SELECT FROM segment_headers WHERE received_first >= $1 AND received_first < $2)",
     );
     if has_flows.bind(from).bind(to).fetch_one(&mut *connection).await? {
-        return Ok(false);
+        return Ok(Dropped::HasSegments);
     }
     take_hours(connection, from, to).await?;
     // The hours stay on record as ones of which nothing is left.
@@ -380,7 +409,7 @@ async fn drop_month(connection: &mut PgConnection, month: Timestamp) -> Result<b
             drop_table(connection, &name).await?;
         }
     }
-    Ok(true)
+    Ok(Dropped::Gone)
 }
 
 /// Locks a table against everybody, without its partitions.

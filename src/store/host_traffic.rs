@@ -1,7 +1,7 @@
 //! Reading host totals: which hours and days have them, and what they say.
 //!
-//! What is read here is exact: an hour counts only when it is sealed and was counted by the networks that are local now, a
-//! day only when it was added up from exactly the hours that it has. Whether totals can answer a question is not known here.
+//! What is read here is exact: an hour counts only when it is sealed and was counted by the networks that are local now, or when its
+//! flows are gone; a day only when it was added up from exactly the hours that it has. Whether totals can answer a question is not known here.
 
 use super::snapshot::Snapshot;
 use super::{StoreError, count};

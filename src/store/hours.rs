@@ -114,7 +114,7 @@ impl Database {
     pub async fn days_to_sum(&self, until: Timestamp, local: &str) -> Result<Vec<Timestamp>, StoreError> {
         let days: Vec<DateTime<Utc>> = sqlx::query_scalar(
             "SELECT day FROM (SELECT date_trunc('day', hour, 'UTC') AS day, count(*) AS hours, sum(version) AS versions, \
-             bool_and(sealed_at IS NOT NULL AND local = $2) AS usable FROM hours GROUP BY 1) AS present \
+             bool_and(coalesce(sealed_at IS NOT NULL AND local = $2, false)) AS usable FROM hours GROUP BY 1) AS present \
              WHERE usable AND day <= $1 AND NOT EXISTS (SELECT FROM days WHERE days.day = present.day AND days.local = $2 \
              AND days.hours = present.hours AND days.versions = present.versions) ORDER BY day",
         )
@@ -149,7 +149,7 @@ impl Database {
         let counted = sqlx::query(
             "INSERT INTO days AS known (day, hours, versions, local) \
              SELECT $1, count(*), coalesce(sum(version), 0), $3 FROM hours WHERE hour >= $1 AND hour < $2 \
-             HAVING coalesce(bool_and(sealed_at IS NOT NULL AND local = $3), false) \
+             HAVING coalesce(bool_and(coalesce(sealed_at IS NOT NULL AND local = $3, false)), false) \
              ON CONFLICT (day) DO UPDATE SET hours = EXCLUDED.hours, versions = EXCLUDED.versions, \
              local = EXCLUDED.local, summed_at = now(), totals = NULL",
         )

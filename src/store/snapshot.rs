@@ -78,6 +78,23 @@ impl Database {
     }
 }
 
+/// Dropping a partition is not hidden from a transaction that began before: what it has read of hours would speak of flows that are
+/// gone. Who holds a table keeps its partitions. This takes no snapshot yet, so the moment is after the last drop.
+const HOLD: &str = "LOCK TABLE ONLY flow_segments, ONLY flow_segments_open, ONLY host_traffic_hourly, ONLY host_traffic_daily \
+     IN ACCESS SHARE MODE";
+
+impl Database {
+    /// The same for who reads flows or totals after what is known of their hours: nothing is dropped while it lives.
+    ///
+    /// # Errors
+    /// As there, or when somebody keeps a table for himself.
+    pub async fn snapshot_of_flows(&self) -> Result<Snapshot, StoreError> {
+        let mut snapshot = self.snapshot().await?;
+        sqlx::query(HOLD).execute(&mut *snapshot.transaction).await?;
+        Ok(snapshot)
+    }
+}
+
 impl Snapshot {
     /// A name by which [`Snapshot::join`] finds this moment, valid while this snapshot lives.
     ///

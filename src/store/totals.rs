@@ -13,8 +13,8 @@ use sqlx::postgres::PgRow;
 use sqlx::types::ipnetwork::IpNetwork;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-/// The most rows of totals that are held in memory at once, some 150 MB.
-const MOST_ROWS: usize = 1 << 20;
+/// The most rows of totals that are held in memory at once, some 32 MB.
+const MOST_ROWS: usize = 1 << 18;
 /// Parts of sums, for as long as an hour is sealed. Only the session that seals sees it.
 const PARTS: &str = "pg_temp.host_traffic_parts";
 const COLUMNS: &str = "host, hour, exporter_id, direction, bytes, packets, flows, records, raw_bytes, raw_packets, \

@@ -3,6 +3,7 @@
 use super::partitions::{DailyTable, MonthlyTable, start_of};
 use super::{Database, StoreError, count};
 use crate::clock::Timestamp;
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 /// A partition and what it takes with its indexes and large values.
@@ -23,6 +24,8 @@ pub struct Usage {
     pub bytes: u64,
     /// The partitions, by table and time.
     pub partitions: Vec<PartitionUsage>,
+    /// When the oldest flow in an open segment was received.
+    pub oldest_open: Option<Timestamp>,
 }
 
 /// The tables with partitions, those whose days can go first at the front.
@@ -64,5 +67,7 @@ async fn read(connection: &mut PgConnection) -> Result<Usage, StoreError> {
         })
         .collect();
     partitions.sort_by_key(|partition| (TABLES.iter().position(|name| *name == partition.table), partition.start));
-    Ok(Usage { bytes: count(bytes), partitions })
+    let oldest_open: Option<DateTime<Utc>> =
+        sqlx::query_scalar("SELECT min(received_first) FROM flow_segments_open").fetch_one(&mut *connection).await?;
+    Ok(Usage { bytes: count(bytes), partitions, oldest_open: oldest_open.map(Timestamp::from) })
 }

@@ -10,7 +10,7 @@ use flowledger::flow::local::Local;
 use flowledger::keep::expiry::{Expiry, Stays};
 use flowledger::keep::seal::{seal, seal_within};
 use flowledger::keep::{Keeper, Metrics, Settings};
-use flowledger::store::drops::{Deleted, Part};
+use flowledger::store::drops::{Deleted, Dropped, Part};
 use flowledger::store::partitions::{DailyTable, MonthlyTable};
 use sqlx::{Connection, Executor, PgConnection};
 use std::sync::Arc;
@@ -31,9 +31,14 @@ fn row(hour: &str, sealed: bool, local: Option<&str>, dropped: bool) -> [Option<
 
 /// Damages a block of all segments of an hour in a table.
 fn damage(test: &TestDatabase, table: &str, hour: Timestamp) {
+    put(test, table, hour, "01ff");
+}
+
+/// Puts a block in the place of the flows' bytes.
+fn put(test: &TestDatabase, table: &str, hour: Timestamp, block: &str) {
     let (from, to) = (hour.to_utc(), hour.plus(HOUR).to_utc());
     let sql = format!(
-        "UPDATE {table} SET in_bytes = '\\xff' WHERE received_first >= '{from}' AND received_first < '{to}' RETURNING 1"
+        "UPDATE {table} SET in_bytes = '\\x{block}' WHERE received_first >= '{from}' AND received_first < '{to}' RETURNING 1"
     );
     assert!(!ask(test, &sql).is_empty());
 }
@@ -264,13 +269,26 @@ fn hours_are_sealed_before_their_day_goes_unless_they_cannot_be() {
         let [found, expected] = totals(&test, "host_traffic_hourly", "hour");
         assert!(found == expected && found.len() > 20, "{found:?}\n{expected:?}");
 
+        // One that was opened after all were sealed keeps its day, and its totals.
+        ledger.store(flows(&mut random, DAY.plus(8 * HOUR), 50), 50).await;
+        assert!(ledger.seal(DAY.plus(8 * HOUR)).await);
+        ledger.store(flows(&mut random, DAY.plus(8 * HOUR), 50), 50).await;
+        let open = database.drop_part(SEGMENTS, Some(&[])).await.unwrap();
+        assert_eq!(open, Dropped::Open(DAY.plus(8 * HOUR)));
+        assert_eq!(hours(&test)[2], row("8", false, Some(&fingerprint), false));
+        expiry.drop_part(SEGMENTS).await.unwrap();
+        assert_eq!(hours(&test)[2], row("8", true, Some(&fingerprint), true));
+
         // A damaged segment keeps nothing for ever.
         ledger.store(flows(&mut random, DAY.plus(9 * HOUR), 50), 50).await;
         assert!(ledger.seal(DAY.plus(9 * HOUR)).await);
         ledger.store(flows(&mut random, DAY.plus(9 * HOUR), 50), 50).await;
+        // What only a later version can read does.
+        put(&test, "flow_segments", DAY.plus(9 * HOUR), "ff");
+        assert!(matches!(expiry.drop_part(SEGMENTS).await, Err(Stays::NotSealed(_))));
         damage(&test, "flow_segments", DAY.plus(9 * HOUR));
         expiry.drop_part(SEGMENTS).await.unwrap();
-        assert_eq!(hours(&test)[2], row("9", false, None, true));
+        assert_eq!(hours(&test)[3], row("9", false, None, true));
         assert_eq!(ask(&test, "SELECT FROM segment_headers").len(), 0);
         ledger.database.close().await;
     });
@@ -329,9 +347,9 @@ fn a_month_of_totals_goes_with_its_hours_and_days_and_only_when_its_segments_hav
             assert!(ledger.database.sum_day(day, &local().fingerprint()).await.unwrap());
         }
         let month = Part::Month(DailyTable::Flows.day("flows_p2023_11_01").unwrap());
-        assert!(!ledger.database.drop_part(month).await.unwrap(), "its segments are there");
+        assert_eq!(ledger.database.drop_part(month, None).await.unwrap(), Dropped::HasSegments);
         ledger.database.drop_day(DailyTable::FlowSegments, DAY).await.unwrap();
-        assert!(ledger.database.drop_part(month).await.unwrap());
+        assert_eq!(ledger.database.drop_part(month, None).await.unwrap(), Dropped::Gone);
         for (table, moment) in [
             ("hours WHERE local IS NOT NULL", "hour"),
             ("days", "day"),

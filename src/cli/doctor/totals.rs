@@ -58,7 +58,7 @@ pub(super) async fn compare(
     }
     let large = match skipped {
         0 => String::new(),
-        count => format!("; {count} have more than a million totals and were left out"),
+        count => format!("; {count} have too many totals and were left out"),
     };
     let told = format!(
         "{compared} of {sealed} sealed hours counted anew; {others} are open, were counted otherwise or have lost flows{large}"
