@@ -20,8 +20,8 @@
 //! 5. What [`Writer::offer`] says it took comes out of the reader; the rest is still the caller's, who may let senders wait.
 //!    Every datagram given to `append` comes out of the reader as a datagram, or is counted in a
 //!    [`Dropped`] record: when the journal is full or cannot be written ([`DropCause::JournalFull`], by
-//!    exporter), or when its bytes were damaged on disk ([`DropCause::Corrupt`]). While the journal is full the counts wait
-//!    in memory, at most some thousand exporters (beyond that, without the address), and are written as soon as there is
+//!    exporter and hour), or when its bytes were damaged on disk ([`DropCause::Corrupt`]). While the journal is full the counts wait
+//!    in memory, at most some thousand (beyond that, without the address), and are written as soon as there is
 //!    room, at the latest within about a second; a part of `max_bytes` is set aside for them. They do not survive
 //!    `kill -9`.
 //! 6. After a failed `fdatasync` a file is not trusted: the kernel may have forgotten the bytes. The failure is counted, a

@@ -1,16 +1,26 @@
-//! Datagrams that were dropped and not yet told to the reader, counted by cause, listener and exporter.
+//! Datagrams that were dropped and not yet told to the reader, counted by cause, listener, exporter and hour.
+//!
+//! By hour, because the counts may wait for longer than one, and each hour's answer must tell its own.
 
 use super::record::{Datagram, DropCause, Dropped, Record};
+use crate::clock::Timestamp;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-/// Drops by more exporters than this are counted without the address, so that forged sources cannot fill the memory.
-pub(super) const MAX_EXPORTERS: usize = 4_096;
+/// Beyond so many counts drops are counted without the exporter's address, so that forged sources cannot fill the memory.
+pub(super) const MAX_COUNTS: usize = 4_096;
 
 /// The counts.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    counts: HashMap<(DropCause, u16, Option<IpAddr>), Dropped>,
+    counts: HashMap<Key, Dropped>,
+}
+
+/// Cause, listener, exporter, hour.
+type Key = (DropCause, u16, Option<IpAddr>, Timestamp);
+
+fn key(dropped: &Dropped) -> Key {
+    (dropped.cause, dropped.listener, dropped.exporter, dropped.received.hour())
 }
 
 impl Pending {
@@ -18,7 +28,8 @@ impl Pending {
         self.counts.is_empty()
     }
 
-    /// Counts a record that could not be appended. `most` bounds the exporters told apart.
+    /// Counts a record that could not be appended. From `most` counts on only hours are told apart, which are few, and
+    /// exporters no longer.
     pub(super) fn add(&mut self, record: &Record<'_>, most: usize) {
         let mut dropped = match *record {
             Record::Dropped(dropped) => dropped,
@@ -29,13 +40,11 @@ impl Pending {
                 Dropped { received, listener, cause: DropCause::JournalFull, exporter, count: 1 }
             }
         };
-        let key = (dropped.cause, dropped.listener, dropped.exporter);
-        if self.counts.len() >= most.min(MAX_EXPORTERS) && !self.counts.contains_key(&key) {
+        if self.counts.len() >= most.min(MAX_COUNTS) && !self.counts.contains_key(&key(&dropped)) {
             dropped.exporter = None;
         }
-        let key = (dropped.cause, dropped.listener, dropped.exporter);
         self.counts
-            .entry(key)
+            .entry(key(&dropped))
             .and_modify(|sum| {
                 sum.count = sum.count.saturating_add(dropped.count);
                 sum.received = sum.received.max(dropped.received);

@@ -73,7 +73,8 @@ pub struct Stream {
 /// Datagrams that were lost before they could be read from the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dropped {
-    /// When the last of them was received, as far as that is known; otherwise when the loss was noticed.
+    /// When the last of them was received, as far as that is known; otherwise when the loss was noticed. What a full journal
+    /// dropped was all received in this hour.
     pub received: Timestamp,
     /// Which listener they came to; 0 when that is not known ([`DropCause::Corrupt`]).
     pub listener: u16,

@@ -1,5 +1,6 @@
 //! What goes in comes out, in order, across gaps, damage and restarts.
 
+mod counts;
 mod faults;
 
 use super::*;

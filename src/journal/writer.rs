@@ -144,8 +144,9 @@ pub(super) enum Room {
     Reserved,
 }
 
-/// How many exporters the counts of dropped datagrams may tell apart, so that all fit into what is set aside for them.
-fn most_exporters(shared: &Shared) -> usize {
+/// From how many counts of dropped datagrams on exporters are no longer told apart, so that all fit into what is set aside for
+/// them: the other half is for the counts without exporter, a few for each hour.
+fn most_counts(shared: &Shared) -> usize {
     usize::try_from(shared.settings.reserve() / NOTICE_BYTES / 2).unwrap_or(usize::MAX)
 }
 
@@ -214,7 +215,7 @@ impl State {
     /// Appends what waits to be told, then `records`, as far as there is room; the rest waits to be told.
     pub(super) fn append(&mut self, shared: &Shared, records: &[Record<'_>], room: Room) {
         let kept = self.offer(shared, records, room);
-        let most = most_exporters(shared);
+        let most = most_counts(shared);
         for record in records.iter().skip(kept) {
             if matches!(record, Record::Datagram(_)) {
                 shared.metrics.dropped.inc();
@@ -244,7 +245,7 @@ impl State {
             self.ends.push(self.buffer.len());
         }
         let kept = if self.buffer.is_empty() { 0 } else { self.write(shared) };
-        let most = most_exporters(shared);
+        let most = most_counts(shared);
         for notice in notices.iter().skip(kept) {
             self.pending.add(&Record::Dropped(*notice), most);
         }

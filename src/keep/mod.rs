@@ -20,7 +20,6 @@ use crate::flow::local::Local;
 use crate::metrics::{Counter, Gauge, Registry};
 use crate::store::drops::Deleted;
 use crate::store::partitions::{DailyTable, MonthlyTable};
-use crate::store::snapshot::COLLECTOR_ALIVE;
 use crate::store::{Database, StoreError};
 use expiry::{Expiry, Stays};
 use partitions::{due, oldest_kept};
@@ -282,7 +281,7 @@ impl Upkeep {
         let (database, now) = (&self.database, self.clock.now());
         // What a collector has not stored yet may belong to an hour that is over. A clock that is ahead must not seal an hour
         // that goes on.
-        let until = database.complete_until(now, COLLECTOR_ALIVE).await?.unwrap_or(now).min(now);
+        let until = database.complete_until().await?.unwrap_or(now).min(now);
         let fingerprint = self.counting.fingerprint(&self.local);
         let (mut sealed, mut after) = (0i64, None);
         // Behind hours that cannot be sealed there may be others that can.

@@ -42,7 +42,7 @@ use crate::flow::counting::Counting;
 use crate::flow::local::Local;
 use crate::store::Database;
 use crate::store::host_traffic::Stretch;
-use crate::store::snapshot::{COLLECTOR_ALIVE, SegmentHeader, Snapshot};
+use crate::store::snapshot::{SegmentHeader, Snapshot};
 use budget::Budget;
 use cover::{Gone, Plan};
 use host::HostScan;
@@ -258,7 +258,7 @@ impl Engine {
             not_recorded: gone.not_recorded,
             imported_hours: gone.imported_hours,
             counted_otherwise: gone.counted_otherwise,
-            stored_until: snapshot.complete_until(now, COLLECTOR_ALIVE).await?,
+            stored_until: snapshot.complete_until().await?,
             loss,
         };
         Ok(stamp::stamp(window, &known, now))

@@ -52,7 +52,7 @@ pub(super) struct Known {
     pub(super) imported_hours: u64,
     /// The hours of the window that are told from totals which other networks or rules made.
     pub(super) counted_otherwise: u64,
-    /// Everything received before this moment is stored. `None` when no collector is alive: then nothing is on its way,
+    /// Everything received before this moment is stored. `None` when there never was a collector: then nothing is on its way,
     /// and only the future is still to come.
     pub(super) stored_until: Option<Timestamp>,
 }

@@ -186,8 +186,8 @@ impl Database {
     /// When the database does not answer.
     ///
     /// [`Snapshot::complete_until`]: super::snapshot::Snapshot::complete_until
-    pub async fn complete_until(&self, now: Timestamp, alive: i64) -> Result<Option<Timestamp>, StoreError> {
-        self.snapshot().await?.complete_until(now, alive).await
+    pub async fn complete_until(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.snapshot().await?.complete_until().await
     }
 
     /// Ends open hours before `oldest` that were never sealed and of which no flows are left. Of those that had flows

@@ -235,17 +235,23 @@ impl Snapshot {
         Ok(found)
     }
 
-    /// The moment before which everything received is stored, by all collectors that were alive within `alive` microseconds
-    /// before `now`; `None` when there is none.
+    /// The moment before which everything received is stored, by all collectors but those that were silent for
+    /// [`COLLECTOR_ALIVE`] when another one last reported; `None` when there never was a collector. One that has stored nothing
+    /// yet has stored all from before it began.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn complete_until(&mut self, now: Timestamp, alive: i64) -> Result<Option<Timestamp>, StoreError> {
-        let moment: Option<DateTime<Utc>> =
-            sqlx::query_scalar("SELECT min(complete_until) FROM journal_positions WHERE updated_at >= $1")
-                .bind(now.plus(alive.saturating_neg()).to_utc())
-                .fetch_one(&mut *self.transaction)
-                .await?;
+    pub async fn complete_until(&mut self) -> Result<Option<Timestamp>, StoreError> {
+        // Compared with each other and not with now: the last to report counts however long ago that is, as nobody knows what
+        // it received since. One that has stored nothing has not reported.
+        let moment: Option<DateTime<Utc>> = sqlx::query_scalar(
+            "SELECT min(coalesce(complete_until, created_at)) FROM journal_positions WHERE updated_at >= \
+             (SELECT coalesce(max(updated_at) FILTER (WHERE complete_until IS NOT NULL), max(updated_at)) \
+             FROM journal_positions) - $1::bigint * interval '1 microsecond'",
+        )
+        .bind(COLLECTOR_ALIVE)
+        .fetch_one(&mut *self.transaction)
+        .await?;
         Ok(moment.map(Timestamp::from))
     }
 
@@ -272,9 +278,9 @@ impl Snapshot {
     }
 }
 
-/// How long a collector that no longer reports counts as alive: one day. A collector that was taken out of service must not
-/// make all later answers look stale.
-pub const COLLECTOR_ALIVE: i64 = 24 * HOUR;
+/// How long a collector that no longer reports counts as alive while others do, in microseconds: one day. A collector that was
+/// taken out of service must not make all later answers look stale.
+const COLLECTOR_ALIVE: i64 = 24 * HOUR;
 
 /// A row of `segment_headers`: id, rows, bounds, sums, whether it is open.
 pub(super) fn header(row: &PgRow) -> Result<SegmentHeader, StoreError> {

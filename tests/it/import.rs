@@ -384,7 +384,11 @@ fn answers_about_imported_hours_are_recorded_but_never_exact_and_tell_the_gaps()
     let earlier = begin - chrono::TimeDelta::hours(2);
     assert_eq!(completeness(&window(earlier, 1)), "not_recorded seconds 3600");
     // A collector that was there all the time knows more, but not of what somebody else received.
-    server.database.as_ref().unwrap().query("UPDATE journal_positions SET created_at = created_at - interval '9 days'");
+    server
+        .database
+        .as_ref()
+        .unwrap()
+        .query("UPDATE journal_positions SET created_at = created_at - interval '9 days', complete_until = now()");
     assert_eq!(completeness(&window(begin, 2)), "imported hours 1, network gaps 3");
     let later = window(begin + chrono::TimeDelta::hours(1), 1);
     let stamp = server.json(&format!("/api/v1/top?by=dst_ip&limit=1&{later}"))["completeness"].clone();

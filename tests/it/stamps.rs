@@ -1,10 +1,16 @@
 //! The stamp from the datagram to the answer, its CSV, its manifest: what is missing, how many flows that is at most, of whom.
 
 use crate::support::messages::{message, set, template, words};
+use crate::support::postgres::TestDatabase;
 use crate::support::server::TestServer;
 use crate::support::wait_for;
+use flowledger::clock::{Clock, DAY, HOUR, SystemClock, Timestamp};
+use flowledger::flow::fields::{Dimension, Field};
+use flowledger::query::{Completeness, Counters, Engine, Order, Settings, TopRequest, Window};
+use flowledger::store::{Address, Database};
 use serde_json::{Value, json};
 use std::net::UdpSocket;
+use std::sync::Arc;
 
 /// Source address and bytes, four bytes each.
 const FIELDS: [(u16, u16); 2] = [(8, 4), (1, 4)];
@@ -99,4 +105,74 @@ fn without_loss_the_bound_is_nothing_and_with_an_exporter_that_has_no_numbers_th
     server.wait_for_flows(4);
     let stamp = server.json(&path)["completeness"].clone();
     assert_eq!((&stamp["undercount"], &stamp["lost"]), (&Value::Null, &json!([])), "{stamp}");
+}
+
+#[test]
+fn what_the_last_collector_received_since_it_reported_is_missing_however_long_ago_that_is() {
+    const JOURNALS: [&str; 2] = ["11111111-2222-4333-8444-555555555555", "11111111-2222-4333-8444-666666666666"];
+    let test = TestDatabase::create();
+    // The sessions of a database live as long as the runtime they began in.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let day_ago = SystemClock.now().plus(-DAY);
+    let stamp = |database: &Database| -> Completeness {
+        let engine = Engine::new(database.clone(), Arc::new(SystemClock), Settings::default(), &[]);
+        let request = TopRequest {
+            window: Window { from: day_ago, to: day_ago.plus(DAY), zone: chrono_tz::UTC },
+            by: vec![Dimension::One(Field::DstIp)],
+            order: Order::Bytes,
+            limit: 1,
+            filter: None,
+            counters: Counters::Scaled,
+        };
+        runtime.block_on(engine.top(&request)).unwrap().completeness
+    };
+    let told = |journal: usize, complete: Option<&str>, reported: &str| -> Option<Timestamp> {
+        let complete = complete.map_or_else(|| "NULL".to_owned(), |ago| format!("now() - interval '{ago}'"));
+        let journal = JOURNALS[journal];
+        let rows = test.query(&format!(
+            "UPDATE journal_positions SET complete_until = {complete}, updated_at = now() - interval '{reported}' \
+             WHERE journal_id = '{journal}' RETURNING (extract(epoch FROM complete_until) * 1000000)::bigint::text"
+        ));
+        rows[0][0].as_ref().map(|micros| Timestamp::from_micros(micros.parse().unwrap()))
+    };
+    let database = runtime.block_on(async {
+        let database = Database::new(&Address::Url(test.url())).unwrap();
+        database.prepare(|error| panic!("{error}")).await.unwrap();
+        database.ensure_open().await.unwrap();
+        database
+    });
+    let is = |stale: Option<Timestamp>| {
+        let stamp = stamp(&database);
+        assert_eq!((stamp.stale_since, stamp.exact), (stale, stale.is_none()), "{stamp:?}");
+        let until = runtime.block_on(database.complete_until()).unwrap();
+        assert!(stale.is_none_or(|stale| until == Some(stale)), "{until:?}");
+    };
+    assert_eq!(runtime.block_on(database.complete_until()).unwrap(), None);
+    runtime.block_on(database.journal_position(JOURNALS[0])).unwrap();
+    let began = "UPDATE journal_positions SET created_at = now() - interval '9 days'";
+    test.query(began);
+
+    is(told(0, Some("3 days"), "3 days"));
+    // A second collector that has stored nothing yet says nothing about the first.
+    runtime.block_on(database.journal_position(JOURNALS[1])).unwrap();
+    let last = told(0, Some("3 days"), "3 days");
+    told(1, None, "0 days");
+    is(last);
+    // It reports: the first counts for a day more.
+    told(1, Some("-1 hours"), "0 days");
+    is(None);
+    is(told(0, Some("23 hours"), "23 hours"));
+    // Both are silent: the last to report counts, and the other while it was alive then.
+    told(0, Some("5 days"), "5 days");
+    is(told(1, Some("3 days"), "3 days"));
+    told(1, Some("3 days"), "3 days");
+    is(told(0, Some("92 hours"), "92 hours"));
+    // One that never stored anything is complete until it began, and not until now.
+    test.query("DELETE FROM journal_positions");
+    runtime.block_on(database.journal_position(JOURNALS[0])).unwrap();
+    test.query(began);
+    let stamp = stamp(&database);
+    let since = stamp.stale_since.map(|since| SystemClock.now().micros() - since.micros());
+    assert!(!stamp.exact && since.is_some_and(|age| (9 * DAY..9 * DAY + HOUR).contains(&age)), "{stamp:?}");
+    runtime.block_on(database.close());
 }

@@ -13,7 +13,7 @@ use crate::ingest::work::Work;
 use crate::ingest::{Configured, Metrics, Settings, Shared, commit, pack};
 use crate::journal::simulated::{self, Hand, SimulatedDisk};
 use crate::journal::{self, Chunk, Datagram, DropCause, Dropped, Reader, Record, Stream, Writer};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
@@ -84,9 +84,8 @@ pub(super) struct History {
     next_flow: u32,
     /// Everything before this position was said to be on disk.
     flushed: u64,
-    /// Datagrams that the journal dropped, and that the kernel did.
-    dropped: u64,
-    dropped_by_kernel: u64,
+    /// Datagrams that the journal or the kernel dropped, by cause and hour.
+    dropped: BTreeMap<(&'static str, Timestamp), u64>,
     /// Whether some of those were forgotten, as they may be with a process.
     forgotten: bool,
     /// When the last process ended.
@@ -129,8 +128,7 @@ impl History {
             weather: Weather { disk: random.u8(0..3) == 0, power_cuts: random.bool(), damage: random.u8(0..3) == 0 },
             next_flow: 1,
             flushed: 0,
-            dropped: 0,
-            dropped_by_kernel: 0,
+            dropped: BTreeMap::new(),
             forgotten: false,
             ended: None,
             breaks: Vec::new(),
@@ -348,7 +346,7 @@ impl History {
         let (source, stream) = (exporter.source, exporter.kind == Kind::Stream);
         if self.random.u8(0..40) == 0 {
             let count = self.random.u64(1..5);
-            self.dropped_by_kernel += count;
+            *self.dropped.entry(("kernel", now.hour())).or_default() += count;
             let (cause, exporter) = (DropCause::Kernel, None);
             let dropped = Dropped { received: now, listener: 0, cause, exporter, count };
             life.writer.append(&[Record::Dropped(dropped)]).unwrap();
@@ -381,7 +379,7 @@ impl History {
             let before = metrics.dropped.get();
             life.writer.append(&records).unwrap();
             let dropped = metrics.dropped.get() - before;
-            self.dropped += dropped;
+            *self.dropped.entry(("journal_full", now.hour())).or_default() += dropped;
             records.len() - dropped as usize
         };
         self.records += kept as u64;
@@ -428,10 +426,15 @@ impl History {
             world.reference.entries.iter().filter(|it| it.end > world.stored.position).map(|it| it.end).collect();
         let gone = |end: &u64| world.reference.entries.iter().any(|it| it.end == *end && it.gone_for.is_some());
         assert!(left.iter().all(gone), "not stored: {left:?}, the position is {}", world.stored.position);
-        for (cause, dropped) in [("journal_full", self.dropped), ("kernel", self.dropped_by_kernel)] {
-            let told = world.books.lost(cause) as u64;
+        for (&(cause, hour), &dropped) in &self.dropped {
+            let told = world.books.lost_in(cause, hour) as u64;
             let right = told == dropped || self.forgotten && told < dropped;
-            assert!(right, "{told} are told as {cause}, {dropped} were dropped so");
+            assert!(right, "{told} are told as {cause} in the hour {hour}, {dropped} were dropped so");
+        }
+        for cause in ["journal_full", "kernel"] {
+            let dropped: u64 = self.dropped.iter().filter(|((its, _), _)| *its == cause).map(|(_, count)| count).sum();
+            let told = world.books.lost(cause) as u64;
+            assert!(told <= dropped, "{told} are told as {cause}, {dropped} were dropped so");
         }
         let told = world.books.lost("collector_down");
         // Before the first record that was left nobody can tell a break.

@@ -45,6 +45,11 @@ impl Books {
         self.loss.iter().filter(|((_, _, its, _), _)| *its == cause).map(|(_, count)| count).sum()
     }
 
+    /// The sum of one cause in one hour.
+    pub(super) fn lost_in(&self, cause: &str, hour: Timestamp) -> i64 {
+        self.loss.iter().filter(|((_, at, its, _), _)| *its == cause && *at == hour).map(|(_, count)| count).sum()
+    }
+
     /// What must be equal whatever happened: a set's number may differ, and these causes are counted by others.
     pub(super) fn comparable(&self) -> impl PartialEq + std::fmt::Debug + use<> {
         let mut books = self.clone();

@@ -1,6 +1,7 @@
 //! Damage on the disk, a full disk, a disk that refuses: every datagram is read or counted.
 
 use super::*;
+use crate::clock::{HOUR, SECOND};
 use crate::journal::files::{Disk, RealDisk};
 use proptest::test_runner::TestRng;
 use std::fs::File;
@@ -326,19 +327,32 @@ fn counts_of_a_full_journal_are_told_without_a_further_datagram_and_across_a_res
 }
 
 #[test]
-fn drops_of_more_exporters_than_memory_allows_are_counted_without_address() {
-    let mut pending = pending::Pending::default();
-    let count = pending::MAX_EXPORTERS as u32 + 100;
-    for number in 0..count {
-        let source = SocketAddr::new(Ipv4Addr::from(number).into(), 1);
-        let datagram = Owned::Datagram(Timestamp::from_micros(i64::from(number)), source, 0, Vec::new());
-        pending.add(&datagram.record(), usize::MAX);
+fn what_a_journal_drops_over_hours_in_which_it_can_tell_nobody_is_told_in_each_of_them() {
+    let directory = TempDir::new().unwrap();
+    let disk = Arc::new(FaultyDisk::default());
+    let (writer, mut reader) = open_on(settings(directory.path()), disk.clone()).unwrap();
+    disk.set(|faults| faults.room = Some(0));
+    let noon = Timestamp::from_micros(20_780 * 24 * HOUR + 12 * HOUR);
+    let mut expected = BTreeMap::new();
+    for (hour, minutes) in [(0, 20..60), (1, 0..60), (2, 0..60), (3, 0..5)] {
+        for minute in minutes {
+            let (at, exporter) =
+                (noon.plus(hour * HOUR + minute * 60 * SECOND), IpAddr::from([192, 0, 2, minute as u8 % 2]));
+            let datagram = Owned::Datagram(at, SocketAddr::new(exporter, 2055), 0, vec![0; 60]);
+            writer.append(&[datagram.record()]).unwrap();
+            let (count, last) = expected.entry((at.hour(), Some(exporter))).or_insert((0, at));
+            (*count, *last) = (*count + 1, at);
+        }
     }
-    let told = pending.take();
-    assert!(pending.is_empty());
-    assert_eq!(told.len(), pending::MAX_EXPORTERS + 1);
-    assert_eq!(told.iter().map(|dropped| dropped.count).sum::<u64>(), u64::from(count));
-    assert_eq!(told.iter().find(|dropped| dropped.exporter.is_none()).unwrap().count, 100);
+    assert!(read_all(&mut reader).is_empty());
+    disk.set(|faults| faults.room = None);
+    let told = read_until(&mut reader, |records| dropped_of(records).values().sum::<u64>() == 165);
+    let told = told.into_iter().map(|(_, record)| match record {
+        Owned::Dropped(Dropped { received, exporter, count, .. }) => ((received.hour(), exporter), (count, received)),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(told.collect::<BTreeMap<_, _>>(), expected);
+    assert_eq!(expected.len(), 8);
 }
 
 #[test]

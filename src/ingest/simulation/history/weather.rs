@@ -38,7 +38,7 @@ impl History {
     /// The power fails after the end of a process.
     pub(super) fn cut_power(&mut self, process: u32) {
         self.disk.cut_power();
-        self.forgotten |= self.dropped + self.dropped_by_kernel > 0;
+        self.forgotten |= self.dropped.values().any(|count| *count > 0);
         let mut world = self.world();
         let position = world.stored.position;
         let mut lost = 0;
