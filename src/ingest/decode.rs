@@ -190,7 +190,7 @@ impl<'a> Stage<'a> {
     pub(super) fn step(&mut self, chunk: &mut Chunk, patience: Duration) -> Result<bool, IngestError> {
         let mut piece = self.piece.take();
         let due = piece.as_ref().map_or(patience, |piece| self.due(piece).min(patience));
-        let before = self.shared.clock.now();
+        let before = self.reader.told_until(self.shared.clock.now());
         if self.shared.abandoned() {
             return Err(IngestError::Abandoned);
         }

@@ -12,7 +12,7 @@ use super::{JournalId, Settings};
 use crate::clock::{SharedClock, Timestamp};
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -29,6 +29,8 @@ pub(super) struct Shared {
     pub seed: u32,
     pub metrics: Metrics,
     pub writer: Mutex<State>,
+    /// When the earliest of the drops that wait to be told was received, in microseconds; `i64::MAX` while none waits.
+    pub untold_since: AtomicI64,
     pub index: Mutex<Index>,
     /// Records arrived, or the writers are gone.
     pub arrived: Condvar,
@@ -146,6 +148,7 @@ impl Shared {
             id,
             metrics: Metrics::default(),
             writer: Mutex::new(state),
+            untold_since: AtomicI64::new(i64::MAX),
             index: Mutex::new(index),
             arrived: Condvar::new(),
             dirty: Condvar::new(),

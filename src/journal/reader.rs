@@ -147,6 +147,12 @@ impl Reader {
         Position(lock(&self.shared.index).end)
     }
 
+    /// Up to when all that was received, or lost here, comes out of the reader, at the moment `now`: drops that cannot be told yet,
+    /// because the disk takes nothing, hold it back.
+    pub fn told_until(&self, now: Timestamp) -> Timestamp {
+        now.min(Timestamp::from_micros(self.shared.untold_since.load(Ordering::Acquire)))
+    }
+
     /// Bytes of records that lie after `position`, not counting gaps.
     pub fn backlog(&self, position: Position) -> u64 {
         let index = lock(&self.shared.index);

@@ -222,6 +222,12 @@ impl State {
             }
             self.pending.add(record, most);
         }
+        let untold = records.iter().skip(kept).map(|record| record.received().micros()).min().unwrap_or(i64::MAX);
+        if self.pending.is_empty() {
+            shared.untold_since.store(i64::MAX, Ordering::Release);
+        } else {
+            shared.untold_since.fetch_min(untold, Ordering::AcqRel);
+        }
     }
 
     /// Appends what waits to be told, then `records`, as far as there is room: how many of `records`.

@@ -87,7 +87,11 @@ impl Expiry<'_> {
             Dropped::HasSegments => return Err(Stays::HasSegments),
             Dropped::Open(hour) => return Err(Stays::NotSealed(hour)),
         }
-        Ok(self.drop_stuck(&stuck, "its day goes").await?)
+        // The day is gone. What could not be deleted now goes when it is older than segments are kept.
+        Ok(self.drop_stuck(&stuck, "its day goes").await.unwrap_or_else(|error| {
+            tracing::warn!("open segments of a day that went stay for now: {error}");
+            Deleted::default()
+        }))
     }
 
     /// Deletes the open segments of hours before `oldest`, of which flows are no longer kept, as far as they cannot be

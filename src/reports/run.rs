@@ -46,7 +46,8 @@ pub struct Pace {
     pub catch_up: usize,
     /// How long a server that fell silent keeps its run. 2 minutes.
     pub lease: Duration,
-    /// From the first look to the next when the period's flows are not all stored yet. 1 minute.
+    /// From one look to the next when the period's flows are not all stored yet; the first looks come sooner, since after a start
+    /// all is stored in a moment. 1 minute.
     pub look_again: Duration,
     /// How long is waited for them; then the report is made and says what it lacks. 6 hours.
     pub patience: Duration,
@@ -73,7 +74,15 @@ impl Default for Pace {
     }
 }
 
+/// From the first look at flows that are not all stored to the next; it doubles with each.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
+
 impl Pace {
+    /// The pause after look number `attempts`.
+    fn look(&self, attempts: u32) -> Duration {
+        FIRST_LOOK.saturating_mul(2_u32.saturating_pow(attempts.saturating_sub(1))).min(self.look_again)
+    }
+
     /// The pause after the failure of attempt number `attempts`.
     fn pause(&self, attempts: u32) -> Duration {
         let doubled = 2_u32.saturating_pow(attempts.saturating_sub(1));
@@ -251,7 +260,7 @@ impl Runner {
                     && claim.age < self.pace.patience
                 {
                     let reason = format!("waits until what was received after {stale} is stored");
-                    return Ok(Some(Verdict::Again(self.pace.look_again, reason)));
+                    return Ok(Some(Verdict::Again(self.pace.look(claim.attempts), reason)));
                 }
                 let made = Document::new(definition, &claim.period, window, &answer, self.clock.now());
                 match made {
