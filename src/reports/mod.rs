@@ -30,9 +30,9 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
-/// How long the loop sleeps at most. The timer goes by the wall clock and waits for an hour when that is set back by one;
-/// this limit does not.
-const LONGEST_SLEEP: Duration = Duration::from_secs(300);
+/// How long the loop sleeps at most. The timer goes by the wall clock and waits for an hour when that is set back by one; this
+/// limit does not. It is short because reports that wait for their flows are looked at again after seconds.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
 
 /// Runs reports when they are due, or now.
 pub struct Scheduler {

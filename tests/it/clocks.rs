@@ -103,7 +103,7 @@ fn a_clock_that_jumps_makes_no_report_twice_leaves_none_out_and_loses_no_flow() 
         let tally = Tally::settled(&server, exporters.datagrams);
         assert_eq!((tally.stored, tally.kernel_drops, tally.journal_dropped), (exporters.flows, 0, 0), "{moment}");
         assert_eq!(holes(&server), [[]; 0], "{moment}");
-        wait_for(&format!("reports after {moment}"), 60, || {
+        wait_for(&format!("reports after {moment}"), 150, || {
             let (reports, gaps) = reports(&server);
             let open = reports.iter().any(|it| !it.ends_with(" done") && !it.ends_with(" skipped"));
             let complete = count == 0 || (reports.len() == count && gaps == 0);
