@@ -11,7 +11,6 @@ use crate::clock::Timestamp;
 use crate::columns::{ColumnsError, Decoder, Encoder};
 use crate::flow::batch::FlowBatch;
 use crate::flow::counting::{Counting, ExporterRules};
-use crate::flow::fields::Field;
 use crate::flow::local::Local;
 use crate::flow::segment::{MAX_SEGMENT_FLOWS, Segment};
 use crate::store::commit::FIRST_OF_COLLECTORS;
@@ -126,7 +125,8 @@ async fn finish(
     // Read after the segments, so that no flow in them is of an exporter that is not among these.
     let exporters = if counting.is_empty() { Vec::new() } else { database.exporter_ids().await? };
     let rules = counting.of_exporters(exporters);
-    let needed = needed(&rules);
+    // Of segments that stay as they are.
+    let needed = totals::fields(&rules, &double_counting::FIELDS);
     let flows = headers.iter().fold(0_usize, |flows, header| flows.saturating_add(header.rows as usize));
     let mut merger = Merger::new(local.clone(), rules, flows);
     if dropped {
@@ -160,12 +160,6 @@ async fn finish(
     (_, findings) = on_columns(merger, hour, |merger| merger.double_counting.findings()).await?;
     seal.write_double_counting(&findings).await?;
     Ok(seal.finish(&counting.fingerprint(local)).await?)
-}
-
-/// The fields of segments that stay as they are: what totals, rules and the search for double counting look at.
-fn needed(rules: &ExporterRules) -> Vec<Field> {
-    let looked_at = [totals::FIELDS.as_slice(), double_counting::FIELDS.as_slice(), rules.fields()];
-    Field::ALL.into_iter().filter(|field| looked_at.iter().any(|fields| fields.contains(field))).collect()
 }
 
 /// Does work on columns where it holds up nobody.

@@ -14,7 +14,7 @@ use crate::flow::local::Local;
 use std::collections::HashMap;
 
 /// The fields that totals are made of, those apart that rules of counting read.
-pub const FIELDS: [Field; 11] = [
+const FIELDS: [Field; 11] = [
     Field::ExporterId,
     Field::FirstSeen,
     Field::LastSeen,
@@ -27,6 +27,12 @@ pub const FIELDS: [Field; 11] = [
     Field::AggregatedFlows,
     Field::SamplingInterval,
 ];
+
+/// The fields that totals by these rules are made of, and `others`, in the order of the catalogue.
+pub fn fields(rules: &ExporterRules, others: &[Field]) -> Vec<Field> {
+    let looked_at = [&FIELDS, rules.fields(), others];
+    Field::ALL.into_iter().filter(|field| looked_at.iter().any(|fields| fields.contains(field))).collect()
+}
 
 /// How many sums are kept in memory before they are taken out. With those that one more segment adds, two a flow, they are
 /// below 450,000 and take 68 MB (a key of 32 bytes and sums of 96 in a table with 2^19 places), and 100 MB for the moment in

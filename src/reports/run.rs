@@ -80,14 +80,18 @@ const FIRST_LOOK: Duration = Duration::from_secs(5);
 impl Pace {
     /// The pause after look number `attempts`.
     fn look(&self, attempts: u32) -> Duration {
-        FIRST_LOOK.saturating_mul(2_u32.saturating_pow(attempts.saturating_sub(1))).min(self.look_again)
+        doubled(FIRST_LOOK, attempts, self.look_again)
     }
 
     /// The pause after the failure of attempt number `attempts`.
     fn pause(&self, attempts: u32) -> Duration {
-        let doubled = 2_u32.saturating_pow(attempts.saturating_sub(1));
-        self.first_pause.saturating_mul(doubled).min(self.longest_pause)
+        doubled(self.first_pause, attempts, self.longest_pause)
     }
+}
+
+/// The pause after attempt number `attempts`: `first`, doubled with each further one, at most `longest`.
+fn doubled(first: Duration, attempts: u32, longest: Duration) -> Duration {
+    first.saturating_mul(2_u32.saturating_pow(attempts.saturating_sub(1))).min(longest)
 }
 
 /// What reports count.

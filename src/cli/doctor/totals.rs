@@ -12,7 +12,7 @@ use crate::flow::counting::Counting;
 use crate::flow::fields::Field;
 use crate::flow::host_traffic::{HostTraffic, HostTrafficKey};
 use crate::flow::local::Local;
-use crate::keep::totals::{FIELDS, Totals};
+use crate::keep::totals::{Totals, fields};
 use crate::store::host_traffic::Stretch;
 use crate::store::packed::Period;
 use crate::store::snapshot::Snapshot;
@@ -31,8 +31,7 @@ pub(super) async fn compare(
     counting: &Counting,
 ) -> Result<[Finding; 2], Box<dyn Error>> {
     let rules = counting.of_exporters(snapshot.exporters().await?);
-    let fields: Vec<Field> = FIELDS.iter().chain(rules.fields()).copied().collect();
-    let fields: Vec<Field> = Field::ALL.into_iter().filter(|field| fields.contains(field)).collect();
+    let fields = fields(&rules, &[]);
     let (mut compared, mut sealed, mut others, mut skipped) = (0usize, 0usize, 0usize, 0usize);
     let mut differences = Vec::new();
     for day in days {
