@@ -1,7 +1,8 @@
 //! Joins the parts: binds, starts in order, stops in reverse.
 //!
-//! The order is what keeps flows: sockets and journal come first and go last among what receives, so that flows are taken
-//! in while PostgreSQL still starts, recovers or is away. This is the only place that knows all parts.
+//! The order is what keeps flows: sockets and journal come first, so that flows are taken in while PostgreSQL still starts,
+//! recovers or is away. From then on every part that is at work is watched, whether the others have started or not, and
+//! stopping stops whatever there is. This is the only place that knows all parts.
 
 use crate::api;
 use crate::clock::SharedClock;
@@ -63,11 +64,11 @@ pub enum ServerError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// A part ended by a defect.
-    #[error("{0} ended by a defect while starting")]
-    Defect(&'static str),
+    #[error("{0} has ended although nobody stopped it; start the server again, and report this as a bug")]
+    Ended(&'static str),
 }
 
-/// Bound, not started: the journal is ours and the sockets are open, so the kernel already queues datagrams.
+/// Bound, not receiving yet: the journal is ours and the sockets are open, so the kernel already queues datagrams.
 pub struct Server {
     config: Config,
     clock: SharedClock,
@@ -77,19 +78,32 @@ pub struct Server {
     registry: Registry,
 }
 
-/// Everything at work.
+/// The server from its first datagram on. Receiving is at work, the rest as far as it has started.
 pub struct Running {
     pulse: journal::Pulse,
     collector: collect::Running,
     listeners: Vec<Endpoint>,
-    ingest: Ingest,
-    keeper: Keeper,
-    reports: reports::Running,
-    api: JoinHandle<std::io::Result<()>>,
-    api_handle: ServerHandle,
-    api_address: SocketAddr,
-    database: Database,
-    private_postgres: Option<PrivatePostgres>,
+    rest: Option<Rest>,
+    private_postgres: Option<Arc<PrivatePostgres>>,
+    database: Option<Database>,
+    api: Option<Api>,
+    ingest: Option<Ingest>,
+    keeper: Option<Keeper>,
+    reports: Option<reports::Running>,
+}
+
+/// What the parts are made of that have not started yet.
+struct Rest {
+    config: Config,
+    clock: SharedClock,
+    reader: journal::Reader,
+    registry: Registry,
+}
+
+struct Api {
+    server: JoinHandle<std::io::Result<()>>,
+    handle: ServerHandle,
+    address: SocketAddr,
 }
 
 impl Server {
@@ -110,16 +124,75 @@ impl Server {
         Ok(Self { config, clock, reader, pulse: writer.pulse(), collector, registry })
     }
 
-    /// Starts everything in order and returns when the database is ready and flows are being stored.
+    /// Receives from now on, into the journal.
     ///
     /// # Errors
-    /// What waiting cannot mend.
-    pub async fn start(self) -> Result<Running, ServerError> {
-        let Self { config, clock, reader, pulse, collector, mut registry } = self;
-        let listeners = collector.endpoints();
-        let collector = collector.start()?;
-        let (address, private_postgres) = locate_database(&config).await?;
-        let database = Database::new(&address)?;
+    /// When a thread cannot be started.
+    pub fn receive(self) -> Result<Running, ServerError> {
+        let Self { config, clock, reader, pulse, collector, registry } = self;
+        Ok(Running {
+            pulse,
+            listeners: collector.endpoints(),
+            collector: collector.start()?,
+            rest: Some(Rest { config, clock, reader, registry }),
+            private_postgres: None,
+            database: None,
+            api: None,
+            ingest: None,
+            keeper: None,
+            reports: None,
+        })
+    }
+}
+
+/// For how long and how much is kept. Where nothing else is set, a database of our own takes the [`share`] of its disk.
+///
+/// # Errors
+/// When the file with the database's URL cannot be read.
+pub fn retention(config: &Config) -> Result<keep::Settings, ServerError> {
+    let mut settings = config.storage.keep();
+    if config.storage.max_bytes.is_none() && config.database.address()?.is_none() {
+        let disk = private_postgres::disk_bytes(&config.private_postgres().directory);
+        settings.max_bytes = disk.map(|bytes| share(bytes, config.journal().max_bytes));
+    }
+    Ok(settings)
+}
+
+/// The bytes of a disk of this size that are for flows and totals: 80 %, and less where a full journal and PostgreSQL's log, which
+/// are usually on the same disk, would not fit beside them; never less than a quarter.
+fn share(disk: u64, journal: u64) -> u64 {
+    let beside = journal.saturating_add(private_postgres::MOST_LOG_BYTES);
+    (disk / 10).saturating_mul(8).min(disk.saturating_sub(beside)).max(disk / 4)
+}
+
+/// The database that is configured, or one of our own, which is started: it is ready when
+/// [`PrivatePostgres::ready`] returns.
+///
+/// # Errors
+/// When the URL's file cannot be read, or no PostgreSQL of our own can be run.
+pub async fn locate_database(config: &Config) -> Result<(Address, Option<PrivatePostgres>), ServerError> {
+    if let Some(url) = config.database.address()? {
+        return Ok((Address::Url(url.reveal().to_owned()), None));
+    }
+    let settings = config.private_postgres();
+    tracing::info!("no [database] url is set: running a PostgreSQL of our own in {}", settings.directory.display());
+    let postgres = tokio::task::spawn_blocking(move || PrivatePostgres::launch(&settings))
+        .await
+        .map_err(|_| ServerError::Ended("the launcher of PostgreSQL"))??;
+    let Connection { socket_directory, port, user, database } = postgres.connection().clone();
+    Ok((Address::Socket { directory: socket_directory, port, user, database }, Some(postgres)))
+}
+
+impl Running {
+    /// Starts the rest in order and returns when the database is ready and flows are being stored.
+    ///
+    /// # Errors
+    /// What waiting cannot mend, and a part that has ended meanwhile.
+    pub async fn start(&mut self) -> Result<(), ServerError> {
+        let Some(Rest { config, clock, reader, mut registry }) = self.rest.take() else { return Ok(()) };
+        let (address, private_postgres) = self.watched(locate_database(&config)).await??;
+        self.private_postgres = private_postgres.map(Arc::new);
+        let database = self.database.insert(Database::new(&address)?).clone();
         let engine = Engine::new(database.clone(), Arc::clone(&clock), config.query.clone(), &config.network.local)
             .with_counting(config.counting());
 
@@ -145,19 +218,22 @@ impl Server {
             metrics: api_metrics,
         };
         let bound = api::bind(&config.api, state)?;
-        let api_address = bound.address();
-        let api = bound.run();
-        let api_handle = api.handle();
-        let api = tokio::spawn(api);
+        let address = bound.address();
+        let server = bound.run();
+        self.api = Some(Api { handle: server.handle(), server: tokio::spawn(server), address });
+        tracing::info!("answering on http://{address}, questions as soon as the database is ready");
 
-        database.prepare(|error| tracing::warn!("waiting for the database: {error}")).await?;
+        if let Some(postgres) = self.private_postgres.clone() {
+            self.watched(async move { postgres.ready().await }).await??;
+        }
+        self.watched(database.prepare(|error| tracing::warn!("waiting for the database: {error}"))).await??;
         readiness.set_database(true);
         let local = Local::new(&config.network.local);
-        let keeper =
-            Keeper::start(retention, local, config.counting(), database.clone(), Arc::clone(&clock), keep_metrics);
+        let (counting, seen) = (config.counting(), Arc::clone(&clock));
+        self.keeper = Some(Keeper::start(retention, local, counting, database.clone(), seen, keep_metrics));
         let rows = config.storage.flows_days > 0;
         let told = readiness.clone();
-        let ingest = Ingest::start(
+        self.ingest = Some(Ingest::start(
             config.ingest(),
             rows,
             reader,
@@ -165,71 +241,29 @@ impl Server {
             Arc::clone(&clock),
             ingest_metrics,
             move |runs| told.set_ingest(runs),
-        )?;
+        )?);
         let deliverer = Deliverer { mailer: Mailer::new(&config.smtp)? };
-        let scheduler =
-            Scheduler::new(config.definitions()?, database.clone(), engine, deliverer, clock, report_metrics);
-        let reports = scheduler.start().await?;
-        while readiness.missing().is_some() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        let scheduler = Scheduler::new(config.definitions()?, database, engine, deliverer, clock, report_metrics);
+        self.reports = Some(self.watched(scheduler.start()).await??);
+        let ready = async {
+            while readiness.missing().is_some() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        self.watched(ready).await
+    }
+
+    /// What `work` gives, unless a part ends before.
+    async fn watched<T>(&mut self, work: impl Future<Output = T>) -> Result<T, ServerError> {
+        tokio::select! {
+            done = work => Ok(done),
+            error = self.failed() => Err(error),
         }
-        Ok(Running {
-            pulse,
-            collector,
-            listeners,
-            ingest,
-            keeper,
-            reports,
-            api,
-            api_handle,
-            api_address,
-            database,
-            private_postgres,
-        })
     }
-}
 
-/// For how long and how much is kept. Where nothing else is set, a database of our own takes the [`share`] of its disk.
-///
-/// # Errors
-/// When the file with the database's URL cannot be read.
-pub fn retention(config: &Config) -> Result<keep::Settings, ServerError> {
-    let mut settings = config.storage.keep();
-    if config.storage.max_bytes.is_none() && config.database.address()?.is_none() {
-        let disk = private_postgres::disk_bytes(&config.private_postgres().directory);
-        settings.max_bytes = disk.map(|bytes| share(bytes, config.journal().max_bytes));
-    }
-    Ok(settings)
-}
-
-/// The bytes of a disk of this size that are for flows and totals: 80 %, and less where a full journal and PostgreSQL's log, which
-/// are usually on the same disk, would not fit beside them; never less than a quarter.
-fn share(disk: u64, journal: u64) -> u64 {
-    let beside = journal.saturating_add(private_postgres::MOST_LOG_BYTES);
-    (disk / 10).saturating_mul(8).min(disk.saturating_sub(beside)).max(disk / 4)
-}
-
-/// The database that is configured, or one of our own, which is started.
-///
-/// # Errors
-/// When the URL's file cannot be read, or no PostgreSQL of our own can be run.
-pub async fn locate_database(config: &Config) -> Result<(Address, Option<PrivatePostgres>), ServerError> {
-    if let Some(url) = config.database.address()? {
-        return Ok((Address::Url(url.reveal().to_owned()), None));
-    }
-    let settings = config.private_postgres();
-    tracing::info!("no [database] url is set: running a PostgreSQL of our own in {}", settings.directory.display());
-    let postgres = tokio::task::spawn_blocking(move || PrivatePostgres::start(&settings))
-        .await
-        .map_err(|_| ServerError::Defect("the launcher of PostgreSQL"))??;
-    let Connection { socket_directory, port, user, database } = postgres.connection().clone();
-    Ok((Address::Socket { directory: socket_directory, port, user, database }, Some(postgres)))
-}
-
-impl Running {
-    /// Where the API listens.
-    pub fn api_address(&self) -> SocketAddr {
-        self.api_address
+    /// Where the API listens, once it does.
+    pub fn api_address(&self) -> Option<SocketAddr> {
+        self.api.as_ref().map(|api| api.address)
     }
 
     /// Where flows are received.
@@ -237,30 +271,34 @@ impl Running {
         &self.listeners
     }
 
-    /// Returns when a part has ended that should run for ever, with its name.
-    pub async fn failed(&mut self) -> &'static str {
+    /// Returns when a part has ended that should run for ever, with its name or the reason.
+    pub async fn failed(&mut self) -> ServerError {
         loop {
-            match tokio::time::timeout(LOOK, &mut self.api).await {
-                Ok(_) => return "the API",
-                Err(_) => {
-                    if let Some(part) = self.ended() {
-                        return part;
+            match &mut self.api {
+                None => tokio::time::sleep(LOOK).await,
+                Some(api) => {
+                    if tokio::time::timeout(LOOK, &mut api.server).await.is_ok() {
+                        return ServerError::Ended("the API");
                     }
                 }
+            }
+            if let Some(postgres) = self.private_postgres.as_ref().filter(|postgres| postgres.is_finished()) {
+                return postgres.failure().into();
+            }
+            if let Some(part) = self.ended() {
+                return ServerError::Ended(part);
             }
         }
     }
 
-    /// The name of a part but the API that has ended.
+    /// The name of a part that has ended, but the API and PostgreSQL.
     fn ended(&self) -> Option<&'static str> {
-        let postgres = self.private_postgres.as_ref().is_some_and(PrivatePostgres::is_finished);
         [
             (self.collector.is_finished(), "a listener of the collector"),
             (self.pulse.has_ended(), "flushing the journal"),
-            (self.ingest.is_finished(), "storing flows"),
-            (self.keeper.is_finished(), "upkeep"),
-            (self.reports.is_finished(), "running reports"),
-            (postgres, "the PostgreSQL of our own"),
+            (self.ingest.as_ref().is_some_and(Ingest::is_finished), "storing flows"),
+            (self.keeper.as_ref().is_some_and(Keeper::is_finished), "upkeep"),
+            (self.reports.as_ref().is_some_and(reports::Running::is_finished), "running reports"),
         ]
         .into_iter()
         .find_map(|(ended, part)| ended.then_some(part))
@@ -268,18 +306,29 @@ impl Running {
 
     /// Stops in order and waits for each part: what was received is stored, or stays in the journal.
     pub async fn stop(self) {
-        let Self { collector, ingest, keeper, reports, api_handle, database, private_postgres, .. } = self;
+        let Self { collector, rest, private_postgres, database, api, ingest, keeper, reports, .. } = self;
         let stopped = tokio::task::spawn_blocking(move || {
             collector.stop();
-            ingest.stop();
+            if let Some(ingest) = ingest {
+                ingest.stop();
+            }
         });
         if stopped.await.is_err() {
             tracing::error!("receiving or storing flows ended by a defect");
         }
-        reports.stop().await;
-        keeper.stop().await;
-        api_handle.stop(true).await;
-        database.close().await;
+        drop(rest);
+        if let Some(reports) = reports {
+            reports.stop().await;
+        }
+        if let Some(keeper) = keeper {
+            keeper.stop().await;
+        }
+        if let Some(api) = api {
+            api.handle.stop(true).await;
+        }
+        if let Some(database) = database {
+            database.close().await;
+        }
         if let Some(postgres) = private_postgres
             && tokio::task::spawn_blocking(move || postgres.stop()).await.is_err()
         {

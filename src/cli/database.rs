@@ -31,7 +31,11 @@ pub(super) async fn locate(config: &Config) -> Result<(Address, Option<PrivatePo
     {
         return Ok((Address::Socket { directory: socket_directory, port, user, database }, None));
     }
-    Ok(server::locate_database(config).await?)
+    let (address, postgres) = server::locate_database(config).await?;
+    if let Some(postgres) = &postgres {
+        postgres.ready().await?;
+    }
+    Ok((address, postgres))
 }
 
 /// Stops a PostgreSQL that [`locate`] started.

@@ -70,11 +70,18 @@ pub fn run() -> ExitCode {
     let line = CommandLine::parse();
     match execute(line) {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough, as `head` does: the code is that of a program that SIGPIPE ended.
+        Err(error) if is_broken_pipe(&*error) => ExitCode::from(141),
         Err(error) => {
             say(format_args!("{error}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether standard output was closed at its other end. Connections have errors of their own.
+fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// Says something to standard error. Where it cannot be written it is lost: `eprintln!` would end the command by a panic.

@@ -4,7 +4,7 @@ use super::environment;
 use crate::clock::SystemClock;
 use crate::collect::{Endpoint, Inherited, Scheme};
 use crate::config::Config;
-use crate::server::{Running, Server};
+use crate::server::{Running, Server, ServerError};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,38 +30,40 @@ pub fn run(config: Option<&Path>) -> Result<(), Box<dyn std::error::Error>> {
             }
         };
         tokio::pin!(stop);
-        let server = Server::bind(config, inherited, Arc::new(SystemClock))?;
-        let mut running = tokio::select! {
-            started = server.start() => started?,
-            name = &mut stop => {
-                tracing::info!("{name} before the server was ready");
-                return Ok(());
-            }
-        };
-        greet(&running);
+        let mut running = Server::bind(config, inherited, Arc::new(SystemClock))?.receive()?;
+        for endpoint in running.listeners() {
+            tracing::info!("collecting {} on {endpoint}", endpoint.scheme.protocols());
+        }
         let failed = tokio::select! {
             name = stop => {
                 tracing::info!("{name}: storing what was received, then stopping");
                 None
             }
-            part = running.failed() => {
-                tracing::error!("{part} has ended: stopping");
-                Some(part)
+            error = work(&mut running) => {
+                tracing::error!("stopping: {error}");
+                Some(error)
             }
         };
         running.stop().await;
         tracing::info!("stopped");
-        failed.map_or(Ok(()), |part| Err(format!("{part} ended although nobody stopped it").into()))
+        failed.map_or(Ok(()), |error| Err(error.into()))
     })
+}
+
+/// Starts what does not receive, and returns why the server cannot go on.
+async fn work(running: &mut Running) -> ServerError {
+    if let Err(error) = running.start().await {
+        return error;
+    }
+    greet(running);
+    running.failed().await
 }
 
 /// Says in the log what a newcomer needs next.
 fn greet(running: &Running) {
-    let api = running.api_address();
-    for endpoint in running.listeners() {
-        tracing::info!("collecting {} on {endpoint}", endpoint.scheme.protocols());
+    if let Some(api) = running.api_address() {
+        tracing::info!("ready: API http://{api}/api/v1/top, explore it at http://{api}/docs");
     }
-    tracing::info!("ready: API http://{api}/api/v1/top, explore it at http://{api}/docs");
     for Endpoint { scheme, address } in running.listeners() {
         let (ip, port) = (address.ip(), address.port());
         let target = if ip.is_unspecified() { "<address of this machine>".to_owned() } else { ip.to_string() };

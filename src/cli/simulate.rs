@@ -21,6 +21,7 @@ pub use format::Protocol;
 pub use stream::{Datagram, Download, Plan, Stream, Totals};
 pub use target::{Target, TargetError};
 
+use super::say;
 use crate::clock::{Clock, SystemClock};
 use crate::collect::Scheme;
 use connection::{Connection, Encryption};
@@ -112,6 +113,9 @@ pub fn run(arguments: &Arguments, out: &mut impl Write) -> Result<Totals, Simula
         print(&mut stream, out)?;
         0
     } else {
+        if let Some(seconds) = arguments.count.checked_div(arguments.rate).filter(|seconds| *seconds > 0) {
+            say(format_args!("sending {} flows in {seconds} s; --rate 0 sends as fast as it can", arguments.count));
+        }
         send(arguments, &mut stream, began)?
     };
     let totals = stream.totals();

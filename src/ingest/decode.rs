@@ -227,7 +227,7 @@ impl<'a> Stage<'a> {
             }
             current.end = position.get();
             self.record(&record, &mut current.ledger)?;
-            self.shared.metrics.earlier.inc_by(u64::from(!ours && matches!(record, Record::Datagram(_))));
+            self.shared.metrics.read(&record, ours);
         }
         let caught_up = read == 0;
         let earlier = self.start < self.opened_at.get();

@@ -29,7 +29,7 @@ pub use error::IngestError;
 
 use crate::clock::{SharedClock, Timestamp};
 use crate::flow::batch::FlowBatch;
-use crate::journal::Reader;
+use crate::journal::{DropCause, Dropped, Reader, Record};
 use crate::metrics::{Counter, EncodeLabelSet, Family, Gauge, Registry};
 use crate::store::Database;
 use serde::{Deserialize, Serialize};
@@ -82,6 +82,8 @@ pub struct Metrics {
     datagrams: Counter,
     /// Those among them that a former process received.
     earlier: Counter,
+    /// Datagrams that were dropped before the journal or by it, as it told of them since the start.
+    dropped: Counter,
     decoded: Counter,
     /// Datagrams among those in `rejected`.
     refused: Counter,
@@ -101,6 +103,19 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// Counts a record that was read, `ours` if this process wrote it.
+    fn read(&self, record: &Record<'_>, ours: bool) {
+        match record {
+            Record::Datagram(_) if !ours => {
+                self.earlier.inc();
+            }
+            Record::Dropped(Dropped { cause: DropCause::Kernel | DropCause::JournalFull, count, .. }) if ours => {
+                self.dropped.inc_by(*count);
+            }
+            _ => {}
+        }
+    }
+
     /// Shows the counters.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("ingest_datagrams", "Datagrams read from the journal", self.datagrams.clone());
@@ -108,6 +123,11 @@ impl Metrics {
             "ingest_datagrams_of_earlier_starts",
             "Datagrams read from the journal that were received before the server started",
             self.earlier.clone(),
+        );
+        registry.register(
+            "ingest_datagrams_dropped",
+            "Datagrams dropped by the kernel or a full journal since the start, as read from the journal",
+            self.dropped.clone(),
         );
         registry.register("ingest_datagrams_decoded", "Datagrams that were decoded", self.decoded.clone());
         registry.register("ingest_flows_decoded", "Flows found in datagrams", self.flows.clone());
@@ -194,7 +214,7 @@ impl Ingest {
         let runtime = tokio::runtime::Handle::current();
         let shared = Arc::new(Shared {
             settings,
-            started: clock.now(),
+            started: reader.opened(),
             author: fastrand::i64(..),
             database: Box::new(Postgres { database, runtime, abandon: Arc::clone(&abandon) }),
             clock,

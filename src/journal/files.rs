@@ -122,6 +122,12 @@ pub(super) fn read_id(directory: &Path) -> Result<JournalId, JournalError> {
 /// Gives the directory a new id, on disk when this returns.
 pub(super) fn make_id(directory: &Path, disk: &dyn Disk) -> Result<JournalId, JournalError> {
     let id = JournalId(Uuid::new_v4());
+    write_id(directory, disk, id)?;
+    Ok(id)
+}
+
+/// Lets the directory have this id, on disk when this returns.
+pub(super) fn write_id(directory: &Path, disk: &dyn Disk, id: JournalId) -> Result<(), JournalError> {
     let path = directory.join("id");
     let temporary = directory.join("id.new");
     let write = || {
@@ -131,8 +137,7 @@ pub(super) fn make_id(directory: &Path, disk: &dyn Disk) -> Result<JournalId, Jo
         disk.rename(&temporary, &path)?;
         disk.sync_directory(directory)
     };
-    write().map_err(JournalError::file("write", &path))?;
-    Ok(id)
+    write().map_err(JournalError::file("write", &path))
 }
 
 /// The file of the segment that starts at `position`.

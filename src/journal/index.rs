@@ -12,6 +12,7 @@ use super::{JournalId, Settings};
 use crate::clock::{SharedClock, Timestamp};
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -24,6 +25,8 @@ pub(super) struct Shared {
     pub settings: Settings,
     pub disk: Arc<dyn Disk>,
     pub clock: SharedClock,
+    /// When this process opened it.
+    pub opened: Timestamp,
     pub id: JournalId,
     /// Begins the checksums of the records.
     pub seed: u32,
@@ -117,14 +120,16 @@ impl Shared {
     pub(super) fn open(settings: Settings, disk: Arc<dyn Disk>, clock: SharedClock) -> Result<Self, JournalError> {
         let directory = settings.directory.clone();
         let directory_lock = files::lock(&directory)?;
+        let opened = clock.now();
         let starts = files::segment_starts(&directory)?;
-        // Without segments nobody knows which positions were used, so positions begin anew, under a new id.
-        let id = if starts.is_empty() { files::make_id(&directory, &*disk)? } else { files::read_id(&directory)? };
+        let metrics = Metrics::default();
+        let found: Vec<Found> = starts.iter().map(|start| Found::look(&directory, *start)).collect::<Result<_, _>>()?;
+        let id = settle_id(&directory, &*disk, &found, &metrics)?;
         let mut index = Index::default();
         let mut gap = settings.gap();
         let mut ends = starts.iter().skip(1).map(Some).chain([None]);
-        for start in &starts {
-            let (segment, its_gap) = open_segment(&settings, id, *start, ends.next().flatten().copied(), clock.now())?;
+        for file in found {
+            let (segment, its_gap) = file.open(ends.next().flatten().copied(), opened, &metrics);
             gap = its_gap.unwrap_or(gap).max(settings.gap());
             index.file_bytes = index.file_bytes.saturating_add(segment.file_bytes.load(Ordering::Acquire));
             index.end = segment.written();
@@ -145,8 +150,9 @@ impl Shared {
             settings,
             disk,
             clock,
+            opened,
             id,
-            metrics: Metrics::default(),
+            metrics,
             writer: Mutex::new(state),
             untold_since: AtomicI64::new(i64::MAX),
             index: Mutex::new(index),
@@ -177,38 +183,84 @@ impl Shared {
     }
 }
 
-/// Opens one segment file of a former process, `now`. Also tells what gap the next opening must leave, if the header does.
-///
-/// Its records end where the file does, or where the next file starts: what lies behind is left of an abandoned write.
-fn open_segment(
-    settings: &Settings,
-    id: JournalId,
-    start: u64,
-    next: Option<u64>,
-    now: Timestamp,
-) -> Result<(Segment, Option<u64>), JournalError> {
-    let path = files::segment_path(&settings.directory, start);
-    let file =
-        OpenOptions::new().read(true).write(true).open(&path).map_err(JournalError::file("open", path.as_path()))?;
-    let mut bytes = [0; HEADER_BYTES as usize];
-    let mut read: usize = 0;
-    while let Some(rest) = bytes.get_mut(read..).filter(|rest| !rest.is_empty()) {
-        match files::RealDisk.read(&file, rest, read as u64) {
-            Ok(0) => break,
-            Ok(count) => read = read.saturating_add(count),
-            Err(source) => return Err(JournalError::File { action: "read", path, source }),
-        }
+/// Which journal the directory holds. Every segment says so under a checksum, so they are believed before the file `id`, which has
+/// none: damage there is mended. Without segments nobody knows which positions were used, so positions begin anew, under a new id.
+fn settle_id(directory: &Path, disk: &dyn Disk, found: &[Found], metrics: &Metrics) -> Result<JournalId, JournalError> {
+    if found.is_empty() {
+        return files::make_id(directory, disk);
     }
-    let header = match Header::decode(&bytes) {
-        Ok(header) if header.id != id.uuid() => return Err(JournalError::Foreign { path }),
-        Ok(header) if header.start == start => Ok(header),
-        Err(HeaderFault::Version(version)) => return Err(JournalError::Version { path, version }),
-        Ok(_) | Err(HeaderFault::Damaged) => Err(now),
-    };
-    let file_bytes = file.metadata().map_err(JournalError::file("look at", path.as_path()))?.len();
-    let end = start.saturating_add(file_bytes.saturating_sub(HEADER_BYTES)).min(next.unwrap_or(u64::MAX));
-    let gap = header.ok().map(|header| header.gap);
-    let segment = Segment::new(path, file, header, start, end);
-    segment.file_bytes.store(file_bytes, Ordering::Release);
-    Ok((segment, gap))
+    let kept = files::read_id(directory);
+    let told = |file: &Found| file.header.map(|header| header.id);
+    let Some(first) = found.iter().find_map(told) else { return kept };
+    if found.iter().filter_map(told).all(|id| id == first) {
+        let id = JournalId(first);
+        if !kept.as_ref().is_ok_and(|kept| *kept == id) {
+            files::write_id(directory, disk, id)?;
+            metrics.headers_damaged.inc();
+            let directory = directory.display();
+            tracing::warn!(
+                "the file id in {directory} was damaged or missing; its segments all say {id}, so it does now"
+            );
+        }
+        return Ok(id);
+    }
+    let kept = kept?;
+    let foreign = found.iter().find(|file| told(file).is_some_and(|id| id != kept.uuid()));
+    foreign.map_or(Ok(kept), |file| Err(JournalError::Foreign { path: file.path.clone() }))
+}
+
+/// A segment file of a former process.
+struct Found {
+    path: PathBuf,
+    file: File,
+    file_bytes: u64,
+    /// The position in its name.
+    start: u64,
+    /// What it says of itself, unless that is damaged.
+    header: Option<Header>,
+}
+
+impl Found {
+    fn look(directory: &Path, start: u64) -> Result<Self, JournalError> {
+        let path = files::segment_path(directory, start);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(JournalError::file("open", path.as_path()))?;
+        let mut bytes = [0; HEADER_BYTES as usize];
+        let mut read: usize = 0;
+        while let Some(rest) = bytes.get_mut(read..).filter(|rest| !rest.is_empty()) {
+            match files::RealDisk.read(&file, rest, read as u64) {
+                Ok(0) => break,
+                Ok(count) => read = read.saturating_add(count),
+                Err(source) => return Err(JournalError::File { action: "read", path, source }),
+            }
+        }
+        let header = match Header::decode(&bytes) {
+            Ok(header) => Some(header),
+            Err(HeaderFault::Damaged) => None,
+            Err(HeaderFault::Version(version)) => return Err(JournalError::Version { path, version }),
+        };
+        let file_bytes = file.metadata().map_err(JournalError::file("look at", path.as_path()))?.len();
+        Ok(Self { path, file, file_bytes, start, header })
+    }
+
+    /// The segment, opened `now`, and what gap the next opening must leave, if the header says so.
+    ///
+    /// Its records end where the file does, or where the `next` file starts: what lies behind is left of an abandoned write.
+    fn open(self, next: Option<u64>, now: Timestamp, metrics: &Metrics) -> (Segment, Option<u64>) {
+        let Self { path, file, file_bytes, start, header } = self;
+        let header = header.filter(|header| header.start == start);
+        // A process that was killed while it began the file wrote less than that, and nothing behind it.
+        if header.is_none() && file_bytes >= HEADER_BYTES {
+            tracing::warn!("the header of {} is damaged; its records are read without it", path.display());
+            metrics.headers_damaged.inc();
+        }
+        let end = start.saturating_add(file_bytes.saturating_sub(HEADER_BYTES)).min(next.unwrap_or(u64::MAX));
+        let gap = header.map(|header| header.gap);
+        let segment = Segment::new(path, file, header.ok_or(now), start, end);
+        segment.file_bytes.store(file_bytes, Ordering::Release);
+        (segment, gap)
+    }
 }

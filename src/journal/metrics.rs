@@ -15,6 +15,8 @@ pub struct Metrics {
     pub dropped: Counter<u64>,
     /// Records found damaged when read.
     pub corrupt: Counter<u64>,
+    /// Headers of files, and files `id`, found damaged at the start. They cost no record.
+    pub headers_damaged: Counter<u64>,
     /// Writes, creations and truncations that failed.
     pub write_errors: Counter<u64>,
     /// Flushes to the disk that failed.
@@ -38,6 +40,7 @@ impl Metrics {
         counter("journal_bytes", "Bytes of records appended to the journal", &self.bytes);
         counter("journal_dropped_datagrams", "Datagrams dropped because the journal was full", &self.dropped);
         counter("journal_corrupt_records", "Journal records found damaged when read", &self.corrupt);
+        counter("journal_headers_damaged", "Damaged headers and ids of the journal's files", &self.headers_damaged);
         counter("journal_write_errors", "Writes to the journal that failed", &self.write_errors);
         counter("journal_sync_errors", "Flushes of the journal to the disk that failed", &self.sync_errors);
         let mut gauge = |name, help, metric: &Gauge| registry.register(name, help, metric.clone());

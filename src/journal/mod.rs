@@ -27,7 +27,8 @@
 //! 6. After a failed `fdatasync` a file is not trusted: the kernel may have forgotten the bytes. The failure is counted, a
 //!    new file is begun, and a later success for the old one is not believed.
 //! 7. Appending never waits for the disk beyond the page cache, but for the first file of an opening (see 3).
-//! 8. One process owns a journal directory, by a lock on its file `lock`.
+//! 8. One process owns a journal directory, by a lock on its file `lock`. Which journal it is says every segment, under a
+//!    checksum; the file `id` says it too, and is written anew where it was damaged.
 //!
 //! # Byte format, version 2
 //!

@@ -141,6 +141,11 @@ impl Reader {
         self.opened_at
     }
 
+    /// When this process opened the journal: from then on it receives.
+    pub fn opened(&self) -> Timestamp {
+        self.shared.opened
+    }
+
     /// Where the next appended record goes. A reader that has read everything stands here or, right after an opening,
     /// before it.
     pub fn end(&self) -> Position {

@@ -144,8 +144,8 @@ pub enum PrivatePostgresError {
         /// Its last lines.
         tail: String,
     },
-    /// The server was stopped while somebody waited for it to become ready.
-    #[error("PostgreSQL was stopped before it was ready")]
+    /// The server was stopped while somebody needed it, or whoever looked after it ended by a defect.
+    #[error("nobody looks after the PostgreSQL of our own any more; start Flowledger again")]
     Stopped,
 }
 

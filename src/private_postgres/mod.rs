@@ -41,12 +41,15 @@ use std::path::PathBuf;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use supervisor::{Board, Supervisor};
 
 /// The role that owns everything.
 const ROLE: &str = "flowledger";
 /// The database.
 const DATABASE: &str = "flowledger";
+/// How often is looked whether the server is ready.
+const READY_POLL: Duration = Duration::from_millis(10);
 
 /// Where the private PostgreSQL lives and with which programs it runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,13 +129,23 @@ struct Running {
 }
 
 impl PrivatePostgres {
-    /// Starts the server and waits until it accepts connections, which after a crash may take minutes. Blocks, so call it
-    /// from a thread of its own.
+    /// Starts the server and waits until it accepts connections. Blocks, so call it from a thread of its own.
     ///
     /// # Errors
-    /// Every [`PrivatePostgresError`]: no programs, no unprivileged user, a directory in use or out of reach, or a server
-    /// that ends before it is ready.
+    /// Those of [`PrivatePostgres::launch`] and [`PrivatePostgres::ready`].
     pub fn start(settings: &Settings) -> Result<Self, PrivatePostgresError> {
+        let postgres = Self::launch(settings)?;
+        match postgres.board.wait_while_starting() {
+            Status::Ready { .. } => Ok(postgres),
+            Status::Starting | Status::Failed { .. } | Status::Stopped => Err(postgres.failure()),
+        }
+    }
+
+    /// Makes the cluster if there is none, which takes some seconds, and begins to start the server. Blocks.
+    ///
+    /// # Errors
+    /// No programs, no unprivileged user, a directory in use or out of reach, a cluster that cannot be made.
+    pub fn launch(settings: &Settings) -> Result<Self, PrivatePostgresError> {
         let account = Account::choose()?;
         let layout = Layout::prepare(&settings.directory)?;
         let lock = layout.lock()?;
@@ -161,13 +174,26 @@ impl PrivatePostgres {
             .map_err(|source| PrivatePostgresError::Supervisor { source })?;
         let connection =
             Connection { socket_directory, port: socket::PORT, user: ROLE.to_owned(), database: DATABASE.to_owned() };
-        let postgres = Self { connection, board, running: Mutex::new(Some(Running { stop, supervisor })) };
-        match postgres.board.wait_while_starting() {
-            Status::Ready { .. } => Ok(postgres),
-            Status::Starting | Status::Failed { .. } | Status::Stopped => {
-                Err(postgres.end().unwrap_or(PrivatePostgresError::Stopped))
+        Ok(Self { connection, board, running: Mutex::new(Some(Running { stop, supervisor })) })
+    }
+
+    /// Returns when the server accepts connections, which after a crash may take minutes.
+    ///
+    /// # Errors
+    /// When it ended too often before, or was stopped meanwhile.
+    pub async fn ready(&self) -> Result<(), PrivatePostgresError> {
+        loop {
+            match self.status() {
+                Status::Ready { .. } => return Ok(()),
+                Status::Starting if !self.is_finished() => tokio::time::sleep(READY_POLL).await,
+                Status::Starting | Status::Failed { .. } | Status::Stopped => return Err(self.failure()),
             }
         }
+    }
+
+    /// Why the server is down for good. One that is not is stopped.
+    pub fn failure(&self) -> PrivatePostgresError {
+        self.end().unwrap_or(PrivatePostgresError::Stopped)
     }
 
     /// How to reach the server.

@@ -127,10 +127,11 @@ fn advice(error: &sqlx::Error) -> &'static str {
 fn is_outage(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed | sqlx::Error::Protocol(_) => true,
-        // Classes 08 connection, 40 rollback, 53 resources, 57 operator, 58 system; 55P03 a lock not available.
-        sqlx::Error::Database(cause) => cause
-            .code()
-            .is_some_and(|code| ["08", "40", "53", "57", "58", "55P03"].iter().any(|class| code.starts_with(class))),
+        // Classes 08 connection, 40 rollback, 53 resources, 57 operator, 58 system; 55P03 a lock not available; 55000 a
+        // database that lets nobody in for a time.
+        sqlx::Error::Database(cause) => cause.code().is_some_and(|code| {
+            ["08", "40", "53", "57", "58", "55P03", "55000"].iter().any(|class| code.starts_with(class))
+        }),
         _ => false,
     }
 }

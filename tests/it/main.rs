@@ -8,6 +8,8 @@
     reason = "a test may stop at the first surprise"
 )]
 
+/// A server that starts while its database is not there.
+mod absent;
 /// Sockets that a service manager holds while the server is down.
 mod activation;
 /// sFlow agents behind a relay are exporters each.

@@ -19,11 +19,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A thread whose next sleep is its end.
-struct Doomed(Child);
+pub struct Doomed(Child);
 
 impl Doomed {
     /// Dooms the server's thread of this name.
-    fn new(server: &TestServer, name: &str) -> Result<Self, String> {
+    pub fn new(server: &TestServer, name: &str) -> Result<Self, String> {
         let tasks = fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap().map(|entry| entry.unwrap().path());
         let named =
             |path: &std::path::PathBuf| fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name);
@@ -69,7 +69,7 @@ fn a_panic_where_flows_are_received_or_decoded_ends_the_process_at_once_and_lose
         drop(doomed);
         assert_eq!(status.code(), Some(1), "{}", server.log());
         assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
-        assert!(server.log().contains(&format!("{told} has ended: stopping")), "{}", server.log());
+        assert!(server.log().contains(&format!("stopping: {told} has ended")), "{}", server.log());
         server.launch();
         exporters.send(100);
         server.wait_for_flows(exporters.flows);

@@ -25,9 +25,10 @@ pub(super) struct Identity {
 }
 
 /// What must hold on the way of a datagram.
-pub(super) const IDENTITIES: [Identity; 4] = [
+pub(super) const IDENTITIES: [Identity; 5] = [
     Identity { check: "received", what: "received = not allowed + journalled + dropped", sides: Figures::received },
     Identity { check: "journalled", what: "journalled = read from the journal + damaged", sides: Figures::journalled },
+    Identity { check: "dropped", what: "dropped = told by the journal", sides: Figures::dropped },
     Identity { check: "decoded", what: "read from the journal = decoded + refused", sides: Figures::decoded },
     Identity { check: "stored", what: "flows decoded = flows stored", sides: Figures::stored },
 ];
@@ -101,6 +102,15 @@ impl Figures {
         let read = self.sum("ingest_datagrams_total", "")?.saturating_sub(earlier);
         let figures = (self.sum("journal_datagrams_total", "")?, read.saturating_add(damaged));
         (self.at_rest()? && (earlier == 0 || damaged == 0)).then_some(figures)
+    }
+
+    /// Datagrams that the kernel or the journal dropped, and those of which the journal told; `None` also while some wait to
+    /// be stored, when the pipeline began anew, and when what the journal told was damaged.
+    pub(super) fn dropped(&self) -> Option<(i128, i128)> {
+        let by_kernel = self.sum("collector_kernel_drops_total", "").unwrap_or(0);
+        let dropped = by_kernel.saturating_add(self.sum("journal_dropped_datagrams_total", "")?);
+        let told = self.sum("ingest_datagrams_dropped_total", "")?;
+        (self.at_rest()? && self.sum("journal_corrupt_records_total", "")? == 0).then_some((dropped, told))
     }
 
     /// Datagrams read from the journal, and those that were decoded or refused.

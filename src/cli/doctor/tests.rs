@@ -244,6 +244,7 @@ const METRICS: &str = "# HELP flowledger_collector_datagrams Datagrams.\n\
     flowledger_journal_datagrams_total 12\nflowledger_journal_dropped_datagrams_total 1\n\
     flowledger_journal_corrupt_records_total 2\n\
     flowledger_ingest_datagrams_of_earlier_starts_total 0\n\
+    flowledger_collector_kernel_drops_total 4\nflowledger_ingest_datagrams_dropped_total 5\n\
     flowledger_ingest_datagrams_total 10\nflowledger_ingest_datagrams_decoded_total 7\n\
     flowledger_ingest_rejected_total{reason=\"too_short\",unit=\"datagrams\"} 3\n\
     flowledger_ingest_rejected_total{reason=\"set_length\",unit=\"sets\"} 8\n\
@@ -273,6 +274,7 @@ fn the_servers_counters_are_read_and_summed_for_each_identity() {
     assert_eq!(figures.received(), Some((15, 15)));
     assert_eq!(figures.journalled(), Some((12, 12)));
     assert_eq!(figures.decoded(), Some((10, 10)));
+    assert_eq!(figures.dropped(), None, "what is damaged may have told of drops");
     assert_eq!(figures.stored(), Some((70, 70)));
     assert_eq!(figures.by_listener("collector_receive_buffer_bytes"), [("udp://0.0.0.0:2055".to_owned(), 4_096)]);
     let (address, asked) =
@@ -292,6 +294,11 @@ fn the_servers_counters_are_read_and_summed_for_each_identity() {
         .replace("earlier_starts_total 0", "earlier_starts_total 3")
         .replace("records_total 2", "records_total 0");
     assert_eq!(Figures::read(&restarted).journalled(), Some((12, 7)));
+    assert_eq!(Figures::read(&restarted).dropped(), Some((5, 5)));
+    assert_eq!(
+        Figures::read(&restarted.replace("kernel_drops_total 4", "kernel_drops_total 6")).dropped(),
+        Some((7, 5))
+    );
     assert_eq!(Figures::default().decoded(), None);
     let (address, asked) = answering("HTTP/1.1 404 Not Found\r\n\r\nnothing here\n".to_owned());
     assert!(ask(address).unwrap_err().to_string().contains("no Flowledger: \"HTTP/1.1 404 Not Found\""));

@@ -9,11 +9,13 @@ use super::Failure;
 use crate::clock::Timestamp;
 use crate::reports::document::Document;
 use crate::reports::error::ReportError;
+use lettre::Message;
 use lettre::message::header::{ContentDisposition, ContentTransferEncoding, ContentType};
 use lettre::message::{Body, Mailbox, MultiPart, SinglePart};
-use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Tls, TlsParameters};
-use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+use lettre::transport::smtp::Error as SmtpError;
+use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
+use lettre::transport::smtp::extension::ClientId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::path::PathBuf;
@@ -22,6 +24,9 @@ use uuid::Uuid;
 
 /// Replies to a login (RFC 4954): people mend what causes them, so the mail stays due although they begin with 5.
 const LOGIN_REPLIES: [u16; 4] = [530, 534, 535, 538];
+
+/// How long the server may take to say goodbye.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// `[smtp]` in the configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -116,17 +121,28 @@ impl Recipient {
     }
 }
 
+/// How a connection is encrypted, if it is.
+#[derive(Clone)]
+enum Encryption {
+    None,
+    StartTls(TlsParameters),
+    Tls(TlsParameters),
+}
+
 /// Sends reports through one mail server.
 #[derive(Clone)]
 pub struct Mailer {
-    transport: AsyncSmtpTransport<Tokio1Executor>,
+    host: String,
+    port: u16,
+    encryption: Encryption,
+    credentials: Option<Credentials>,
     from: Mailbox,
     limit: Duration,
 }
 
 impl fmt::Debug for Mailer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The transport holds the password.
+        // The credentials hold the password.
         formatter.debug_struct("Mailer").field("from", &self.from).field("limit", &self.limit).finish_non_exhaustive()
     }
 }
@@ -154,16 +170,16 @@ impl Mailer {
             let parameters = TlsParameters::new(host.to_owned());
             parameters.map_err(|error| ReportError::Mail { key: "host", problem: format!("\"{host}\": {error}") })
         };
-        let (port, tls) = match settings.security.as_str() {
-            "none" => (25, Tls::None),
-            "starttls" => (587, Tls::Required(encrypted()?)),
-            "tls" => (465, Tls::Wrapper(encrypted()?)),
+        let (port, encryption) = match settings.security.as_str() {
+            "none" => (25, Encryption::None),
+            "starttls" => (587, Encryption::StartTls(encrypted()?)),
+            "tls" => (465, Encryption::Tls(encrypted()?)),
             other => {
                 return wrong("security", format!("\"{other}\" is not known: write \"none\", \"starttls\" or \"tls\""));
             }
         };
         let port = if settings.port == 0 { port } else { settings.port };
-        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host).port(port).tls(tls);
+        let mut credentials = None;
         if !settings.username.is_empty() {
             let password = match &settings.password_file {
                 None => settings.password.0.clone(),
@@ -172,9 +188,9 @@ impl Mailer {
                     Err(error) => return wrong("password_file", format!("{}: {error}", path.display())),
                 },
             };
-            builder = builder.credentials(Credentials::new(settings.username.clone(), password));
+            credentials = Some(Credentials::new(settings.username.clone(), password));
         }
-        Ok(Some(Self { transport: builder.timeout(Some(limit)).build(), from, limit }))
+        Ok(Some(Self { host: host.to_owned(), port, encryption, credentials, from, limit }))
     }
 
     /// Sends `document` to `recipient` as the mail `<message_id@domain of the sender>`, dated `now`.
@@ -189,13 +205,17 @@ impl Mailer {
         now: Timestamp,
     ) -> Result<(), Failure> {
         let message = self.message(document, recipient, message_id, now).map_err(Failure::Permanent)?;
-        // The transport's own limit is for each step; a server that dribbles could stretch their sum without end.
-        let sent = tokio::time::timeout(self.limit, self.transport.send(message)).await;
+        // The connection's own limit is for each step; a server that dribbles could stretch their sum without end.
+        let sent = tokio::time::timeout(self.limit, self.hand_over(&message)).await;
         let told = |reason: &dyn fmt::Display| {
             ReportError::Send(format!("the mail to {} was not sent: {reason}", recipient.address()))
         };
         match sent {
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(mut connection)) => {
+                // It is sent, whatever the server makes of a farewell.
+                let _ = tokio::time::timeout(FAREWELL, connection.abort()).await;
+                Ok(())
+            }
             Ok(Err(error)) => {
                 let login = error.status().is_some_and(|code| LOGIN_REPLIES.contains(&code.into()));
                 let failure = if error.is_permanent() && !login { Failure::Permanent } else { Failure::Temporary };
@@ -206,6 +226,25 @@ impl Mailer {
                 Err(Failure::Temporary(told(&format_args!("the server took longer than {limit} s"))))
             }
         }
+    }
+
+    /// Returns when the server has taken the mail over, with the connection that is still to be closed.
+    async fn hand_over(&self, message: &Message) -> Result<AsyncSmtpConnection, SmtpError> {
+        let name = ClientId::default();
+        let wrapped = match &self.encryption {
+            Encryption::Tls(parameters) => Some(parameters.clone()),
+            Encryption::None | Encryption::StartTls(_) => None,
+        };
+        let (server, limit) = ((self.host.as_str(), self.port), Some(self.limit));
+        let mut connection = AsyncSmtpConnection::connect_tokio1(server, limit, &name, wrapped, None).await?;
+        if let Encryption::StartTls(parameters) = &self.encryption {
+            connection.starttls(parameters.clone(), &name).await?;
+        }
+        if let Some(credentials) = &self.credentials {
+            connection.auth(DEFAULT_MECHANISMS, credentials).await?;
+        }
+        connection.send(message.envelope(), &message.formatted()).await?;
+        Ok(connection)
     }
 
     fn message(

@@ -1,6 +1,6 @@
 //! The program under test in a process of its own, with verbs.
 
-use super::identity::{Life, differences};
+use super::identity::differences;
 use super::postgres::TestDatabase;
 use super::wait_for;
 use serde_json::Value;
@@ -31,8 +31,6 @@ pub struct TestServer {
     /// Sockets that outlive it, if it is to inherit some.
     inherited: Option<(UdpSocket, TcpListener)>,
     process: Option<Child>,
-    /// Whether the journal was empty when the process began.
-    began_empty: bool,
     log: Arc<Mutex<Vec<String>>>,
     /// Set when nobody shall read the log any more.
     deaf: Arc<AtomicBool>,
@@ -127,7 +125,6 @@ impl TestServer {
             namespace: None,
             inherited: None,
             process: None,
-            began_empty: true,
             log: Arc::default(),
             deaf: Arc::default(),
             api: None,
@@ -160,13 +157,22 @@ impl TestServer {
     /// The same below another program that becomes the server, such as a tracer, with its arguments. Returns whether the
     /// server said that it is ready; otherwise it ended before.
     pub fn launch_under(&mut self, tracer: &[String]) -> bool {
+        self.spawn(tracer);
+        self.wait_until_said("ready: API")
+    }
+
+    /// Starts the process and waits until it answers, be its database there or not.
+    pub fn launch_unready(&mut self) {
+        self.spawn(&[]);
+        let answers = self.wait_until_said("answering on http://");
+        assert!(answers, "the server ended before it answered:\n{}", self.log());
+    }
+
+    fn spawn(&mut self, tracer: &[String]) {
         if !self.listeners.is_empty() {
             self.set("COLLECTOR__LISTEN", &self.listeners.join(","));
         }
         self.log.lock().unwrap().clear();
-        let journal = std::fs::read_dir(self.journal()).map(|entries| entries.flatten().map(|entry| entry.path()));
-        self.began_empty =
-            !journal.is_ok_and(|mut files| files.any(|file| file.extension().is_some_and(|it| it == "journal")));
         let program = &program();
         let mut command = match (&self.namespace, &self.inherited) {
             (Some(namespace), _) => super::namespaces::command(namespace, program),
@@ -210,19 +216,23 @@ impl TestServer {
             }
         });
         self.process = Some(child);
-        let ready = wait_for("the server to be ready", 90, || {
+    }
+
+    /// Waits for these words in the log, and learns the addresses that it names; false when the process has ended before.
+    fn wait_until_said(&mut self, words: &str) -> bool {
+        let said = wait_for(words, 90, || {
             let log = self.log.lock().unwrap();
             if self.process.as_mut().unwrap().try_wait().unwrap().is_some() {
                 return Some(Vec::new());
             }
-            log.iter().any(|line| line.contains("ready: API")).then(|| log.clone())
+            log.iter().any(|line| line.contains(words)).then(|| log.clone())
         });
-        if ready.is_empty() {
+        if said.is_empty() {
             return false;
         }
-        let api = ready.iter().find_map(|line| line.split_once("API http://")).unwrap().1;
-        self.api = Some(api.split('/').next().unwrap().parse().unwrap());
-        let listeners = ready.iter().filter(|line| line.contains("collecting "));
+        let api = said.iter().find_map(|line| line.split_once("answering on http://")).unwrap().1;
+        self.api = Some(api.split(',').next().unwrap().parse().unwrap());
+        let listeners = said.iter().filter(|line| line.contains("collecting "));
         self.listeners = listeners.map(|line| line.rsplit(' ').next().unwrap().to_owned()).collect();
         true
     }
@@ -323,9 +333,12 @@ impl TestServer {
         let agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build().new_agent();
         let log = self.log();
         let anew = ["ingest begins anew", "ingest waits for the database"];
-        let life = Life { began_empty: self.began_empty, began_anew: anew.iter().any(|words| log.contains(words)) };
-        let metrics = || agent.get(self.url("/metrics")).call().ok()?.body_mut().read_to_string().ok();
-        if let Err(difference) = differences(life, metrics) {
+        let began_anew = anew.iter().any(|words| log.contains(words));
+        let metrics = || match agent.get(self.url("/metrics")).call() {
+            Err(ureq::Error::Timeout(_)) => panic!("the server does not tell its metrics\n{}", self.log()),
+            told => told.ok()?.body_mut().read_to_string().ok(),
+        };
+        if let Err(difference) = differences(began_anew, metrics) {
             panic!("the sums of a server at rest differ: {difference}\n{}", self.log());
         }
     }

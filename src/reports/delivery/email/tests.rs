@@ -26,15 +26,17 @@ fn document() -> Document {
     }
 }
 
-/// Serves one mail; the reply to the command that begins with `odd` is `reply`, or silence when that is empty. Returns
-/// what the client said.
+/// Serves one mail; the reply to the command that begins with `odd` is `reply`, or silence when that is empty, and
+/// `(greeting)` stands for the connection. Returns what the client said.
 async fn server(odd: &'static str, reply: &'static str) -> (u16, JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let task = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
         let mut stream = BufReader::new(stream);
-        stream.write_all(b"220 test\r\n").await.unwrap();
+        if odd != "(greeting)" {
+            stream.write_all(b"220 test\r\n").await.unwrap();
+        }
         let (mut said, mut data) = (String::new(), false);
         loop {
             let mut line = String::new();
@@ -112,6 +114,20 @@ async fn five_hundreds_are_final_and_everything_else_may_pass() {
     }
     // Nobody listens on port 1.
     assert!(matches!(send(&settings(1)).await, Err(Failure::Temporary(_))));
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent_is_tried_again_unless_it_has_the_mail() {
+    for odd in ["(greeting)", "EHLO", "AUTH", "MAIL", "RCPT", "DATA", "."] {
+        let (port, _task) = server(odd, "").await;
+        let settings =
+            Settings { timeout_seconds: 1, username: "user".to_owned(), password: "secret".into(), ..settings(port) };
+        let failure = send(&settings).await.unwrap_err();
+        assert!(matches!(failure, Failure::Temporary(_)), "{odd}: {failure:?}");
+    }
+    let (port, task) = server("QUIT", "").await;
+    send(&settings(port)).await.unwrap();
+    assert!(task.await.unwrap().ends_with("\r\n.\r\nQUIT\r\n"));
 }
 
 #[tokio::test]
