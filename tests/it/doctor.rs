@@ -152,12 +152,13 @@ fn host_totals_that_are_not_what_their_flows_are_are_named_and_counted_again() {
     let flow = |index: u32| OldFlow {
         received: Some((day + 6 * 3_600) as u64 * 1_000 + u64::from(index) * 40_000),
         ended: day as u64 * 1_000,
-        source: 0xc633_6401,
-        destination: 0x0a00_0001 + index % 7,
+        source: [198, 51, 100, 1].into(),
+        destination: [10, 0, 0, 1 + (index % 7) as u8].into(),
         ports: (443, 1_024),
         protocol: 6,
         packets: 2,
         bytes: 1_000,
+        interfaces: (3, 4),
     };
     let path = server.folder().join("nfcapd.1");
     std::fs::write(&path, nfdump_1_6(&(0..600).map(flow).collect::<Vec<_>>(), 100, 0)).unwrap();

@@ -46,12 +46,13 @@ pub fn flows(count: u32, begin: chrono::DateTime<chrono::Utc>, seed: u64) -> Vec
     let flow = |index: u32| OldFlow {
         received: Some(begin + 50 * u64::from(index)),
         ended: begin + 50 * u64::from(index) - random.u64(100..20_000),
-        source: 0x0a00_0000 + random.u32(0..200),
-        destination: 0xc0a8_0000 + random.u32(0..50),
+        source: [10, 0, 0, random.u8(0..200)].into(),
+        destination: [192, 168, 0, random.u8(0..50)].into(),
         ports: (random.u16(1_024..), [53, 80, 443, 8_080][random.usize(0..4)]),
         protocol: [6, 17][random.usize(0..2)],
         packets: random.u32(1..1_000),
         bytes: random.u32(40..1_000_000),
+        interfaces: (3, 4),
     };
     (0..count).map(flow).collect()
 }

@@ -2,19 +2,24 @@
 //!
 //! Knows both formats independently of what reads them.
 
-/// A flow of IPv4 over TCP or UDP.
+use std::net::IpAddr;
+
+/// A flow over TCP or UDP.
 #[derive(Clone, Copy, Debug)]
 pub struct OldFlow {
     /// When it was received, in milliseconds since 1970; `None` leaves the extension out that tells it.
     pub received: Option<u64>,
     /// When it ended, in milliseconds since 1970.
     pub ended: u64,
-    pub source: u32,
-    pub destination: u32,
+    /// Of the same family as the destination.
+    pub source: IpAddr,
+    pub destination: IpAddr,
     pub ports: (u16, u16),
     pub protocol: u8,
     pub packets: u32,
     pub bytes: u32,
+    /// By which it came and left.
+    pub interfaces: (u16, u16),
 }
 
 /// The exporter of all flows that tell one: 192.0.2.16.
@@ -41,17 +46,27 @@ fn map(number: u16, extensions: &[u16]) -> Vec<u8> {
     record(2, &body)
 }
 
+/// An address as the format has it: IPv6 in two numbers of eight bytes, the higher one first.
+fn address(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.to_bits().to_le_bytes().to_vec(),
+        IpAddr::V6(address) => {
+            let bits = address.to_bits();
+            [(bits >> 64) as u64, bits as u64].into_iter().flat_map(u64::to_le_bytes).collect()
+        }
+    }
+}
+
 fn flow(flow: &OldFlow) -> Vec<u8> {
-    let mut body = vec![0, 9];
+    let mut body = bytes16(&[0x0900 | u16::from(flow.source.is_ipv6())]);
     let (began, ended) = (flow.ended - 1_500, flow.ended);
     body.extend(bytes16(&[u16::from(flow.received.is_none()), (began % 1_000) as u16, (ended % 1_000) as u16]));
     body.extend([(began / 1_000) as u32, (ended / 1_000) as u32].into_iter().flat_map(u32::to_le_bytes));
     body.extend([0, 0x1b, flow.protocol, 0]);
     body.extend(bytes16(&[flow.ports.0, flow.ports.1, 1, 0]));
-    for number in [flow.source, flow.destination, flow.packets, flow.bytes] {
-        body.extend(number.to_le_bytes());
-    }
-    body.extend(bytes16(&[3, 4]));
+    body.extend([address(flow.source), address(flow.destination)].concat());
+    body.extend([flow.packets, flow.bytes].into_iter().flat_map(u32::to_le_bytes));
+    body.extend(bytes16(&[flow.interfaces.0, flow.interfaces.1]));
     if let Some(received) = flow.received {
         body.extend(ROUTER.to_le_bytes());
         body.extend(received.to_le_bytes());
