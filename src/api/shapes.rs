@@ -70,13 +70,13 @@ impl From<Totals> for TotalsShape {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Loss {
     /// `network` (gaps in the exporters' sequence numbers), `kernel` (socket drops), `journal_full`,
-    /// `journal_corrupt`, `collector_down`, `not_recorded` (the part of the window before recording began, or whose flows
+    /// `journal_corrupt`, `stream_cut` (TCP and TLS), `collector_down`, `not_recorded` (the part of the window before recording began, or whose flows
     /// are no longer kept, nor totals that would do), `imported` (hours whose flows another collector received),
     /// `counted_otherwise` (hours whose flows are gone and whose totals were counted by other local networks or rules), or the
     /// reason why something was rejected.
     #[schema(example = "network")]
     pub cause: String,
-    /// What is counted: `flows`, `records`, `datagrams`, `sets`, `templates`, `seconds`, `hours`, or `gaps`: how often the
+    /// What is counted: `flows`, `records`, `datagrams`, `sets`, `templates`, `streams`, `seconds`, `hours`, or `gaps`: how often the
     /// numbers of an imported archive had one, however much was missing.
     #[schema(example = "flows")]
     pub unit: String,

@@ -10,7 +10,7 @@ use super::input::Input;
 use super::metrics::{ClosedLabel, Metrics};
 use super::pace::Pace;
 use crate::clock::SharedClock;
-use crate::journal::{Datagram, Record, Stream, Transport, Writer};
+use crate::journal::{Datagram, Record, Stream, StreamEvent, Transport, Writer};
 use crate::metrics::{Counter, Gauge};
 use rustls::ServerConfig;
 use std::io::{self, Read as _};
@@ -149,12 +149,12 @@ impl Connection {
         if let Some(closed) = counters.closed.get(end as usize) {
             closed.inc();
         }
-        if end != End::NotIpfix && !self.buffer.is_empty() {
-            counters.truncated.inc();
-        }
+        let cut = end != End::NotIpfix && !self.buffer.is_empty();
+        counters.truncated.inc_by(u64::from(cut));
         tracing::debug!("{}: the connection from {} ended: {}", self.shared.name, self.source, end.name());
         if self.told {
-            self.append(&[Record::Stream(self.boundary(false))]);
+            let event = if cut { StreamEvent::Cut } else { StreamEvent::Closed };
+            self.append(&[Record::Stream(self.boundary(event))]);
         }
     }
 
@@ -245,7 +245,7 @@ impl Connection {
         while !left.is_empty() {
             let Shared { number: listener, journal, clock, .. } = &*self.shared;
             let (received, listener, source) = (clock.now(), *listener, self.source);
-            let opened = first.map(|()| Record::Stream(self.boundary(true)));
+            let opened = first.map(|()| Record::Stream(self.boundary(StreamEvent::Opened)));
             let messages = left.iter().map(|&payload| {
                 Record::Datagram(Datagram { received, source, listener, transport: Transport::Stream, payload })
             });
@@ -286,9 +286,9 @@ impl Connection {
     }
 
     /// The record of the stream's beginning or end.
-    fn boundary(&self, opened: bool) -> Stream {
+    fn boundary(&self, event: StreamEvent) -> Stream {
         let Shared { number, clock, .. } = &*self.shared;
-        Stream { received: clock.now(), source: self.source, listener: *number, opened }
+        Stream { received: clock.now(), source: self.source, listener: *number, event }
     }
 
     fn append(&self, records: &[Record<'_>]) {

@@ -4,18 +4,20 @@
 //! of a segment lie in one hour. This stage also releases from the journal what is stored, and tells the database now and
 //! then, when nothing comes, that nothing is missing.
 
+mod noting;
+
 use super::exporters::Exporters;
 use super::layouts::Layouts;
 use super::work::{Ledger, Work};
-use super::{IngestError, ReasonLabel, Shared};
-use crate::clock::{HOUR, SECOND, Timestamp};
+use super::{IngestError, Shared};
+use crate::clock::{SECOND, Timestamp};
 use crate::flow::batch::FlowBatch;
 use crate::flow::segment::MAX_SEGMENT_FLOWS;
-use crate::journal::{self, Chunk, Datagram, DropCause, Dropped, Position, Reader, Record};
+use crate::journal::{self, Chunk, Datagram, DropCause, Dropped, Position, Reader, Record, StreamEvent};
 use crate::store::commit::{DecoderState, StoredPosition};
-use crate::store::facts::{FACT_LIMIT, FACTS};
-use crate::wire::{Context, Decoder, Limits, Outcome, Reason, SessionState, Transport, Unit, Unparked};
+use crate::wire::{Context, Decoder, Limits, Loss, Reason, SessionState, Transport, Unparked};
 use crate::wire::{exporter_address, recognise};
+use noting::{NETWORK, STREAM_CUT};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
@@ -33,10 +35,6 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 /// before a moment may not be in the journal at that moment.
 const ON_THE_WAY: i64 = 200_000;
 
-/// The cause of loss that sequence numbers tell.
-const NETWORK: &str = "network";
-/// The cause of loss while no collector ran.
-const COLLECTOR_DOWN: &str = "collector_down";
 /// How long a restart may take without being noted, in microseconds: what is stored tells up to some two seconds less than
 /// what was received.
 pub(super) const SHORT_DOWNTIME: i64 = 5 * SECOND;
@@ -54,12 +52,12 @@ impl Standing {
     /// Takes up what the database holds and lets `reader` go on from there.
     pub(super) fn take_up(shared: &Shared, journal: &str, reader: &mut Reader) -> Result<Self, IngestError> {
         let database = &shared.database;
-        let mut stored = database.journal_position(journal)?;
+        let mut stored = database.journal_position(journal, shared.started)?;
         let (saved, parked) = loop {
             let remembered = (database.decoder_state(journal)?, database.parked_sets(journal)?);
             // A transaction that a former process left behind may end just now. What was read is of one moment only if the
             // position has not moved meanwhile.
-            let now = database.journal_position(journal)?;
+            let now = database.journal_position(journal, shared.started)?;
             if now == stored {
                 break remembered;
             }
@@ -106,6 +104,8 @@ pub(super) struct Stage<'a> {
     flows: FlowBatch,
     /// Whether records of earlier processes may still come.
     catching_up: bool,
+    /// Whether the journal had more behind the start than it still has.
+    set_back: bool,
     /// Until when earlier processes are known to have recorded.
     recorded_until: Option<Timestamp>,
     /// Where the records of this process begin in the journal.
@@ -155,6 +155,7 @@ impl<'a> Stage<'a> {
         let Standing { stored, decoder, exporters } = standing;
         let start = stored.position;
         let opened_at = reader.opened_at();
+        let set_back = reader.has_released_beyond(Position::new(start));
         let flows = empty.recv().map_err(|_| IngestError::StageEnded { stage: "decode" })?;
         Ok(Self {
             shared,
@@ -168,6 +169,7 @@ impl<'a> Stage<'a> {
             start,
             flows,
             catching_up: true,
+            set_back,
             recorded_until: stored.complete_until,
             last_received: stored.complete_until.unwrap_or_default(),
             opened_at,
@@ -209,6 +211,9 @@ impl<'a> Stage<'a> {
             }
             let begin = || Piece::begin(self.start, received, self.shared.clock.instant(), self.last_received);
             let current = piece.get_or_insert_with(begin);
+            if std::mem::take(&mut self.set_back) {
+                self.note_set_back(&mut current.ledger, received);
+            }
             let ours = position > self.opened_at;
             if ours && std::mem::take(&mut self.catching_up) {
                 self.note_downtime(&mut current.ledger, started);
@@ -217,10 +222,10 @@ impl<'a> Stage<'a> {
             }
             if ours && std::mem::take(&mut self.dead_streams) {
                 self.missed(&mut current.ledger, received);
-                self.decoder.forget_all_streams();
+                self.note_dead_streams(&mut current.ledger, started);
             }
             // Nobody knows when what was damaged had come; what lies behind it may be older.
-            if !matches!(record, Record::Dropped(Dropped { cause: DropCause::Corrupt, .. })) {
+            if !matches!(record, Record::Dropped(Dropped { cause: DropCause::Corrupt { .. }, .. })) {
                 current.last_received = received;
                 self.last_received = received;
                 self.recorded_until = self.recorded_until.max(Some(received));
@@ -280,22 +285,17 @@ impl<'a> Stage<'a> {
             }
             Record::Stream(stream) => {
                 // A stream of an unknown exporter makes none: nothing has been recognised yet.
-                if let Some(exporter) = self.exporters.get(stream.source.ip()) {
+                let exporter = self.exporters.get(stream.source.ip());
+                if let Some(exporter) = exporter {
                     self.missed(ledger, stream.received);
                     self.decoder.forget_stream(exporter.id, stream.source);
                 }
+                if stream.event == StreamEvent::Cut {
+                    let exporter = exporter.map_or(0, |known| known.id);
+                    self.lost(ledger, exporter, stream.received, STREAM_CUT, "streams", 1);
+                }
             }
-            Record::Dropped(dropped) => {
-                let exporter =
-                    dropped.exporter.and_then(|address| self.exporters.get(address)).map_or(0, |known| known.id);
-                let cause = match dropped.cause {
-                    DropCause::Kernel => "kernel",
-                    DropCause::JournalFull => "journal_full",
-                    DropCause::Corrupt => "journal_corrupt",
-                };
-                let count = i64::try_from(dropped.count).unwrap_or(i64::MAX);
-                self.lost(ledger, exporter, dropped.received, cause, "datagrams", count);
-            }
+            Record::Dropped(dropped) => self.note_dropped(dropped, ledger),
         }
         Ok(())
     }
@@ -304,19 +304,6 @@ impl<'a> Stage<'a> {
     fn down_since(&self, started: Timestamp) -> Option<Timestamp> {
         let down = |until: &Timestamp| started.micros().saturating_sub(until.micros()) >= SHORT_DOWNTIME;
         self.recorded_until.filter(down)
-    }
-
-    /// Notes for how long nobody received, between the last that earlier processes recorded and the start of the next one.
-    fn note_downtime(&self, ledger: &mut Ledger, started: Timestamp) {
-        let Some(recorded_until) = self.down_since(started) else { return };
-        let mut from = recorded_until;
-        while from < started {
-            let to = from.hour().plus(HOUR).min(started);
-            let seconds = to.micros().saturating_sub(from.micros()).saturating_add(SECOND - 1) / SECOND;
-            ledger.lost(0, from, COLLECTOR_DOWN, "seconds", seconds);
-            from = to;
-        }
-        tracing::warn!("nothing was received from {recorded_until} to {started}: answers for that time say so");
     }
 
     /// Hands a piece to the next stage.
@@ -345,14 +332,6 @@ impl<'a> Stage<'a> {
             self.last_cut = Some(self.shared.clock.instant());
         }
         self.works.send(work).map_err(gone)
-    }
-
-    /// Notes the elements that no field takes.
-    fn missed(&mut self, ledger: &mut Ledger, at: Timestamp) {
-        for element in self.decoder.take_unknown() {
-            let room = ledger.missed(at, element);
-            self.untold(ledger, element.exporter_id, at, usize::from(!room));
-        }
     }
 
     fn datagram(&mut self, datagram: &Datagram<'_>, ledger: &mut Ledger) -> Result<(), IngestError> {
@@ -398,7 +377,8 @@ impl<'a> Stage<'a> {
         }
         self.counted(ledger, exporter.id, datagram.received, &outcome);
         if outcome.lost.count != 0 {
-            self.lost(ledger, exporter.id, datagram.received, NETWORK, outcome.lost.unit.name(), outcome.lost.count);
+            let Loss { unit, count, between } = outcome.lost;
+            self.lost_between(ledger, exporter.id, between, NETWORK, unit.name(), count);
         }
         let facts = self.decoder.take_facts().into_iter();
         let untold = facts.map(|(of, fact)| ledger.told(of, datagram.received, fact)).filter(|room| !room).count();
@@ -429,65 +409,6 @@ impl<'a> Stage<'a> {
             self.shared.metrics.flows.inc_by(outcome.records.into());
             self.counted(ledger, exporter_id, received, &outcome);
         }
-    }
-
-    /// Notes that so many more data sets wait for their template: until then their flows are in no answer.
-    fn waits(&self, ledger: &mut Ledger, exporter: u32, received: Timestamp, count: i64) {
-        self.lost(ledger, exporter, received, Reason::Parked.name(), Reason::Parked.unit().name(), count);
-    }
-
-    /// Notes the reasons that decoding met.
-    fn counted(&self, ledger: &mut Ledger, exporter: u32, received: Timestamp, outcome: &Outcome) {
-        for (reason, count) in outcome.counts.iter() {
-            let (kept, name, unit) = (reason.kept(), reason.name(), reason.unit().name());
-            if kept {
-                self.shared.metrics.noticed.get_or_create(&ReasonLabel { reason: name, unit }).inc_by(count.into());
-            } else if reason == Reason::Parked {
-                self.waits(ledger, exporter, received, count.into());
-            } else {
-                self.rejected(ledger, exporter, received, name, unit, count);
-            }
-        }
-    }
-
-    /// Notes what was refused, in the ledger and in the counters.
-    fn rejected(
-        &self,
-        ledger: &mut Ledger,
-        exporter: u32,
-        at: Timestamp,
-        reason: &'static str,
-        unit: &'static str,
-        count: u32,
-    ) {
-        ledger.lost(exporter, at, reason, unit, count.into());
-        self.shared.metrics.rejected.get_or_create(&ReasonLabel { reason, unit }).inc_by(count.into());
-        if unit == Unit::Datagrams.name() {
-            self.shared.metrics.refused.inc_by(count.into());
-        }
-    }
-
-    /// Notes how many facts found no room.
-    fn untold(&self, ledger: &mut Ledger, exporter: u32, at: Timestamp, count: usize) {
-        if count > 0 {
-            let count = u32::try_from(count).unwrap_or(u32::MAX);
-            self.rejected(ledger, exporter, at, FACT_LIMIT, FACTS, count);
-        }
-    }
-
-    /// Notes what is missing, in the ledger and in the counters.
-    fn lost(
-        &self,
-        ledger: &mut Ledger,
-        exporter: u32,
-        at: Timestamp,
-        cause: &'static str,
-        unit: &'static str,
-        count: i64,
-    ) {
-        ledger.lost(exporter, at, cause, unit, count);
-        // A gauge, because what turns out to be only late is taken back.
-        self.shared.metrics.lost.get_or_create(&ReasonLabel { reason: cause, unit }).inc_by(count);
     }
 
     /// Tells the database that everything received before `until` is stored, although nothing came.

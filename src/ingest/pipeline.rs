@@ -154,7 +154,7 @@ mod tests {
     }
 
     impl Storage for Sums {
-        fn journal_position(&self, _: &str) -> Result<StoredPosition, IngestError> {
+        fn journal_position(&self, _: &str, _: Timestamp) -> Result<StoredPosition, IngestError> {
             let position = self.0.lock().unwrap().0;
             Ok(StoredPosition { position, complete_until: None, next_segment: 1, author: None })
         }

@@ -22,7 +22,7 @@ const REMEMBERED: Duration = Duration::from_secs(120);
 
 /// The database, as ingest needs it. The calls mean what those of the same name of [`Database`] mean.
 pub(super) trait Storage: Send + Sync {
-    fn journal_position(&self, journal: &str) -> Result<StoredPosition, IngestError>;
+    fn journal_position(&self, journal: &str, since: Timestamp) -> Result<StoredPosition, IngestError>;
     fn decoder_state(&self, journal: &str) -> Result<Vec<DecoderState>, IngestError>;
     fn parked_sets(&self, journal: &str) -> Result<Vec<ParkedSet>, IngestError>;
     fn exporter_ids(&self) -> Result<Vec<(IpAddr, u32)>, IngestError>;
@@ -81,8 +81,8 @@ impl Postgres {
 }
 
 impl Storage for Postgres {
-    fn journal_position(&self, journal: &str) -> Result<StoredPosition, IngestError> {
-        self.ask(PATIENCE, self.database.journal_position(journal))
+    fn journal_position(&self, journal: &str, since: Timestamp) -> Result<StoredPosition, IngestError> {
+        self.ask(PATIENCE, self.database.journal_position_since(journal, Some(since)))
     }
 
     fn decoder_state(&self, journal: &str) -> Result<Vec<DecoderState>, IngestError> {

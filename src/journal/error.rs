@@ -40,7 +40,7 @@ pub enum JournalError {
     },
     /// A segment file has a format that this version does not know.
     #[error(
-        "{path} has journal format {version}, this Flowledger reads formats 1 and 2; start the version that wrote it"
+        "{path} has journal format {version}, this Flowledger reads formats 1 to 3; start the version that wrote it"
     )]
     Version {
         /// The file.

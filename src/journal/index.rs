@@ -34,6 +34,10 @@ pub(super) struct Shared {
     pub writer: Mutex<State>,
     /// When the earliest of the drops that wait to be told was received, in microseconds; `i64::MAX` while none waits.
     pub untold_since: AtomicI64,
+    /// When machine and process were last seen to go on, in microseconds; `i64::MAX` where nobody looks.
+    pub awake_until: AtomicI64,
+    /// When the first of what is being appended was received, of each batch.
+    pub appending: Mutex<Vec<Timestamp>>,
     pub index: Mutex<Index>,
     /// Records arrived, or the writers are gone.
     pub arrived: Condvar,
@@ -155,6 +159,8 @@ impl Shared {
             metrics,
             writer: Mutex::new(state),
             untold_since: AtomicI64::new(i64::MAX),
+            awake_until: AtomicI64::new(i64::MAX),
+            appending: Mutex::default(),
             index: Mutex::new(index),
             arrived: Condvar::new(),
             dirty: Condvar::new(),

@@ -26,18 +26,20 @@
 //!    `kill -9`.
 //! 6. After a failed `fdatasync` a file is not trusted: the kernel may have forgotten the bytes. The failure is counted, a
 //!    new file is begun, and a later success for the old one is not believed.
+//!    When machine or process stood still for some seconds, so that nobody counted, the journal says from when to when; no
+//!    moment counts as told before that ([`Reader::told_until`]).
 //! 7. Appending never waits for the disk beyond the page cache, but for the first file of an opening (see 3).
 //! 8. One process owns a journal directory, by a lock on its file `lock`. Which journal it is says every segment, under a
 //!    checksum; the file `id` says it too, and is written anew where it was damaged.
 //!
-//! # Byte format, version 2
+//! # Byte format, version 3
 //!
-//! Version 1 had the kinds 1 to 3 only; its files are read too. All numbers are little-endian. A file `<start position, 16 hexadecimal digits>.journal` is a header and records.
+//! Version 1 had the kinds 1 to 3 only, version 2 those up to 6; their files are read too. All numbers are little-endian. A file `<start position, 16 hexadecimal digits>.journal` is a header and records.
 //!
 //! | file header at | bytes | |
 //! |---|---|---|
 //! | 0 | 8 | `FLOWJRNL` |
-//! | 8 | 4 | version, 2 |
+//! | 8 | 4 | version, 3 |
 //! | 12 | 4 | CRC-32C of the header's other bytes |
 //! | 16 | 16 | journal id, a random UUID, as in the file `id` |
 //! | 32 | 8 | start: the position of the first record |
@@ -55,12 +57,12 @@
 //! | 10 | 2 | listener |
 //! | 12 | 4 | number of the record in this run, modulo 2^32 |
 //! | 16 | 8 | receive time, microseconds since 1970-01-01 UTC |
-//! | 24 | 1 | kind: 1 datagram, 2 dropped by the kernel, 3 dropped by the journal, 4 message of a stream, 5 stream opened, 6 stream closed |
+//! | 24 | 1 | kind: 1 datagram, 2 dropped by the kernel, 3 dropped by the journal, 4 message of a stream, 5 stream opened, 6 stream closed, 7 stream closed amid a message, 8 stood still |
 //! | 25 | 1 | address family: 4, 6, or 0 for none |
 //! | 26 | 2 | source port |
 //! | 28 | 4 | IPv6 scope id |
 //! | 32 | 16 | source address, IPv4 in the first four bytes |
-//! | 48 | | payload: the datagram or message, the count of dropped datagrams in 8 bytes, or nothing |
+//! | 48 | | payload: the datagram or message, the count of dropped datagrams in 8 bytes, since when it stood still in 8 bytes, or nothing |
 //!
 //! Where a record is damaged the reader looks for the next record that checks out. The checksum knows the journal and the
 //! position, so bytes of a payload are never taken for a record, be they a copy of one. The numbers tell how many records
@@ -81,6 +83,7 @@ mod segment;
 #[cfg(test)]
 pub(crate) mod simulated;
 pub mod survey;
+mod watch;
 mod writer;
 
 #[cfg(test)]
@@ -89,7 +92,7 @@ mod tests;
 pub use error::JournalError;
 pub use metrics::Metrics;
 pub use reader::{Chunk, Opening, Reader};
-pub use record::{Datagram, DropCause, Dropped, MAX_PAYLOAD_BYTES, Record, Stream, Transport};
+pub use record::{Datagram, DropCause, Dropped, MAX_PAYLOAD_BYTES, Record, Stream, StreamEvent, Transport};
 pub use writer::{Pulse, Writer};
 
 use crate::clock::SystemClock;

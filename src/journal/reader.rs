@@ -152,10 +152,23 @@ impl Reader {
         Position(lock(&self.shared.index).end)
     }
 
-    /// Up to when all that was received, or lost here, comes out of the reader, at the moment `now`: drops that cannot be told yet,
-    /// because the disk takes nothing, hold it back.
+    /// Up to when all that was received, or lost here, comes out of the reader, at the moment `now`: what is being appended holds
+    /// it back, so do drops that cannot be told yet, because the disk takes nothing, and so does the last moment at which
+    /// machine and process were seen to go on.
     pub fn told_until(&self, now: Timestamp) -> Timestamp {
-        now.min(Timestamp::from_micros(self.shared.untold_since.load(Ordering::Acquire)))
+        let untold = Timestamp::from_micros(self.shared.untold_since.load(Ordering::Acquire));
+        let awake = Timestamp::from_micros(self.shared.awake_until.load(Ordering::Acquire));
+        let appending = lock(&self.shared.appending).iter().copied().min().unwrap_or(now);
+        now.min(untold).min(awake).min(appending)
+    }
+
+    /// Whether records behind `position` were there and have been released, so that whoever stands there misses them.
+    pub fn has_released_beyond(&self, position: Position) -> bool {
+        let index = lock(&self.shared.index);
+        let Some(oldest) = index.segments.front() else { return false };
+        // Before the first file of an opening lies a gap that never held anything.
+        let follows = oldest.numbering.is_some_and(|numbering| numbering.run != oldest.start);
+        follows && position.get() < oldest.start
     }
 
     /// Bytes of records that lie after `position`, not counting gaps.
@@ -282,8 +295,8 @@ impl Reader {
                 Ok(checked) => {
                     if let Some(from) = self.damaged_from.take() {
                         let lost = self.lost(from, at, Some(checked.number));
-                        let received = self.received.unwrap_or(checked.received);
-                        self.tell_lost(chunk, at, received, lost);
+                        let since = self.received.unwrap_or(checked.received);
+                        self.tell_lost(chunk, at, since, checked.received, lost);
                     }
                     offset = self.accept(&checked, base, offset, chunk);
                 }
@@ -337,23 +350,29 @@ impl Reader {
     /// Tells of damage that reaches to the end of `segment`.
     fn end_damage(&mut self, segment: &Segment, chunk: &mut Chunk) {
         let Some(from) = self.damaged_from.take() else { return };
-        let next = {
+        // The next file was begun after all that was written to this one.
+        let (next, until) = {
             let index = lock(&self.shared.index);
             let run = segment.numbering.map(|numbering| numbering.run);
             match index.after(segment.start) {
-                Some(next) => next.numbering.filter(|next| Some(next.run) == run).map(|next| next.first),
-                None if index.end == self.position => Some(index.next_number),
-                None => None,
+                Some(next) => {
+                    (next.numbering.filter(|next| Some(next.run) == run).map(|next| next.first), Some(next.begun))
+                }
+                None if index.end == self.position => (Some(index.next_number), None),
+                None => (None, None),
             }
         };
         let lost = self.lost(from, self.position, next);
-        self.tell_lost(chunk, self.position, self.received.unwrap_or(segment.begun), lost);
+        let since = self.received.unwrap_or(segment.begun);
+        let until = until.unwrap_or_else(|| self.shared.clock.now());
+        self.tell_lost(chunk, self.position, since, until, lost);
     }
 
-    /// Enters damaged records that end at `position`, unless the damaged bytes were none.
-    fn tell_lost(&self, chunk: &mut Chunk, position: u64, received: Timestamp, count: u64) {
+    /// Enters damaged records that end at `position`, between records of these moments, unless the damaged bytes were none.
+    fn tell_lost(&self, chunk: &mut Chunk, position: u64, since: Timestamp, until: Timestamp, count: u64) {
         if count > 0 {
-            let dropped = Dropped { received, listener: 0, cause: DropCause::Corrupt, exporter: None, count };
+            let (cause, received) = (DropCause::Corrupt { since }, until.max(since));
+            let dropped = Dropped { received, listener: 0, cause, exporter: None, count };
             chunk.entries.push((Position(position), Entry::Lost(dropped)));
             self.shared.metrics.corrupt.inc_by(count);
         }

@@ -21,6 +21,8 @@ const KIND_DROPPED_BY_JOURNAL: u8 = 3;
 const KIND_MESSAGE: u8 = 4;
 const KIND_STREAM_OPENED: u8 = 5;
 const KIND_STREAM_CLOSED: u8 = 6;
+const KIND_STREAM_CUT: u8 = 7;
+const KIND_STOOD_STILL: u8 = 8;
 
 /// One entry of the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +68,19 @@ pub struct Stream {
     pub source: SocketAddr,
     /// Which of the collector's listeners it came to.
     pub listener: u16,
-    /// Whether it began; otherwise it ended. After a crash the ends of streams are missing.
-    pub opened: bool,
+    /// What happened to it. After a crash the ends of streams are missing.
+    pub event: StreamEvent,
+}
+
+/// What happens to a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamEvent {
+    /// It began.
+    Opened,
+    /// It ended, between two messages.
+    Closed,
+    /// It ended amid a message, of which nothing is kept.
+    Cut,
 }
 
 /// Datagrams that were lost before they could be read from the journal.
@@ -95,7 +108,16 @@ pub enum DropCause {
     JournalFull,
     /// Their records were damaged on disk. The reader tells this; it is never written. The count is exact unless the
     /// damage reaches to the end of a former process's log, where it is one.
-    Corrupt,
+    Corrupt {
+        /// When the last whole record before them was received.
+        since: Timestamp,
+    },
+    /// Nobody knows how many, so the count is 0: until [`Dropped::received`] the machine or the process stood still, or the
+    /// clock was set forward.
+    StoodStill {
+        /// When it was last seen to go on.
+        since: Timestamp,
+    },
 }
 
 impl Record<'_> {
@@ -105,6 +127,14 @@ impl Record<'_> {
             Record::Datagram(datagram) => datagram.received,
             Record::Stream(stream) => stream.received,
             Record::Dropped(dropped) => dropped.received,
+        }
+    }
+
+    /// When the first of what it tells of may have been received.
+    pub(super) fn since(&self) -> Timestamp {
+        match self {
+            Record::Dropped(Dropped { cause: DropCause::StoodStill { since }, .. }) => *since,
+            record => record.received(),
         }
     }
 
@@ -130,15 +160,22 @@ impl Record<'_> {
                 (kind, datagram.listener, datagram.received, Some(datagram.source), datagram.payload)
             }
             Record::Stream(stream) => {
-                let kind = if stream.opened { KIND_STREAM_OPENED } else { KIND_STREAM_CLOSED };
+                let kind = match stream.event {
+                    StreamEvent::Opened => KIND_STREAM_OPENED,
+                    StreamEvent::Closed => KIND_STREAM_CLOSED,
+                    StreamEvent::Cut => KIND_STREAM_CUT,
+                };
                 (kind, stream.listener, stream.received, Some(stream.source), [].as_slice())
             }
             Record::Dropped(dropped) => {
-                let kind = match dropped.cause {
-                    DropCause::Kernel => KIND_DROPPED_BY_KERNEL,
-                    DropCause::JournalFull | DropCause::Corrupt => KIND_DROPPED_BY_JOURNAL,
+                let kind;
+                (kind, count) = match dropped.cause {
+                    DropCause::Kernel => (KIND_DROPPED_BY_KERNEL, dropped.count.to_le_bytes()),
+                    DropCause::JournalFull | DropCause::Corrupt { .. } => {
+                        (KIND_DROPPED_BY_JOURNAL, dropped.count.to_le_bytes())
+                    }
+                    DropCause::StoodStill { since } => (KIND_STOOD_STILL, since.micros().to_le_bytes()),
                 };
-                count = dropped.count.to_le_bytes();
                 let source = dropped.exporter.map(|address| SocketAddr::new(address, 0));
                 (kind, dropped.listener, dropped.received, source, count.as_slice())
             }
@@ -240,12 +277,18 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Record<'_>> {
     };
     let datagram =
         |transport| Some(Record::Datagram(Datagram { received, listener, source: source?, transport, payload }));
-    let stream = |opened| Some(Record::Stream(Stream { received, listener, source: source?, opened }));
+    let stream = |event| Some(Record::Stream(Stream { received, listener, source: source?, event }));
     match header.kind {
         KIND_DATAGRAM => datagram(Transport::Datagram),
         KIND_MESSAGE => datagram(Transport::Stream),
-        KIND_STREAM_OPENED => stream(true),
-        KIND_STREAM_CLOSED => stream(false),
+        KIND_STREAM_OPENED => stream(StreamEvent::Opened),
+        KIND_STREAM_CLOSED => stream(StreamEvent::Closed),
+        KIND_STREAM_CUT => stream(StreamEvent::Cut),
+        KIND_STOOD_STILL => {
+            let cause =
+                DropCause::StoodStill { since: Timestamp::from_micros(i64::from_le_bytes(payload.try_into().ok()?)) };
+            Some(Record::Dropped(Dropped { received, listener, cause, exporter: None, count: 0 }))
+        }
         KIND_DROPPED_BY_KERNEL => dropped(DropCause::Kernel),
         KIND_DROPPED_BY_JOURNAL => dropped(DropCause::JournalFull),
         _ => None,

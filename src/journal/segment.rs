@@ -10,8 +10,8 @@ use uuid::Uuid;
 /// Bytes of a file before its first record.
 pub(super) const HEADER_BYTES: u64 = 72;
 const MAGIC: [u8; 8] = *b"FLOWJRNL";
-/// What is written. Version 1, with fewer kinds of records, is read too.
-const VERSION: u32 = 2;
+/// What is written. Older versions, with fewer kinds of records, are read too.
+const VERSION: u32 = 3;
 const OLDEST: u32 = 1;
 
 /// What a file says about itself.

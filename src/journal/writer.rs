@@ -8,6 +8,8 @@ use super::metrics::Metrics;
 use super::pending::Pending;
 use super::record::{MAX_PAYLOAD_BYTES, Record};
 use super::segment::{HEADER_BYTES, Header, Segment};
+use super::watch;
+use crate::clock::Timestamp;
 use std::fmt;
 use std::io;
 use std::sync::atomic::Ordering;
@@ -41,25 +43,30 @@ impl fmt::Debug for Writer {
 pub struct Pulse(Weak<Handle>);
 
 impl Pulse {
-    /// Whether the flushing thread has ended before the last writer went, which it only does by a defect.
+    /// Whether the flushing or the watching thread has ended before the last writer went, which it only does by a defect.
     pub fn has_ended(&self) -> bool {
         let handle = self.0.upgrade();
-        handle.is_some_and(|handle| handle.flusher.as_ref().is_some_and(JoinHandle::is_finished))
+        handle.is_some_and(|handle| [&handle.flusher, &handle.watch].into_iter().flatten().any(JoinHandle::is_finished))
     }
 }
 
-/// Ends the flusher with the last writer.
+/// Ends the threads with the last writer.
 struct Handle {
     shared: Arc<Shared>,
     flusher: Option<JoinHandle<()>>,
+    watch: Option<JoinHandle<()>>,
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
         lock(&self.shared.index).closing = true;
         self.shared.dirty.notify_all();
+        // They have no way to panic; if one did, there is nobody left to tell. What the first appends the second flushes.
+        if let Some(watch) = self.watch.take() {
+            watch.thread().unpark();
+            let _ = watch.join();
+        }
         if let Some(flusher) = self.flusher.take() {
-            // The flusher has no way to panic; if it did, there is nobody left to tell.
             let _ = flusher.join();
         }
         lock(&self.shared.index).closed = true;
@@ -71,19 +78,23 @@ impl Writer {
     pub(super) fn start(shared: Arc<Shared>) -> Result<Self, JournalError> {
         let flusher = flusher::start(Arc::clone(&shared))
             .map_err(JournalError::file("start the flushing thread for", shared.settings.directory.as_path()))?;
-        Ok(Self { handle: Arc::new(Handle { shared, flusher: Some(flusher) }) })
+        let mut handle = Handle { shared, flusher: Some(flusher), watch: None };
+        let watch = watch::start(Arc::clone(&handle.shared))
+            .map_err(JournalError::file("start the watching thread for", handle.shared.settings.directory.as_path()))?;
+        handle.watch = Some(watch);
+        Ok(Self { handle: Arc::new(handle) })
     }
 
     /// A writer whose flushing thread is this one.
     #[cfg(test)]
     pub(super) fn flushed_by(shared: Arc<Shared>, flusher: JoinHandle<()>) -> Self {
-        Self { handle: Arc::new(Handle { shared, flusher: Some(flusher) }) }
+        Self { handle: Arc::new(Handle { shared, flusher: Some(flusher), watch: None }) }
     }
 
     /// A writer that nothing is flushed for but by hand.
     #[cfg(test)]
     pub(super) fn unflushed(shared: Arc<Shared>) -> Self {
-        Self { handle: Arc::new(Handle { shared, flusher: None }) }
+        Self { handle: Arc::new(Handle { shared, flusher: None, watch: None }) }
     }
 
     /// Appends `records` in order, in one write call, and returns when the kernel has them: from then on `kill -9` of this
@@ -97,6 +108,7 @@ impl Writer {
     pub fn append(&self, records: &[Record<'_>]) -> Result<(), JournalError> {
         check(records)?;
         let shared = &self.handle.shared;
+        let _appending = Appending::begin(shared, records);
         lock(&shared.writer).append(shared, records, Room::Common);
         Ok(())
     }
@@ -109,6 +121,7 @@ impl Writer {
     pub fn offer(&self, records: &[Record<'_>]) -> Result<usize, JournalError> {
         check(records)?;
         let shared = &self.handle.shared;
+        let _appending = Appending::begin(shared, records);
         Ok(lock(&shared.writer).offer(shared, records, Room::Common))
     }
 
@@ -120,6 +133,29 @@ impl Writer {
     /// What this journal counts.
     pub fn metrics(&self) -> Metrics {
         self.handle.shared.metrics.clone()
+    }
+}
+
+/// Lets everybody know that a batch is on its way, which may take long when the disk stalls.
+struct Appending<'a> {
+    shared: &'a Shared,
+    since: Option<Timestamp>,
+}
+
+impl<'a> Appending<'a> {
+    fn begin(shared: &'a Shared, records: &[Record<'_>]) -> Self {
+        let since = records.iter().map(Record::received).min();
+        lock(&shared.appending).extend(since);
+        Self { shared, since }
+    }
+}
+
+impl Drop for Appending<'_> {
+    fn drop(&mut self) {
+        let mut appending = lock(&self.shared.appending);
+        if let Some(at) = appending.iter().position(|since| Some(*since) == self.since) {
+            appending.swap_remove(at);
+        }
     }
 }
 
@@ -222,7 +258,7 @@ impl State {
             }
             self.pending.add(record, most);
         }
-        let untold = records.iter().skip(kept).map(|record| record.received().micros()).min().unwrap_or(i64::MAX);
+        let untold = records.iter().skip(kept).map(|record| record.since().micros()).min().unwrap_or(i64::MAX);
         if self.pending.is_empty() {
             shared.untold_since.store(i64::MAX, Ordering::Release);
         } else {

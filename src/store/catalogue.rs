@@ -166,7 +166,8 @@ pub(super) async fn list(connection: &mut PgConnection, only: Option<u32>) -> Re
     }
     let losses: Vec<(i64, String, String, i64)> = sqlx::query_as(
         "SELECT exporter_id, cause, unit, least(sum(count), 9223372036854775807)::bigint FROM loss \
-         WHERE $1::bigint IS NULL OR exporter_id = $1 GROUP BY 1, 2, 3 HAVING sum(count) > 0",
+         WHERE ($1::bigint IS NULL OR exporter_id = $1) AND cause NOT LIKE '%\\_later' \
+         GROUP BY 1, 2, 3 HAVING sum(count) > 0",
     )
     .bind(only)
     .fetch_all(&mut *connection)

@@ -152,15 +152,31 @@ pub struct Batch {
 }
 
 impl Database {
-    /// Where the journal stands; it is entered at position 0 when it is new.
+    /// Where the journal stands; it is entered at position 0 when it is new, as one that began now.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn journal_position(&self, journal: &str) -> Result<StoredPosition, StoreError> {
-        sqlx::query("INSERT INTO journal_positions (journal_id, position) VALUES ($1::uuid, 0) ON CONFLICT DO NOTHING")
-            .bind(journal)
-            .execute(&self.writers)
-            .await?;
+        self.journal_position_since(journal, None).await
+    }
+
+    /// The same; a new one began at `since`, by the collector's clock.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn journal_position_since(
+        &self,
+        journal: &str,
+        since: Option<Timestamp>,
+    ) -> Result<StoredPosition, StoreError> {
+        sqlx::query(
+            "INSERT INTO journal_positions (journal_id, position, created_at) VALUES ($1::uuid, 0, coalesce($2, now())) \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(journal)
+        .bind(since.map(Timestamp::to_utc))
+        .execute(&self.writers)
+        .await?;
         Ok(standing(sqlx::query_as(POSITION).bind(journal).fetch_one(&self.writers).await?))
     }
 

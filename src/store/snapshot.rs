@@ -158,20 +158,24 @@ impl Snapshot {
     }
 
     /// What is known to be missing from the hours that the window touches, by exporter, cause and unit. An hour in which
-    /// more was taken back than lost counts as one without loss: what it takes back was lost in an earlier hour.
+    /// more was taken back than lost counts as one without loss: what it takes back was lost in an earlier hour. What was
+    /// found missing in a later hour counts for the window's last one: for the others it was found within the window, or
+    /// is there, too.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn loss(&mut self, from: Timestamp, to: Timestamp) -> Result<Vec<StoredLoss>, StoreError> {
         let rows: Vec<(i64, String, String, i64)> = sqlx::query_as(
-            "SELECT exporter_id, cause, unit, least(sum(count), 9223372036854775807)::bigint FROM loss \
-             WHERE hour >= $1 AND hour < $2 AND count > 0 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
+            "SELECT exporter_id, regexp_replace(cause, '_later$', ''), unit, least(sum(count), 9223372036854775807)::bigint \
+             FROM loss WHERE hour >= $1 AND hour < $2 AND count > 0 AND (hour = $3 OR cause NOT LIKE '%\\_later') \
+             GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
         )
         .bind(from.hour().to_utc())
         .bind(to.to_utc())
+        .bind(to.plus(-1).hour().to_utc())
         .fetch_all(&mut *self.transaction)
         .await?;
-        Ok(rows
+        let mut loss: Vec<_> = rows
             .into_iter()
             .map(|(exporter, cause, unit, lost)| StoredLoss {
                 exporter_id: u32::try_from(exporter).unwrap_or(0),
@@ -179,7 +183,30 @@ impl Snapshot {
                 unit,
                 count: count(lost),
             })
-            .collect())
+            .collect();
+        let (cause, unit) = ("collector_down".to_owned(), "seconds".to_owned());
+        let silent = self.silent(from, to).await?;
+        loss.extend((silent > 0).then_some(StoredLoss { exporter_id: 0, cause, unit, count: silent }));
+        Ok(loss)
+    }
+
+    /// For how many seconds of the window nobody knows what collectors received that have since been silent for longer than
+    /// [`COLLECTOR_ALIVE`]: from what they stored last to the end of that time, or to when another one began in their place.
+    async fn silent(&mut self, from: Timestamp, to: Timestamp) -> Result<u64, StoreError> {
+        let seconds: i64 = sqlx::query_scalar(
+            "SELECT coalesce(sum(ceil(extract(epoch FROM least(ends, $2) - greatest(since, $1)))), 0)::bigint FROM ( \
+             SELECT coalesce(complete_until, created_at) AS since, least(updated_at + $3::bigint * interval '1 microsecond', \
+             (SELECT min(created_at) FROM journal_positions AS next WHERE next.created_at > silent.updated_at)) AS ends \
+             FROM journal_positions AS silent WHERE updated_at < \
+             (SELECT coalesce(max(updated_at) FILTER (WHERE complete_until IS NOT NULL), max(updated_at)) \
+             FROM journal_positions) - $3::bigint * interval '1 microsecond') AS gone WHERE since < $2 AND ends > $1",
+        )
+        .bind(from.to_utc())
+        .bind(to.to_utc())
+        .bind(COLLECTOR_ALIVE)
+        .fetch_one(&mut *self.transaction)
+        .await?;
+        Ok(count(seconds))
     }
 
     /// All exporters with their addresses.

@@ -68,9 +68,10 @@ impl Decoder {
         outcome.clock_offset_ms = Some(origin.base.clock_offset_ms());
         let message = Message { version: Version::Ipfix, slot, origin, sampling: context.sampling };
         let found = self.read_sets(&message, reader.rest(), batch, &mut outcome);
-        let session = self.sessions.get_mut(slot);
-        let count = session.map_or(0, |session| session.sequence.complete(header.sequence, arrival, found.records));
-        outcome.lost = Loss { unit: LossUnit::Records, count };
+        if let Some(session) = self.sessions.get_mut(slot) {
+            let change = session.sequence.complete(header.sequence, arrival, found.records, context.received);
+            outcome.lost = Loss::of(LossUnit::Records, change);
+        }
         outcome
     }
 }

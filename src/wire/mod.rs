@@ -63,8 +63,9 @@ use crate::flow::facts::Fact;
 use facts::Facts;
 use parking::Parking;
 use row::Row;
+use sequence::Change;
 use sessions::Sessions;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use templates::FieldSpecifier;
 use times::Times;
@@ -209,6 +210,20 @@ pub struct Loss {
     pub unit: LossUnit,
     /// How many more are missing. Negative when what was told to be missing has come late; the sum is never negative.
     pub count: i64,
+    /// When the datagrams before and after them came: what is missing was on the way between these moments. What is taken back
+    /// has those with which it was told.
+    pub between: (Timestamp, Timestamp),
+}
+
+impl Loss {
+    /// No change.
+    pub const fn none(unit: LossUnit) -> Self {
+        Self::of(unit, Change { count: 0, between: (Timestamp::from_micros(0), Timestamp::from_micros(0)) })
+    }
+
+    const fn of(unit: LossUnit, Change { count, between }: Change) -> Self {
+        Self { unit, count, between }
+    }
 }
 
 /// What became of one datagram.
@@ -253,7 +268,7 @@ impl Outcome {
             templates: 0,
             sets: 0,
             counts: Counts::default(),
-            lost: Loss { unit, count: 0 },
+            lost: Loss::none(unit),
             restarted: false,
             clock_offset_ms: None,
         }
@@ -464,9 +479,9 @@ impl Decoder {
         self.sessions.forget_streams(|key| (key.exporter_id, key.source_port) == (exporter_id, source.port()));
     }
 
-    /// No stream of before lives any more, as after a restart of the collector.
-    pub fn forget_all_streams(&mut self) {
-        self.sessions.forget_streams(|_| true);
+    /// No stream of before lives any more, as after a restart of the collector. Returns whose there were.
+    pub fn forget_all_streams(&mut self) -> BTreeSet<u32> {
+        self.sessions.forget_streams(|_| true)
     }
 
     /// How many sessions are remembered.

@@ -175,8 +175,8 @@ impl Decoder {
                 return Outcome::rejected(Some(version), Reason::Duplicate);
             }
             let units = u32::try_from(split.records.count).unwrap_or(u32::MAX);
-            let count = session.sequence.complete(number, arrival, Some(units));
-            outcome.lost = Loss { unit: LossUnit::Flows, count };
+            let change = session.sequence.complete(number, arrival, Some(units), context.received);
+            outcome.lost = Loss::of(LossUnit::Flows, change);
         }
         let kept = split.records.limit(limit);
         let origin = Origin {

@@ -82,9 +82,10 @@ impl Decoder {
             Reason::CountDiffers,
             usize::from(counted.is_some_and(|counted| counted != u32::from(header.count))),
         );
-        let session = self.sessions.get_mut(slot);
-        let count = session.map_or(0, |session| session.sequence.complete(header.sequence, arrival, Some(1)));
-        outcome.lost = Loss { unit: LossUnit::Datagrams, count };
+        if let Some(session) = self.sessions.get_mut(slot) {
+            let change = session.sequence.complete(header.sequence, arrival, Some(1), context.received);
+            outcome.lost = Loss::of(LossUnit::Datagrams, change);
+        }
         outcome
     }
 }

@@ -7,7 +7,9 @@
 //! held, too, until as many datagrams continue each other after it, so that a single forged one tells no loss; then it is
 //! a loss, but across the wrap a restart: from 4 billion to 0 nothing was lost. After a datagram of unknown units the next one
 //! sets the number anew. The same datagram within the window is a duplicate; two that only share a number are not.
+//! Nobody knows when something missing would have come, but between which two datagrams; what is taken back names the same two.
 
+use crate::clock::Timestamp;
 use std::collections::VecDeque;
 
 /// How many datagrams a missing one may be late, and a duplicate behind.
@@ -27,6 +29,30 @@ pub(super) struct Hole {
     pub(super) length: u32,
     /// After how many datagrams it opened.
     born: u32,
+    /// When the datagrams before and after it came.
+    pub(super) between: (Timestamp, Timestamp),
+}
+
+/// A hole as it was saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SavedHole {
+    /// The first number missing.
+    pub(super) start: u32,
+    /// How many are missing.
+    pub(super) length: u32,
+    /// How many datagrams came since it opened.
+    pub(super) age: u32,
+    /// When the datagrams before and after it came.
+    pub(super) between: (Timestamp, Timestamp),
+}
+
+/// By how much the loss told so far changes, and between which moments that was on the way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Change {
+    /// Units; negative where some came late.
+    pub(super) count: i64,
+    /// When the datagrams before and after the hole came.
+    pub(super) between: (Timestamp, Timestamp),
 }
 
 /// Datagrams that continue each other, but not what came before.
@@ -49,6 +75,8 @@ pub(super) struct Sequence {
     holes: Vec<Hole>,
     datagrams: u32,
     recent: VecDeque<(u32, u32)>,
+    /// When the last datagram came that continued those before it.
+    last: Option<Timestamp>,
 }
 
 /// How a datagram stands to those before it.
@@ -82,29 +110,45 @@ impl Sequence {
         arrival
     }
 
-    /// Accounts for the datagram that just arrived, now that it is known to hold `units`, and returns by how much the
-    /// loss told so far changes.
-    pub(super) fn complete(&mut self, number: u32, arrival: Arrival, units: Option<u32>) -> i64 {
+    /// Accounts for the datagram that arrived just now, when it was `received`, as it is known to hold `units`, and returns by
+    /// how much the loss told so far changes.
+    pub(super) fn complete(
+        &mut self,
+        number: u32,
+        arrival: Arrival,
+        units: Option<u32>,
+        received: Timestamp,
+    ) -> Change {
         let now = self.datagrams;
         self.holes.retain(|hole| now.wrapping_sub(hole.born) <= WINDOW);
         match arrival {
-            Arrival::Duplicate => 0,
-            Arrival::Behind => units.map_or(0, |units| self.fill(number, units)),
+            Arrival::Duplicate => Change::default(),
+            Arrival::Behind => units.map_or_else(Change::default, |units| self.fill(number, units, received)),
             Arrival::Forward { missing } => {
-                if missing > 0 {
-                    self.holes.push(Hole { start: number.wrapping_sub(missing), length: missing, born: now });
-                }
+                let change = self.miss(number.wrapping_sub(missing), missing, received);
                 self.expected = units.map(|units| number.wrapping_add(units));
                 self.elsewhere = None;
-                missing.into()
+                change
             }
         }
     }
 
+    /// Notes that the stream goes on now, behind a hole if `length` is not 0.
+    fn miss(&mut self, start: u32, length: u32, received: Timestamp) -> Change {
+        let before = self.last.replace(received).unwrap_or(received);
+        if length == 0 {
+            return Change::default();
+        }
+        // Where the clock went back in between, the two are told in their order all the same.
+        let between = (before.min(received), before.max(received));
+        self.holes.push(Hole { start, length, born: self.datagrams, between });
+        Change { count: length.into(), between }
+    }
+
     /// A datagram of `units` from `number` came late: takes back the loss if it is in a hole.
-    fn fill(&mut self, number: u32, units: u32) -> i64 {
+    fn fill(&mut self, number: u32, units: u32, received: Timestamp) -> Change {
         if units == 0 {
-            return 0;
+            return Change::default();
         }
         let end = number.wrapping_add(units);
         for hole in &mut self.holes {
@@ -112,11 +156,11 @@ impl Sequence {
             let Some(left) = hole.length.checked_sub(skipped).and_then(|left| left.checked_sub(units)) else {
                 continue;
             };
-            let born = hole.born;
+            let (born, between) = (hole.born, hole.between);
             hole.length = skipped;
-            self.holes.push(Hole { start: end, length: left, born });
+            self.holes.push(Hole { start: end, length: left, born, between });
             self.holes.retain(|hole| hole.length > 0);
-            return i64::from(units).saturating_neg();
+            return Change { count: i64::from(units).saturating_neg(), between };
         }
         let (first, datagrams) = match self.elsewhere {
             Some(stream) if stream.next == number => (stream.first, stream.datagrams.saturating_add(1)),
@@ -124,14 +168,13 @@ impl Sequence {
         };
         self.elsewhere = Some(Elsewhere { first, next: end, datagrams });
         if datagrams < CONFIRM {
-            return 0;
+            return Change::default();
         }
         let ahead = self.expected.map(|start| (start, first.wrapping_sub(start)));
         let ahead = ahead.filter(|&(start, missing)| missing.cast_signed() >= 0 && first >= start);
         self.begin(Some(end));
-        let Some((start, length)) = ahead else { return 0 };
-        self.holes.push(Hole { start, length, born: self.datagrams });
-        length.into()
+        let (start, length) = ahead.unwrap_or_default();
+        self.miss(start, length, received)
     }
 
     /// The exporter started anew, or its number is unknown: the next number is `expected`, or whatever comes.
@@ -146,14 +189,27 @@ impl Sequence {
         (self.expected, self.elsewhere, self.holes.iter().map(|hole| (*hole, self.datagrams.wrapping_sub(hole.born))))
     }
 
-    /// A sequence that stands as [`Sequence::standing`] told. What had come lately is forgotten.
+    /// When the last datagram came that continued those before it.
+    pub(super) const fn last(&self) -> Option<Timestamp> {
+        self.last
+    }
+
+    /// A sequence that stands as [`Sequence::standing`] and [`Sequence::last`] told. What had come lately is forgotten.
     pub(super) fn standing_at(
         expected: Option<u32>,
         elsewhere: Option<Elsewhere>,
-        holes: impl Iterator<Item = (u32, u32, u32)>,
+        last: Option<Timestamp>,
+        holes: impl Iterator<Item = SavedHole>,
     ) -> Self {
-        let holes = holes.map(|(start, length, age)| Hole { start, length, born: 0u32.wrapping_sub(age) }).collect();
-        Self { expected, elsewhere, holes, ..Self::default() }
+        let holes = holes
+            .map(|SavedHole { start, length, age, between }| Hole {
+                start,
+                length,
+                born: 0u32.wrapping_sub(age),
+                between,
+            })
+            .collect();
+        Self { expected, elsewhere, last, holes, ..Self::default() }
     }
 }
 
@@ -165,7 +221,28 @@ mod tests {
 
     fn send(sequence: &mut Sequence, number: u32, units: u32) -> i64 {
         let arrival = sequence.arrive(number, number.wrapping_mul(31));
-        sequence.complete(number, arrival, Some(units))
+        sequence.complete(number, arrival, Some(units), Timestamp::default()).count
+    }
+
+    #[test]
+    fn what_is_missing_and_what_is_taken_back_are_told_with_the_same_two_moments() {
+        let at = Timestamp::from_micros;
+        let mut sequence = Sequence::default();
+        let mut send = |number: u32, received: i64| {
+            let arrival = sequence.arrive(number, number);
+            sequence.complete(number, arrival, Some(10), at(received))
+        };
+        assert_eq!(send(0, 5), Change::default());
+        assert_eq!(send(30, 70), Change { count: 20, between: (at(5), at(70)) });
+        assert_eq!(send(40, 80), Change::default());
+        assert_eq!(send(60, 90), Change { count: 10, between: (at(80), at(90)) });
+        assert_eq!(send(20, 95), Change { count: -10, between: (at(5), at(70)) });
+        assert_eq!(send(10, 96), Change { count: -10, between: (at(5), at(70)) });
+        assert_eq!(send(90, 97), Change { count: 20, between: (at(90), at(97)) });
+        // A jump that is believed late was there since the last datagram before it.
+        let far = BELIEVED_JUMP + 1_000;
+        assert_eq!([send(far, 100), send(far + 10, 101)], [Change::default(); 2]);
+        assert_eq!(send(far + 20, 102), Change { count: i64::from(far) - 100, between: (at(97), at(102)) });
     }
 
     #[test]
@@ -201,7 +278,7 @@ mod tests {
         for checksum in 0..200 {
             let arrival = stuck.arrive(0, checksum);
             assert_ne!(arrival, Arrival::Duplicate);
-            assert_eq!(stuck.complete(0, arrival, Some(7)), 0);
+            assert_eq!(stuck.complete(0, arrival, Some(7), Timestamp::default()).count, 0);
         }
     }
 
@@ -237,7 +314,7 @@ mod tests {
         let mut sequence = Sequence::default();
         send(&mut sequence, 0, 10);
         let arrival = sequence.arrive(10, 1);
-        assert_eq!(sequence.complete(10, arrival, None), 0);
+        assert_eq!(sequence.complete(10, arrival, None, Timestamp::default()).count, 0);
         assert_eq!(send(&mut sequence, 99, 10), 0);
         assert_eq!(send(&mut sequence, 110, 10), 1);
     }
@@ -270,7 +347,7 @@ mod tests {
             let mut told = 0i64;
             for (_, index, number, units) in sent {
                 let arrival = sequence.arrive(number, index as u32);
-                told += sequence.complete(number, arrival, Some(units));
+                told += sequence.complete(number, arrival, Some(units), Timestamp::default()).count;
             }
             prop_assert_eq!(told, lost);
         }

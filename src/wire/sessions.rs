@@ -10,7 +10,7 @@ use super::sequence::Sequence;
 use super::templates::{Template, TemplateKind};
 use super::{Transport, Version};
 use crate::clock::{SECOND, Timestamp};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// By how many milliseconds uptimes of reordered datagrams and receive times may be off.
@@ -332,11 +332,13 @@ impl Sessions {
         }
     }
 
-    /// Forgets the sessions of streams that have `ended`.
-    pub(super) fn forget_streams(&mut self, ended: impl Fn(&SessionKey) -> bool) {
+    /// Forgets the sessions of streams that have `ended`, and tells whose they were.
+    pub(super) fn forget_streams(&mut self, ended: impl Fn(&SessionKey) -> bool) -> BTreeSet<u32> {
         let gone = |key: &SessionKey| key.transport == Transport::Stream && ended(key);
         let slots: Vec<_> = self.by_key.iter().filter(|(key, _)| gone(key)).map(|(_, &slot)| slot).collect();
+        let whose = slots.iter().filter_map(|slot| Some(self.get(*slot)?.key.exporter_id)).collect();
         slots.into_iter().for_each(|slot| self.forget(slot));
+        whose
     }
 
     /// Carries out a withdrawal (RFC 7011, 8.1), which counts only in a stream: over UDP it may come late, or be forged.

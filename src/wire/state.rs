@@ -1,22 +1,25 @@
 //! Sessions as bytes, so that a restarted collector decodes at once.
 //!
-//! Format, version 2, integers little-endian: version `u8`; flags `u8` (1 expected number, 2 start of the exporter, 4 uptime,
-//! 8 numbers elsewhere); time of the last datagram `i64`; expected `u32`; start `u64` in ms; uptime `u32` and its receive
-//! time `i64`; numbers elsewhere: first and next `u32`, datagrams `u8`, each only when flagged; holes `u8`, each start, length and age as `u32`; templates `u16`, each id `u16`, kind `u8` (0 data, 1
+//! Format, version 3, integers little-endian: version `u8`; flags `u8` (1 expected number, 2 start of the exporter, 4 uptime,
+//! 8 numbers elsewhere, 16 time in sequence); time of the last datagram `i64`; expected `u32`; start `u64` in ms; uptime `u32` and its receive
+//! time `i64`; numbers elsewhere: first and next `u32`, datagrams `u8`; time of the last datagram in sequence `i64`, each only when
+//! flagged; holes `u8`, each start, length and age as `u32` and the times of the datagrams before and after it as `i64`; templates `u16`, each id `u16`, kind `u8` (0 data, 1
 //! options), scope `u16`, fields `u16`, each enterprise `u32`, id `u16` and length `u16`; then what is known
 //! about sampling: of the exporter `u32` (0: nothing), samplers `u16`, each id `u64` and interval `u32`, interfaces `u16`, each
-//! index and interval as `u32`. Version 1 ends before that. Everything is written by ascending id, so that equal sessions
+//! index and interval as `u32`. Version 2 knows no times of sequence and holes, version 1 ends before sampling, too. Everything is written by ascending id, so that equal sessions
 //! give equal bytes. Reading bytes that are not such a state gives nothing and does no
 //! harm: they pass the same limits as templates from the wire.
 
 use super::sampling::{Rates, Scope};
-use super::sequence::{Elsewhere, Sequence};
+use super::sequence::{Elsewhere, SavedHole, Sequence};
 use super::sessions::{Session, SessionKey, Sessions};
 use super::templates::{FIRST_TEMPLATE, FieldSpecifier, Template, TemplateKind};
 use super::{Transport, Version};
 use crate::clock::Timestamp;
 
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
+/// The format before the times of sequence and holes.
+const WITHOUT_TIMES: u8 = 2;
 /// The format before sampling was known.
 const WITHOUT_SAMPLING: u8 = 1;
 
@@ -70,7 +73,8 @@ fn encode(session: &Session) -> Vec<u8> {
         flag(expected.is_some(), 1)
             | flag(session.system_init.is_some(), 2)
             | flag(session.uptime.is_some(), 4)
-            | flag(elsewhere.is_some(), 8),
+            | flag(elsewhere.is_some(), 8)
+            | flag(session.sequence.last().is_some(), 16),
     );
     out.extend(session.used.micros().to_le_bytes());
     out.extend(expected.iter().flat_map(|number| number.to_le_bytes()));
@@ -84,11 +88,15 @@ fn encode(session: &Session) -> Vec<u8> {
         out.extend(stream.next.to_le_bytes());
         out.push(stream.datagrams);
     }
+    out.extend(session.sequence.last().iter().flat_map(|last| last.micros().to_le_bytes()));
     let holes: Vec<_> = holes.take(255).collect();
     out.push(u8::try_from(holes.len()).unwrap_or(u8::MAX));
     for (hole, age) in holes {
         for number in [hole.start, hole.length, age] {
             out.extend(number.to_le_bytes());
+        }
+        for moment in [hole.between.0, hole.between.1] {
+            out.extend(moment.micros().to_le_bytes());
         }
     }
     let mut templates: Vec<_> = session.templates().collect();
@@ -132,8 +140,8 @@ pub(super) struct Saved {
     system_init: Option<u64>,
     uptime: Option<(u32, Timestamp)>,
     elsewhere: Option<Elsewhere>,
-    /// Start, length and age of each.
-    holes: Vec<(u32, u32, u32)>,
+    last: Option<Timestamp>,
+    holes: Vec<SavedHole>,
     pub(super) templates: Vec<SavedTemplate>,
     pub(super) rates: Rates,
 }
@@ -150,7 +158,7 @@ pub(super) struct SavedTemplate {
 pub(super) fn parse(state: &[u8], fields_limit: usize) -> Option<Saved> {
     let mut bytes = Bytes(state);
     let [format, flags] = bytes.take()?;
-    if !matches!(format, FORMAT | WITHOUT_SAMPLING) {
+    if !matches!(format, FORMAT | WITHOUT_TIMES | WITHOUT_SAMPLING) {
         return None;
     }
     let used = bytes.moment()?;
@@ -163,12 +171,23 @@ pub(super) fn parse(state: &[u8], fields_limit: usize) -> Option<Saved> {
     } else {
         None
     };
+    let timed = format == FORMAT;
+    let last = match flags & 16 {
+        0 if timed => None,
+        0 => Some(used),
+        _ => Some(bytes.moment()?),
+    };
     let [count] = bytes.take()?;
-    let holes = (0..count).map(|_| Some((bytes.u32()?, bytes.u32()?, bytes.u32()?))).collect::<Option<_>>()?;
+    let mut hole = |_| {
+        let (start, length, age) = (bytes.u32()?, bytes.u32()?, bytes.u32()?);
+        let between = if timed { (bytes.moment()?, bytes.moment()?) } else { (used, used) };
+        Some(SavedHole { start, length, age, between })
+    };
+    let holes = (0..count).map(&mut hole).collect::<Option<_>>()?;
     let count = bytes.u16()?;
     let templates = (0..count).map(|_| parse_template(&mut bytes, fields_limit)).collect::<Option<_>>()?;
-    let rates = if format == FORMAT { parse_rates(&mut bytes)? } else { Rates::default() };
-    Some(Saved { used, expected, system_init, uptime, elsewhere, holes, templates, rates })
+    let rates = if format != WITHOUT_SAMPLING { parse_rates(&mut bytes)? } else { Rates::default() };
+    Some(Saved { used, expected, system_init, uptime, elsewhere, last, holes, templates, rates })
 }
 
 fn parse_rates(bytes: &mut Bytes<'_>) -> Option<Rates> {
@@ -218,7 +237,7 @@ pub(super) fn restore(sessions: &mut Sessions, saved: &SessionState) -> Option<(
     };
     let slot = sessions.open(key, parsed.used)?;
     let session = sessions.get_mut(slot)?;
-    session.sequence = Sequence::standing_at(parsed.expected, parsed.elsewhere, parsed.holes.into_iter());
+    session.sequence = Sequence::standing_at(parsed.expected, parsed.elsewhere, parsed.last, parsed.holes.into_iter());
     session.uptime = parsed.uptime;
     sessions.note_told(slot, parsed.rates, parsed.system_init);
     for (id, template) in templates {

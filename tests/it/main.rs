@@ -90,6 +90,8 @@ mod seal;
 mod seeds;
 /// What an answer may be missing: from the datagram to the stamp.
 mod stamps;
+/// A process that stands still, and a database that is set back.
+mod standstill;
 /// Stopping in order, under load.
 mod stops;
 /// IPFIX over TCP and TLS, from our own exporter and from a real one, and who may send.

@@ -200,3 +200,32 @@ fn what_is_taken_back_in_a_later_hour_hides_no_loss_of_that_hour() {
         database.close().await;
     });
 }
+
+#[test]
+fn what_a_later_hour_found_missing_counts_for_windows_that_end_before_it() {
+    let test = TestDatabase::create();
+    wait_on(async {
+        let (database, start) = filled(&test).await;
+        let loss = |hours: i64, cause, count| Loss {
+            exporter_id: 1,
+            hour: start.plus(hours * HOUR),
+            cause,
+            unit: "records",
+            count,
+        };
+        // A link that was down from one hour into the third.
+        let loss = vec![loss(0, "network_later", 5), loss(1, "network_later", 5), loss(2, "network", 5)];
+        database.commit(JOURNAL, &Batch { start: 1, end: 2, loss, ..Batch::default() }).await.unwrap();
+        let records = async |seconds: std::ops::Range<i64>| {
+            let answer = engine(&database, Settings::default()).top(&request(start, seconds)).await.unwrap();
+            let found = answer.completeness.lost.iter().find(|row| row.unit == "records");
+            (found.map(|row| (row.cause.clone(), row.count)), answer.completeness.exact)
+        };
+        for seconds in [0..600, 0..3_600, 0..7_200, 3_600..4_000, 0..10_800, 7_200..10_800, 3_600..10_800] {
+            let told = records(seconds.clone()).await;
+            assert_eq!(told, (Some(("network".to_owned(), 5)), false), "{seconds:?}");
+        }
+        assert_eq!(records(10_800..14_400).await.0, None);
+        database.close().await;
+    });
+}

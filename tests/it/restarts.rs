@@ -7,7 +7,7 @@ use crate::support::server::TestServer;
 use crate::support::{traffic, wait_for};
 use flowledger::cli::simulate::Protocol;
 use flowledger::clock::Timestamp;
-use flowledger::journal::{self, Datagram, DropCause, Dropped, Record, Stream, Transport};
+use flowledger::journal::{self, Datagram, DropCause, Dropped, Record, Stream, StreamEvent, Transport};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -121,8 +121,8 @@ fn write_the_golden_journal() {
         (ipfix, Transport::Stream, message(10, 0, 0, &[template(2, 256, &fields), data(20, 7)].concat())),
         (ipfix, Transport::Stream, message(10, 7, 0, &data(30, 4))),
     ];
-    let stream = |micros, opened| Stream { received: then(micros), source: ipfix, listener: 1, opened };
-    let mut records = vec![Record::Stream(stream(0, true))];
+    let stream = |micros, event| Stream { received: then(micros), source: ipfix, listener: 1, event };
+    let mut records = vec![Record::Stream(stream(0, StreamEvent::Opened))];
     for (number, (source, transport, payload)) in payloads.iter().enumerate() {
         let (received, listener) = (then(number as i64), u16::from(*transport == Transport::Stream));
         records.push(Record::Datagram(Datagram {
@@ -136,7 +136,7 @@ fn write_the_golden_journal() {
     let dropped = |cause, exporter, count| Dropped { received: then(6), listener: 0, cause, exporter, count };
     records.push(Record::Dropped(dropped(DropCause::Kernel, None, 11)));
     records.push(Record::Dropped(dropped(DropCause::JournalFull, Some(v9.ip()), 13)));
-    records.push(Record::Stream(stream(7, false)));
+    records.push(Record::Stream(stream(7, StreamEvent::Closed)));
     writer.append(&records).unwrap();
     drop((writer, reader));
     fs::remove_file(golden().join("lock")).unwrap();
@@ -188,13 +188,13 @@ fn a_journal_of_a_later_format_is_refused_aloud_and_left_as_it_is() {
         |entry: fs::DirEntry| Some(entry.path()).filter(|path| path.extension().is_some_and(|it| it == "journal"));
     let file = fs::read_dir(server.journal()).unwrap().find_map(|entry| path(entry.unwrap())).unwrap();
     let mut bytes = fs::read(&file).unwrap();
-    bytes[8..12].copy_from_slice(&3_u32.to_le_bytes());
+    bytes[8..12].copy_from_slice(&4_u32.to_le_bytes());
     let header = [&bytes[..12], &bytes[16..72]].concat();
     bytes[12..16].copy_from_slice(&crc32c::crc32c(&header).to_le_bytes());
     fs::write(&file, &bytes).unwrap();
     assert!(!server.launch_under(&[]), "it must not start");
     assert_eq!(server.wait().code(), Some(1));
-    let told = format!("{} has journal format 3", file.display());
+    let told = format!("{} has journal format 4", file.display());
     wait_for("the reason to be told", 5, || server.log().contains(&told).then_some(()));
     assert!(server.log().contains("start the version that wrote it"), "{}", server.log());
     assert_eq!(fs::read(&file).unwrap(), bytes);

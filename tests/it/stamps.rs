@@ -162,6 +162,19 @@ fn what_the_last_collector_received_since_it_reported_is_missing_however_long_ag
     told(1, Some("-1 hours"), "0 days");
     is(None);
     is(told(0, Some("23 hours"), "23 hours"));
+    // After that nobody waits for it any more, but of what it received in that day nobody knows, or until another one began.
+    let lost = || {
+        let lost = stamp(&database).lost;
+        lost.iter().find(|lost| lost.cause == "collector_down").map_or(0, |lost| lost.count)
+    };
+    told(1, Some("-1 hours"), "0 days");
+    told(0, Some("47 hours"), "47 hours");
+    assert!((3_590..=3_610).contains(&lost()) && !stamp(&database).exact, "{} s", lost());
+    test.query(&format!(
+        "UPDATE journal_positions SET created_at = now() - interval '23 hours 30 minutes' WHERE journal_id = '{}'",
+        JOURNALS[1]
+    ));
+    assert!((1_790..=1_810).contains(&lost()), "{} s", lost());
     // Both are silent: the last to report counts, and the other while it was alive then.
     told(0, Some("5 days"), "5 days");
     is(told(1, Some("3 days"), "3 days"));

@@ -1,7 +1,7 @@
 //! Streams of IPFIX on loopback: whole messages in order in the journal, and nobody in anybody's way.
 
 use super::*;
-use crate::journal::Transport;
+use crate::journal::{StreamEvent, Transport};
 use socket2::{Domain, Socket, Type};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -12,6 +12,7 @@ pub(super) enum Seen {
     Opened(u16),
     Message(u16, Vec<u8>),
     Closed(u16),
+    Cut(u16),
 }
 
 fn settings(listen: &[&str]) -> Settings {
@@ -66,8 +67,11 @@ impl Rig {
             assert!(Instant::now() < deadline, "{} records only", seen.len());
             self.reader.read(&mut chunk, Duration::from_millis(20)).unwrap();
             seen.extend(chunk.iter().map(|(_, record)| match record {
-                Record::Stream(stream) if stream.opened => Seen::Opened(stream.source.port()),
-                Record::Stream(stream) => Seen::Closed(stream.source.port()),
+                Record::Stream(stream) => match stream.event {
+                    StreamEvent::Opened => Seen::Opened(stream.source.port()),
+                    StreamEvent::Closed => Seen::Closed(stream.source.port()),
+                    StreamEvent::Cut => Seen::Cut(stream.source.port()),
+                },
                 Record::Datagram(datagram) => {
                     assert_eq!(datagram.transport, Transport::Stream);
                     Seen::Message(datagram.source.port(), datagram.payload.to_vec())
@@ -270,7 +274,7 @@ fn a_message_cut_by_the_end_of_its_stream_is_counted() {
         stream.write_all(&[message(20, 1), message(100, 2)[..length].to_vec()].concat()).unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
         assert!(is_ended(&mut stream));
-        assert_eq!(rig.records(3), [Seen::Opened(own), Seen::Message(own, message(20, 1)), Seen::Closed(own)]);
+        assert_eq!(rig.records(3), [Seen::Opened(own), Seen::Message(own, message(20, 1)), Seen::Cut(own)]);
     }
     assert_eq!(rig.metrics.truncated_messages.get_or_create(&rig.label(0)).get(), 5);
     assert_eq!(rig.closed(0, "peer"), 5);

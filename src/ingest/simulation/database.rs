@@ -253,7 +253,7 @@ impl Database {
 }
 
 impl Storage for Database {
-    fn journal_position(&self, _: &str) -> Result<StoredPosition, IngestError> {
+    fn journal_position(&self, _: &str, _: Timestamp) -> Result<StoredPosition, IngestError> {
         let mut world = self.world();
         world.ask().map(|()| world.stored)
     }
@@ -314,7 +314,7 @@ impl Storage for Database {
     }
 
     fn commit(&self, journal: &str, batch: &Batch) -> Result<u64, IngestError> {
-        let stored = self.journal_position(journal)?;
+        let stored = self.journal_position(journal, Timestamp::default())?;
         let first_segment = (stored.position == batch.start).then_some(stored.next_segment);
         self.world().finish(batch, first_segment, self.process)
     }

@@ -12,7 +12,7 @@ use crate::ingest::decode::{self, SHORT_DOWNTIME, Standing};
 use crate::ingest::work::Work;
 use crate::ingest::{Configured, Metrics, Settings, Shared, commit, pack};
 use crate::journal::simulated::{self, Hand, SimulatedDisk};
-use crate::journal::{self, Chunk, Datagram, DropCause, Dropped, Reader, Record, Stream, Writer};
+use crate::journal::{self, Chunk, Datagram, DropCause, Dropped, Reader, Record, Stream, StreamEvent, Writer};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -355,7 +355,8 @@ impl History {
         let turns = stream && (!exporter.connected || self.random.u8(0..10) == 0);
         if turns {
             let opened = !exporter.connected;
-            said.push(Said::Stream(Stream { received: now, source, listener: 0, opened }));
+            let event = if opened { StreamEvent::Opened } else { StreamEvent::Closed };
+            said.push(Said::Stream(Stream { received: now, source, listener: 0, event }));
         } else {
             for _ in 0..self.random.u32(1..6) {
                 let sent = exporter.send(&mut self.random, now, &mut self.next_flow);

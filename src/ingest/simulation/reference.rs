@@ -3,7 +3,7 @@
 //! It knows which records were appended where, and which of them no longer lie on the disk; it knows neither how the journal
 //! reads them nor how ingest cuts them into batches.
 
-use crate::clock::Timestamp;
+use crate::clock::{HOUR, Timestamp};
 use crate::flow::batch::FlowBatch;
 use crate::flow::fields::Field;
 use crate::flow::parked::ParkedSet;
@@ -54,7 +54,8 @@ impl Books {
     pub(super) fn comparable(&self) -> impl PartialEq + std::fmt::Debug + use<> {
         let mut books = self.clone();
         books.loss.retain(|(_, _, cause, _), _| {
-            !matches!(*cause, "kernel" | "journal_full" | "journal_corrupt" | "collector_down")
+            let by_others = ["kernel", "journal_full", "journal_corrupt", "collector_down", "stream_cut"];
+            !by_others.contains(&cause.trim_end_matches("_later"))
         });
         let parked: Vec<_> = books.parked.values().map(|set| ParkedSet { parked_id: 0, ..set.clone() }).collect();
         (books.sessions, parked, books.loss, books.activity)
@@ -182,7 +183,15 @@ fn note(books: &mut Books, exporter: u32, received: Timestamp, outcome: &Outcome
     for (reason, count) in outcome.counts.iter().filter(|(reason, _)| !reason.kept()) {
         books.lose((exporter, hour, reason.name(), reason.unit().name()), count.into());
     }
-    books.lose((exporter, hour, "network", outcome.lost.unit.name()), outcome.lost.count);
+    let (unit, (since, until)) = (outcome.lost.unit.name(), outcome.lost.between);
+    if outcome.lost.count != 0 {
+        books.lose((exporter, until.hour(), "network", unit), outcome.lost.count);
+        let mut earlier = since.hour();
+        while earlier < until.hour() {
+            books.lose((exporter, earlier, "network_later", unit), outcome.lost.count);
+            earlier = earlier.plus(HOUR);
+        }
+    }
 }
 
 /// The numbers of flows, in order.

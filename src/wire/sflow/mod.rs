@@ -214,8 +214,8 @@ impl Decoder {
         if arrival == Arrival::Duplicate {
             return Outcome::rejected(Some(Version::Sflow), Reason::Duplicate);
         }
-        let count = session.sequence.complete(header.sequence, arrival, Some(1));
-        outcome.lost = Loss { unit: LossUnit::Datagrams, count };
+        let change = session.sequence.complete(header.sequence, arrival, Some(1), context.received);
+        outcome.lost = Loss::of(LossUnit::Datagrams, change);
         self.rows.clear();
         let mut samples = Samples {
             context,

@@ -57,7 +57,7 @@ fn a_count_that_lies_rejects_all_or_nothing() {
 #[test]
 fn v7_counts_flows_and_v1_tells_no_loss() {
     let mut bench = Bench::new();
-    assert_eq!(bench.decode(&v7(100, 5)).lost, Loss { unit: LossUnit::Flows, count: 0 });
+    assert_eq!(bench.decode(&v7(100, 5)).lost, Loss::none(LossUnit::Flows));
     assert_eq!(bench.decode(&v7(112, 5)).lost.count, 7);
     assert_eq!(bench.decode(&v7(105, 5)).lost.count, -5);
     assert_eq!(bench.decode(&v7(112, 5)).rejected, Some(Reason::Duplicate));

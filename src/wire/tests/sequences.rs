@@ -11,7 +11,7 @@ const FIELDS: [(u16, u16); 1] = [(1, 4)];
 fn v5_counts_flows_for_each_engine() {
     let mut bench = Bench::new();
     let mut lost = |datagram: Vec<u8>| bench.decode(&datagram).lost;
-    assert_eq!(lost(v5(u32::MAX - 9, 10)), Loss { unit: LossUnit::Flows, count: 0 });
+    assert_eq!(lost(v5(u32::MAX - 9, 10)), Loss::none(LossUnit::Flows));
     assert_eq!(lost(v5(5, 10)).count, 5);
     let mut other_engine = v5(1_000, 10);
     other_engine[21] = 9;
@@ -23,7 +23,7 @@ fn v5_counts_flows_for_each_engine() {
 fn v9_counts_datagrams() {
     let mut bench = Bench::new();
     let mut lost = |sequence| bench.decode(&v9(sequence).template(256, &iana(&FIELDS)).bytes()).lost;
-    assert_eq!(lost(u32::MAX - 1), Loss { unit: LossUnit::Datagrams, count: 0 });
+    assert_eq!(lost(u32::MAX - 1), Loss::none(LossUnit::Datagrams));
     assert_eq!(lost(1).count, 2);
     assert_eq!(lost(0).count, -1);
     assert_eq!(lost(u32::MAX).count, -1);
@@ -36,7 +36,7 @@ fn ipfix_counts_records_with_those_of_options_and_not_templates() {
     let options = iana(&[(34, 4)]);
     let message = ipfix(100).template(256, &iana(&FIELDS)).options_template(300, &[(149, 4, 0)], &options);
     let message = message.data(256, &[be(1, 4), be(2, 4)]).data(300, &[be(1, 8)]);
-    assert_eq!(bench.decode(&message.bytes()).lost, Loss { unit: LossUnit::Records, count: 0 });
+    assert_eq!(bench.decode(&message.bytes()).lost, Loss::none(LossUnit::Records));
     assert_eq!(bench.decode(&ipfix(103).template(256, &iana(&FIELDS)).bytes()).lost.count, 0);
     assert_eq!(bench.decode(&ipfix(110).data(256, &[be(1, 4)]).bytes()).lost.count, 7);
     // A set without template hides its records: the next message sets the number anew.

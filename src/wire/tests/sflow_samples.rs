@@ -300,7 +300,7 @@ fn datagrams_are_counted_for_each_sub_agent_whatever_port_they_come_from() {
     assert_eq!(lost(2, 1, 3, 100_000, 0), (0, false, Some(Reason::Duplicate)));
     assert_eq!(lost(900, 1, 4, 100_000, 0), (0, false, None));
     assert_eq!(lost(7_000, 1, 3, 5, 60), (0, true, None));
-    assert_eq!(bench.decode(&datagram(9, &[])).lost, Loss { unit: LossUnit::Datagrams, count: 0 });
+    assert_eq!(bench.decode(&datagram(9, &[])).lost, Loss::none(LossUnit::Datagrams));
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn damaged_states_are_refused_or_harmless() {
             }
         }
         let mut later = state.clone();
-        later.state[0] = 3;
+        later.state[0] = 4;
         assert_eq!(Bench::new().decoder.restore(vec![later]), 1, "a later format");
     }
 }
