@@ -103,3 +103,5 @@ mod upkeep;
 mod waiting;
 /// Late weeks, sealed and interrupted: totals, segments and SQL agree.
 mod weeks;
+/// Times in imported files that no clock shows.
+mod wild_times;
