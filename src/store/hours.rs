@@ -196,16 +196,22 @@ impl Database {
     /// # Errors
     /// When the database does not answer.
     pub async fn forget_open_hours(&self, oldest: Timestamp) -> Result<(), StoreError> {
+        const EMPTY: &str = "sealed_at IS NULL AND version = 0 AND NOT EXISTS (SELECT FROM segment_headers \
+            WHERE received_first >= hour AND received_first < hour + interval '1 hour')";
+        let mut transaction = self.writers.begin().await?;
+        // Whoever stores flows of an hour holds its row without changing it, so a change that waited for him would not look again
+        // whether the hour is empty. Only rows that nobody holds are locked, and then it is looked, with all that was committed.
+        let statement = format!("SELECT hour FROM hours WHERE hour < $1 AND {EMPTY} FOR UPDATE OF hours SKIP LOCKED");
+        let hours: Vec<DateTime<Utc>> =
+            sqlx::query_scalar(AssertSqlSafe(statement)).bind(oldest.to_utc()).fetch_all(&mut *transaction).await?;
         for change in [
             "UPDATE hours SET sealed_at = now(), version = 1, local = NULL WHERE flows_dropped",
             "DELETE FROM hours WHERE NOT flows_dropped",
         ] {
-            let statement = AssertSqlSafe(format!(
-                "{change} AND sealed_at IS NULL AND version = 0 AND hour < $1 AND NOT EXISTS (SELECT FROM segment_headers \
-                 WHERE received_first >= hour AND received_first < hour + interval '1 hour')"
-            ));
-            sqlx::query(statement).bind(oldest.to_utc()).execute(&self.writers).await?;
+            let statement = AssertSqlSafe(format!("{change} AND hour = ANY($1) AND {EMPTY}"));
+            sqlx::query(statement).bind(&hours).execute(&mut *transaction).await?;
         }
+        transaction.commit().await?;
         Ok(())
     }
 }
