@@ -65,7 +65,7 @@ fn an_hour_whose_flows_are_committed_while_it_is_looked_at_is_not_forgotten() {
             ledger.store(flows(&mut random, DAY.plus(number * HOUR), 20), 5).await;
         }
         ask(&test, "CREATE TABLE aside AS SELECT * FROM flow_segments_open; DELETE FROM flow_segments_open");
-        ask(&test, &format!("UPDATE hours SET flows_dropped = true WHERE hour > '{}'", DAY));
+        ask(&test, &format!("UPDATE hours SET flows_dropped = true WHERE hour > '{DAY}'"));
         let mut ingest = PgConnection::connect(&test.url()).await.unwrap();
         ingest
             .execute("BEGIN; SELECT FROM hours FOR SHARE; INSERT INTO flow_segments_open SELECT * FROM aside")
