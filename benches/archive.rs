@@ -1,7 +1,7 @@
 //! Not a measurement but what one is made with: weeks of flows as nfcapd leaves them, for `script/bench-ledger`.
 //!
-//! `cargo bench --bench archive -- FOLDER FLOWS DAYS START`: writes so many flows, spread evenly over so many UTC days from START
-//! (2026-11-02) on, into files of five minutes, LZ4 compressed, in directories of a day each. The bytes are those of layout
+//! `cargo bench --bench archive -- FOLDER FLOWS DAYS START [BLOCK]`: writes so many flows, spread evenly over so many UTC days from START
+//! (2026-11-02) on, into files of five minutes and blocks of at most BLOCK flows, LZ4 compressed, in directories of a day each. The bytes are those of layout
 //! 2, as `src/archive/nfdump` documents them.
 
 #![allow(
@@ -24,16 +24,17 @@ use std::path::Path;
 
 /// Seconds of one file.
 const FILE: i64 = 300;
-/// Flows of one block: below the megabyte that nfdump's writer fills.
+/// Flows of one block, if not told: below the megabyte that nfdump's writer fills.
 const BLOCK: usize = 8_192;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let [folder, flows, days, start] = arguments.as_slice() else {
+    let [folder, flows, days, start, block @ ..] = arguments.as_slice() else {
         // `cargo test --benches` comes by without arguments.
-        println!("usage: archive FOLDER FLOWS DAYS START");
+        println!("usage: archive FOLDER FLOWS DAYS START [BLOCK]");
         return;
     };
+    let block = block.first().map_or(BLOCK, |block| block.parse().expect("flows of a block"));
     let (flows, days): (usize, i64) = (flows.parse().expect("flows"), days.parse().expect("days"));
     let start: NaiveDate = start.parse().expect("a date such as 2026-11-02");
     let start = start.and_hms_opt(0, 0, 0).expect("midnight").and_utc().timestamp();
@@ -44,7 +45,7 @@ fn main() {
             scope.spawn(move || {
                 for file in (0..files).skip(thread).step_by(threads) {
                     let share = |file: i64| (flows as i128 * i128::from(file) / i128::from(files)) as usize;
-                    write(Path::new(folder), start + file * FILE, share(file + 1) - share(file));
+                    write(Path::new(folder), start + file * FILE, share(file + 1) - share(file), block);
                 }
             });
         }
@@ -52,13 +53,13 @@ fn main() {
 }
 
 /// Writes the file that begins at `start`, in seconds.
-fn write(folder: &Path, start: i64, flows: usize) {
+fn write(folder: &Path, start: i64, flows: usize, block: usize) {
     let time = start * 1_000_000..(start + FILE) * 1_000_000;
     let flows = realistic::flows_between(start.cast_unsigned(), flows, time);
     let moment: DateTime<Utc> = DateTime::from_timestamp(start, 0).expect("a moment");
     let folder = folder.join(moment.format("%Y/%m/%d").to_string());
     fs::create_dir_all(&folder).expect("a folder");
-    let firsts: Vec<usize> = (0..flows.rows()).step_by(BLOCK).collect();
+    let firsts: Vec<usize> = (0..flows.rows()).step_by(block).collect();
     let mut file = Vec::new();
     file.extend(0xa50c_u16.to_le_bytes());
     file.extend(2_u16.to_le_bytes());
@@ -70,7 +71,7 @@ fn write(folder: &Path, start: i64, flows: usize) {
     file.extend(0_u32.to_le_bytes());
     file.extend((firsts.len() as u32).to_le_bytes());
     for first in firsts {
-        let rows = first..flows.rows().min(first + BLOCK);
+        let rows = first..flows.rows().min(first + block);
         let mut records = Vec::new();
         for row in rows.clone() {
             record(&flows, row, &mut records);

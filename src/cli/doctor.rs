@@ -126,6 +126,8 @@ async fn compare(arguments: &Arguments, config: &Config, database: &Database) ->
     let counted_by = counting.fingerprint(&local);
     let found = database.double_counting(None, now.plus(-DAY), now, &counted_by).await?;
     findings.push(checks::double_counting(&found));
+    let otherwise = database.counted_otherwise(Timestamp::from_micros(0), now, &counted_by).await?;
+    findings.push(checks::counted_by(otherwise.as_ref()));
     let chosen = chosen(arguments, segment_days, now);
     let rows = if kept.flows_days == 0 { &[] } else { rows_days.as_slice() };
     findings.push(rows_and_segments(&mut snapshot, &chosen, rows).await?);

@@ -11,7 +11,8 @@ use crate::keep::partitions::oldest_kept;
 use crate::keep::retention::{Goes, Why};
 use crate::server;
 use crate::store::Database;
-use crate::store::drops::Deleted;
+use crate::store::drops::{Deleted, Part};
+use crate::store::partitions::DailyTable;
 use clap::Args;
 use std::error::Error;
 use std::io::Write;
@@ -60,6 +61,13 @@ async fn expire(
     };
     if arguments.dry_run {
         plan.goes.iter().for_each(|goes| tell(goes, Ok(Deleted::default())));
+        for goes in plan.goes.iter().chain(&plan.later) {
+            let Part::Day(DailyTable::FlowSegments, day) = goes.part else { continue };
+            if let Some(otherwise) = expiry.counted_otherwise(day).await? {
+                let (told, remedy) = (otherwise.told(), otherwise.remedy());
+                lines.push(format!("WARNING: {told}, and stay so when their flows go; run before: {remedy}"));
+            }
+        }
     } else {
         expiry.carry_out(&plan, tell).await;
     }

@@ -25,6 +25,11 @@ impl FlowRecord {
         self.values.push((field, bits.into()));
     }
 
+    /// Forgets what was noted for `field`.
+    pub fn unset(&mut self, field: Field) {
+        self.values.retain(|(known, _)| *known != field);
+    }
+
     /// The last value noted for `field`.
     pub fn get(&self, field: Field) -> Option<u128> {
         self.values.iter().rev().find(|(known, _)| *known == field).map(|(_, bits)| *bits)
@@ -82,6 +87,9 @@ mod tests {
         record.set(Field::SrcIp, wide_from_v4(0x0a00_0001));
         record.set(Field::SrcVlan, 70_000u32);
         assert_eq!((record.get(Field::SrcPort), record.get(Field::DstPort)), (Some(443), None));
+        record.set(Field::DstPort, 1u16);
+        record.unset(Field::DstPort);
+        assert_eq!(record.get(Field::DstPort), None);
         record.append(&mut batch);
         record.clear();
         record.set(Field::SrcIp, 0x2001_0db8_u128 << 96 | 1);

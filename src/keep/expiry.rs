@@ -10,6 +10,7 @@ use crate::columns::ColumnsError;
 use crate::flow::counting::Counting;
 use crate::flow::local::Local;
 use crate::store::drops::{Deleted, Dropped, Part};
+use crate::store::hours::CountedOtherwise;
 use crate::store::partitions::DailyTable;
 use crate::store::{Database, StoreError};
 use std::collections::BTreeSet;
@@ -23,6 +24,28 @@ pub struct Expiry<'a> {
     pub local: &'a Local,
     /// The rules by which flows count.
     pub counting: &'a Counting,
+}
+
+impl CountedOtherwise {
+    /// What is the matter, in words.
+    pub fn told(&self) -> String {
+        format!(
+            "the totals of {} hours from {} to {} were counted by other [network] local or rules of counting than the present \
+             ones",
+            self.hours,
+            written(self.from),
+            written(self.to)
+        )
+    }
+
+    /// What counts them anew, as long as their flows are there.
+    pub fn remedy(&self) -> String {
+        format!("flowledger rebuild-totals --from {} --to {}", written(self.from), written(self.to))
+    }
+}
+
+fn written(moment: Timestamp) -> impl std::fmt::Display {
+    moment.to_utc().format("%FT%TZ")
 }
 
 /// Why a part stays although it was to go.
@@ -74,24 +97,40 @@ impl Expiry<'_> {
     /// # Errors
     /// Why it stays; another try may be luckier.
     pub async fn drop_part(&self, part: Part) -> Result<Deleted, Stays> {
-        let mut stuck = Vec::new();
+        let (mut stuck, mut otherwise) = (Vec::new(), None);
         if let Part::Day(DailyTable::FlowSegments, day) = part {
             let rest = self.seal_all(day, day.plus(DAY)).await?;
             if let Some(hour) = rest.busy {
                 return Err(Stays::NotSealed(hour));
             }
             stuck = rest.stuck;
+            otherwise = self.counted_otherwise(day).await?;
         }
         match self.database.drop_part(part, Some(&stuck)).await? {
             Dropped::Gone => {}
             Dropped::HasSegments => return Err(Stays::HasSegments),
             Dropped::Open(hour) => return Err(Stays::NotSealed(hour)),
         }
+        if let Some(otherwise) = otherwise {
+            tracing::warn!(
+                "a day went, and {}: they stay so, because their flows are gone; after a change of these settings run \
+                 flowledger rebuild-totals while the flows are there",
+                otherwise.told()
+            );
+        }
         // The day is gone. What could not be deleted now goes when it is older than segments are kept.
         Ok(self.drop_stuck(&stuck, "its day goes").await.unwrap_or_else(|error| {
             tracing::warn!("open segments of a day that went stay for now: {error}");
             Deleted::default()
         }))
+    }
+
+    /// The hours of a day whose totals were counted by other networks or rules, and stay so when its flows go.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn counted_otherwise(&self, day: Timestamp) -> Result<Option<CountedOtherwise>, StoreError> {
+        self.database.counted_otherwise(day, day.plus(DAY), &self.counting.fingerprint(self.local)).await
     }
 
     /// Deletes the open segments of hours before `oldest`, of which flows are no longer kept, as far as they cannot be

@@ -2,8 +2,8 @@
 //!
 //! [`partitions`] decides, from what is there and what the time is, which days to make, [`retention`] what goes, and
 //! [`expiry`] drops it; this file sees to it, once at start and then every few minutes. Counters of interfaces go row by row,
-//! as old as segments. [`seal`] turns an hour's segments into few and large ones and, with [`totals`], into sums of its hosts;
-//! [`double_counting`] finds flows among them that were told twice. A step that fails is told and counted, and the others are
+//! as old as segments. [`seal`] turns an hour's segments into few and large ones and, with [`totals`], into sums of its hosts,
+//! in the rounds of `sealing`; [`double_counting`] finds flows among them that were told twice. A step that fails is told and counted, and the others are
 //! done all the same. Upkeep knows neither the journal nor queries.
 
 pub mod double_counting;
@@ -12,6 +12,7 @@ pub mod pack;
 pub mod partitions;
 pub mod retention;
 pub mod seal;
+mod sealing;
 pub mod totals;
 
 use crate::clock::{DAY, SharedClock, Timestamp};
@@ -24,6 +25,7 @@ use crate::store::{Database, StoreError};
 use expiry::{Expiry, Stays};
 use partitions::{due, oldest_kept};
 use retention::{Goes, Plan, Why};
+use sealing::Failed;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -32,7 +34,7 @@ use tokio::task::JoinHandle;
 
 /// How often upkeep looks.
 const ROUND: Duration = Duration::from_secs(300);
-/// The longest that a round may take: a database that is silent for ever must not end upkeep.
+/// The longest that a step may take: a database that is silent for ever must not end upkeep.
 const LONGEST: Duration = Duration::from_secs(1_800);
 /// How often it looks at what the database takes. What comes in between is what the database may be above its budget.
 const BUDGET: Duration = Duration::from_secs(5);
@@ -44,8 +46,6 @@ const SEALING: Duration = Duration::from_secs(10);
 const MONTHS_AHEAD: i64 = 7 * DAY;
 /// For how many days it is kept what was told twice.
 const DOUBLE_COUNTING_DAYS: u32 = 30;
-/// How many hours are sealed before it looks again.
-const HOURS_AT_ONCE: i64 = 24;
 
 /// How long flows are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -130,13 +130,11 @@ impl Keeper {
         let upkeep = Upkeep { settings, local, counting, database, clock, metrics, told: Arc::default() };
         let (sealing, mut told) = (upkeep.clone(), stopped.clone());
         let sealer = tokio::spawn(async move {
+            let mut failed = Failed::default();
             loop {
                 // An hour that is being sealed when upkeep ends, or when the database is silent, stays open.
                 let more = tokio::select! {
-                    outcome = in_time(sealing.seal_round()) => outcome.unwrap_or_else(|error| {
-                        sealing.failed(&format!("sealing tries again in {} s", SEALING.as_secs()), &error);
-                        false
-                    }),
+                    more = sealing.seal_round(&mut failed) => more,
                     _ = told.changed() => return,
                 };
                 tokio::select! {
@@ -273,43 +271,6 @@ impl Upkeep {
 
     fn expiry(&self) -> Expiry<'_> {
         Expiry { database: &self.database, local: &self.local, counting: &self.counting }
-    }
-
-    /// Seals the hours that are over, drops the partitions that are empty by it, and adds up the days that are complete. Returns
-    /// whether there may be more to do at once, as after an archive was brought in.
-    async fn seal_round(&self) -> Result<bool, StoreError> {
-        let (database, now) = (&self.database, self.clock.now());
-        // What a collector has not stored yet may belong to an hour that is over. A clock that is ahead must not seal an hour
-        // that goes on.
-        let until = database.complete_until().await?.unwrap_or(now).min(now);
-        let fingerprint = self.counting.fingerprint(&self.local);
-        let (mut sealed, mut after) = (0i64, None);
-        // Behind hours that cannot be sealed there may be others that can.
-        while sealed < HOURS_AT_ONCE {
-            let hours = database.hours_to_seal(until, after, &fingerprint, HOURS_AT_ONCE).await?;
-            for hour in &hours {
-                match seal::seal(database, *hour, &self.local, &self.counting).await {
-                    Ok(true) => {
-                        self.metrics.sealed.inc();
-                        sealed = sealed.saturating_add(1);
-                    }
-                    Ok(false) => {}
-                    Err(error) => self.failed(&format!("the hour {hour} stays open"), &error),
-                }
-            }
-            after = hours.last().copied();
-            if hours.len() < HOURS_AT_ONCE as usize {
-                break;
-            }
-        }
-        self.step(
-            "partitions of open segments that are over stay until who uses their table since before has ended",
-            database.drop_sealed().await,
-        );
-        self.step("days that were detached to be dropped stay for now", database.drop_left_behind().await);
-        self.metrics.summed.inc_by(sum_days(database, until, &self.local, &self.counting).await?);
-        let more = self.step("totals that are not packed are read row by row", pack::pack(database).await);
-        Ok(more == Some(true) || sealed >= HOURS_AT_ONCE)
     }
 
     /// Drops what goes so that the database keeps to its budget.

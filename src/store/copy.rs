@@ -13,7 +13,7 @@ use sqlx::postgres::PgCopyIn;
 const CHUNK: usize = 128 * 1_024;
 
 /// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL begins to count.
-const EPOCH: i64 = 946_684_800_000_000;
+pub(super) const EPOCH: i64 = 946_684_800_000_000;
 
 /// What stands before the first row.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";

@@ -46,11 +46,11 @@ pub enum StoreError {
     },
     /// Another program brings in the same file.
     #[error(
-        "file {import_id} of the table imports is no longer at byte {expected}: does another import bring in the same file?"
+        "{name} is no longer stored up to byte {expected}, where this import goes on: does another import bring in the same file?"
     )]
     ImportMoved {
-        /// The file's number.
-        import_id: i64,
+        /// The file, as the table `imports` names it.
+        name: String,
         /// Where the part to be stored begins.
         expected: u64,
     },

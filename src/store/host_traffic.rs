@@ -3,6 +3,7 @@
 //! What is read here is exact: an hour counts only when it is sealed and was counted by the networks that are local now, or when its
 //! flows are gone; a day only when it was added up from exactly the hours that it has. Whether totals can answer a question is not known here.
 
+use super::moment::Moment;
 use super::snapshot::Snapshot;
 use super::{StoreError, count};
 use crate::clock::Timestamp;
@@ -220,8 +221,8 @@ fn sums(row: &PgRow) -> Result<HostSums, StoreError> {
         },
         records: count(row.try_get(4)?),
         sampled_flows: count(row.try_get(5)?),
-        first_seen: row.try_get::<Option<DateTime<Utc>>, _>(6)?.map(Timestamp::from),
-        last_seen: row.try_get::<Option<DateTime<Utc>>, _>(7)?.map(Timestamp::from),
+        first_seen: row.try_get::<Option<Moment>, _>(6)?.map(Timestamp::from),
+        last_seen: row.try_get::<Option<Moment>, _>(7)?.map(Timestamp::from),
     })
 }
 

@@ -4,7 +4,7 @@
 //! totals are valid only while its hours are as they were when it was summed, told by their versions, so nobody has to take
 //! a day back.
 
-use super::{Database, StoreError, answer};
+use super::{Database, StoreError, answer, count};
 use crate::clock::{DAY, HOUR, Timestamp};
 use crate::flow::segment::Segment;
 use chrono::{DateTime, Utc};
@@ -42,6 +42,18 @@ pub(super) async fn enter(
         answer(opened.bind(hour).bind(imported).execute(&mut *connection)).await?;
     }
     Ok(())
+}
+
+/// Sealed hours whose totals were counted by other networks or rules than the present ones, and whose flows are still there, so
+/// that they can be counted anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CountedOtherwise {
+    /// How many.
+    pub hours: u64,
+    /// The beginning of the first.
+    pub from: Timestamp,
+    /// The end of the last.
+    pub to: Timestamp,
 }
 
 impl Database {
@@ -104,6 +116,31 @@ impl Database {
         .fetch_all(&self.writers)
         .await?;
         Ok(hours.into_iter().map(Timestamp::from).collect())
+    }
+
+    /// The sealed hours from `from` up to `to` that have flows and whose totals were not counted by `local`.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn counted_otherwise(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        local: &str,
+    ) -> Result<Option<CountedOtherwise>, StoreError> {
+        type Row = (i64, Option<DateTime<Utc>>, Option<DateTime<Utc>>);
+        let (hours, first, last): Row = sqlx::query_as(
+            "SELECT count(*), min(hour), max(hour) FROM hours WHERE sealed_at IS NOT NULL AND local IS DISTINCT FROM $3 \
+             AND NOT flows_dropped AND hour >= $1 AND hour < $2 AND EXISTS (SELECT FROM segment_headers \
+             WHERE received_first >= hour AND received_first < hour + interval '1 hour')",
+        )
+        .bind(from.to_utc())
+        .bind(to.to_utc())
+        .bind(local)
+        .fetch_one(&self.writers)
+        .await?;
+        let bounds = first.zip(last).map(|(first, last)| (Timestamp::from(first), Timestamp::from(last).plus(HOUR)));
+        Ok(bounds.map(|(from, to)| CountedOtherwise { hours: count(hours), from, to }))
     }
 
     /// The UTC days that ended before `until`, whose hours are all sealed with totals counted by `local`, and whose
@@ -196,16 +233,22 @@ impl Database {
     /// # Errors
     /// When the database does not answer.
     pub async fn forget_open_hours(&self, oldest: Timestamp) -> Result<(), StoreError> {
+        const EMPTY: &str = "sealed_at IS NULL AND version = 0 AND NOT EXISTS (SELECT FROM segment_headers \
+            WHERE received_first >= hour AND received_first < hour + interval '1 hour')";
+        let mut transaction = self.writers.begin().await?;
+        // Whoever stores flows of an hour holds its row without changing it, so a change that waited for him would not look again
+        // whether the hour is empty. Only rows that nobody holds are locked, and then it is looked, with all that was committed.
+        let statement = format!("SELECT hour FROM hours WHERE hour < $1 AND {EMPTY} FOR UPDATE OF hours SKIP LOCKED");
+        let hours: Vec<DateTime<Utc>> =
+            sqlx::query_scalar(AssertSqlSafe(statement)).bind(oldest.to_utc()).fetch_all(&mut *transaction).await?;
         for change in [
             "UPDATE hours SET sealed_at = now(), version = 1, local = NULL WHERE flows_dropped",
             "DELETE FROM hours WHERE NOT flows_dropped",
         ] {
-            let statement = AssertSqlSafe(format!(
-                "{change} AND sealed_at IS NULL AND version = 0 AND hour < $1 AND NOT EXISTS (SELECT FROM segment_headers \
-                 WHERE received_first >= hour AND received_first < hour + interval '1 hour')"
-            ));
-            sqlx::query(statement).bind(oldest.to_utc()).execute(&self.writers).await?;
+            let statement = AssertSqlSafe(format!("{change} AND hour = ANY($1) AND {EMPTY}"));
+            sqlx::query(statement).bind(&hours).execute(&mut *transaction).await?;
         }
+        transaction.commit().await?;
         Ok(())
     }
 }

@@ -281,8 +281,8 @@ async fn go_on(connection: &mut PgConnection, new: i64, shorter: i64) -> Result<
 
 /// Whether all parts are stored already; an error when some file stands elsewhere.
 async fn is_stored(connection: &mut PgConnection, steps: &[ImportStep]) -> Result<bool, StoreError> {
-    let rows: Vec<(i64, i64, String)> = sqlx::query_as(
-        "SELECT import_id, position, state FROM imports WHERE import_id = ANY($1) ORDER BY import_id FOR UPDATE",
+    let rows: Vec<(i64, i64, String, String)> = sqlx::query_as(
+        "SELECT import_id, position, state, name FROM imports WHERE import_id = ANY($1) ORDER BY import_id FOR UPDATE",
     )
     .bind(steps.iter().map(|step| step.import_id).collect::<Vec<_>>())
     .fetch_all(connection)
@@ -296,7 +296,11 @@ async fn is_stored(connection: &mut PgConnection, steps: &[ImportStep]) -> Resul
     }
     match steps.iter().find(|step| standing(step) != Some((step.start, ImportState::Running))) {
         None => Ok(false),
-        Some(step) => Err(StoreError::ImportMoved { import_id: step.import_id, expected: step.start }),
+        Some(step) => {
+            let name = rows.iter().find(|(id, ..)| *id == step.import_id).map(|row| row.3.clone());
+            let name = name.unwrap_or_else(|| format!("file {} of the table imports", step.import_id));
+            Err(StoreError::ImportMoved { name, expected: step.start })
+        }
     }
 }
 

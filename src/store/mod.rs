@@ -4,7 +4,7 @@
 //! flows in both shapes, [`snapshot`] reads them back (`extent`: of what time they are and with which fields), [`imports`]
 //! stores files of other collectors, [`catalogue`] knows exporters and their decoders, [`facts`] writes what they tell about
 //! themselves, [`exporter`] reads all that is known of one, [`partitions`] makes days and [`drops`] drops them, [`hours`] and [`seal`] close
-//! hours, [`packed`] keeps their totals as blocks, [`double_counting`] keeps what was told twice in them, [`usage`] tells what all of
+//! hours, [`packed`] keeps their totals as blocks (`moment`: whatever moments exporters told), [`double_counting`] keeps what was told twice in them, [`usage`] tells what all of
 //! it takes, [`reports`] keeps what was reported, [`audit`] reads what can be compared,
 //! [`durability`] tells what a crash could take. The store knows no wire format, no filter and no HTTP; it keeps blocks of
 //! compressed values without looking into them.
@@ -32,6 +32,7 @@ pub mod host_traffic;
 pub mod hours;
 pub mod imports;
 mod migrate;
+mod moment;
 pub mod packed;
 pub mod parked;
 pub mod partitions;

@@ -2,12 +2,12 @@
 //! too many for the memory or where they are added to those that the hour has.
 
 use super::host_traffic::direction;
+use super::moment::Moment;
 use super::packed::Period;
 use super::{StoreError, bigint, copy, count};
 use crate::clock::Timestamp;
 use crate::flow::host_traffic::{HostTraffic, HostTrafficKey};
 use crate::flow::value::wide_from_address;
-use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
 use sqlx::postgres::PgRow;
 use sqlx::types::ipnetwork::IpNetwork;
@@ -134,8 +134,7 @@ pub(super) async fn of(
     let mut found = Vec::new();
     let traffic = |row: &PgRow| -> Result<_, StoreError> {
         let sum = |index: usize| row.try_get(index).map(count);
-        let moment =
-            |index: usize| row.try_get::<Option<DateTime<Utc>>, _>(index).map(|moment| moment.map(Timestamp::from));
+        let moment = |index: usize| row.try_get::<Option<Moment>, _>(index).map(|moment| moment.map(Timestamp::from));
         let key = HostTrafficKey {
             host: wide_from_address(row.try_get::<IpNetwork, _>(9)?.ip()),
             exporter_id: u32::try_from(row.try_get::<i64, _>(10)?).unwrap_or(0),

@@ -45,7 +45,7 @@ fn all_is_well_and_then_each_planted_difference_is_named() {
     assert!(well && !told.contains("DIFFERENCE"), "{told}");
     // No hour is over yet.
     assert_eq!(told.matches("n/a").count(), 2, "{told}");
-    assert_eq!(told.lines().count(), 21, "{told}");
+    assert_eq!(told.lines().count(), 22, "{told}");
     let url = own_database(&server);
     let run = |statement: &str| query(&url, statement);
     let day = chrono::Utc::now().format("%F").to_string();

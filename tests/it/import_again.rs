@@ -1,9 +1,12 @@
 //! Files that come again: grown since, or because something of them is still to be brought in. Each flow counts once.
 
 use crate::import::{flows, hour, import, imported, simulated, sums, totals, window, write};
-use crate::support::archives::{capture, capture_from, nfdump_1_6};
+use crate::support::archives::{capture, capture_from, nfdump_1_6, nfdump_1_7};
 use crate::support::messages::{message, set, template, words};
+use crate::support::postgres::wait_on;
 use crate::support::server::TestServer;
+use flowledger::store::imports::{ImportBatch, ImportFile, ImportState, ImportStep};
+use flowledger::store::{Address, Database};
 use std::path::Path;
 
 /// What an import that may fail said, and its exit code.
@@ -120,4 +123,60 @@ fn a_capture_that_has_grown_brings_in_what_is_new_and_what_was_missing_stays_mis
         assert_eq!(totals(&server, &window(begin, 1)).1, bytes, "{told}");
         assert_eq!(loss(&server), ["no_template sets 1"], "{told}");
     }
+}
+
+#[test]
+fn a_file_with_too_many_exporters_is_named_the_rest_goes_in_and_it_follows_when_more_are_allowed() {
+    let mut server = TestServer::with(&[("INGEST__MAX_EXPORTERS", "1")]);
+    let begin = hour(1);
+    let ms = begin.timestamp_millis() as u64 + 1_000;
+    write(&server, "archive/nfcapd.1", &nfdump_1_6(&flows(300, begin, 61), 100, 0));
+    // Those before the one of another exporter are not stored without it.
+    let mixed: Vec<_> = [16, 16, 18, 16].into_iter().map(|last| (last, [ms, ms, ms])).collect();
+    write(&server, "archive/nfcapd.2", &nfdump_1_7(&mixed));
+    write(&server, "archive/nfcapd.3.pcap", &capture(&simulated("v5", 90, begin), 2_055));
+    write(&server, "archive/nfcapd.4", &nfdump_1_6(&flows(200, begin, 62), 100, 0));
+    let archive = server.folder().join("archive");
+    let (code, told) = said(&server, &[], &archive);
+    assert!(code == Some(1) && told.contains("2 files were not brought in whole"), "{told}");
+    for name in ["nfcapd.2", "nfcapd.3.pcap"] {
+        let line = told.lines().find(|line| line.contains(&format!("{name}: "))).unwrap_or(&told);
+        assert!(line.contains("more than 1: raise [ingest] max_exporters"), "{told}");
+    }
+    assert_eq!(totals(&server, &window(begin, 1)).0, 500);
+    server.set("INGEST__MAX_EXPORTERS", "10");
+    let (code, told) = said(&server, &[], &archive);
+    assert!(code == Some(0) && told.starts_with("94 flows of 2 files"), "{told}");
+    assert_eq!(totals(&server, &window(begin, 1)).0, 594);
+}
+
+#[test]
+fn packets_without_their_end_are_told_where_the_first_of_them_begins() {
+    let server = TestServer::start();
+    let datagrams = simulated("v5", 90, hour(1));
+    let mut file = capture(&datagrams, 2_055);
+    let second = 24 + 16 + 28 + datagrams[0].1.len();
+    // It was longer than what was captured of it.
+    file[second + 12..second + 16].copy_from_slice(&9_000u32.to_le_bytes());
+    let (code, told) = said(&server, &[], &write(&server, "cut.pcap", &file));
+    let damage = format!("cut.pcap: at byte {second}: the first of 1 packets that were captured without their end");
+    assert!(code == Some(1) && told.contains(&damage), "{told}");
+}
+
+#[test]
+fn a_file_that_another_import_has_moved_is_named() {
+    let server = TestServer::start();
+    let url = server.database.as_ref().unwrap().url();
+    wait_on(async {
+        let database = Database::new(&Address::Url(url)).unwrap();
+        let file = ImportFile { hash: [7; 32], port: 0, name: "/archive/nfcapd.7", size: 900, format: "nfdump" };
+        let import_id = database.begin_import(&file, None).await.unwrap().import_id;
+        let state = ImportState::Running;
+        let (flows, refused, received, error) = (0, 0, None, None);
+        let step = ImportStep { import_id, start: 500, end: 700, flows, refused, received, state, error };
+        let error = database.commit_import(&ImportBatch { steps: vec![step], ..ImportBatch::default() }).await;
+        let told = error.unwrap_err().to_string();
+        assert!(told.starts_with("/archive/nfcapd.7 is no longer stored up to byte 500"), "{told}");
+        database.close().await;
+    });
 }

@@ -80,6 +80,8 @@ mod reports;
 mod restarts;
 /// Days that go when the database takes too much.
 mod retention;
+/// Rounds of upkeep: what is left alone, what is not forgotten, what is told in time.
+mod rounds;
 /// SQL over `flows` and the API give equal answers.
 mod rows_equal_answers;
 /// Sampled exporters, from the datagram to the answer.
@@ -105,3 +107,5 @@ mod upkeep;
 mod waiting;
 /// Late weeks, sealed and interrupted: totals, segments and SQL agree.
 mod weeks;
+/// Times in imported files that no clock shows.
+mod wild_times;

@@ -72,8 +72,9 @@ pub struct Capture {
     offset: u64,
     interfaces: Vec<Interface>,
     fragments: Fragments,
-    /// Packets that were captured without their end.
+    /// Packets that were captured without their end, and where the first of them begins.
     cut: u64,
+    first_cut: u64,
 }
 
 impl fmt::Debug for Capture {
@@ -97,7 +98,7 @@ impl Capture {
         } else {
             Box::new(LegacyPcapReader::new(LARGEST, all).map_err(failed)?)
         };
-        Ok(Self { reader, offset: 0, interfaces: Vec::new(), fragments: Fragments::default(), cut: 0 })
+        Ok(Self { reader, offset: 0, interfaces: Vec::new(), fragments: Fragments::default(), cut: 0, first_cut: 0 })
     }
 
     /// Where the next packet begins.
@@ -106,8 +107,9 @@ impl Capture {
     }
 
     /// Packets so far that were captured without their end, and so are no datagrams.
-    pub fn cut(&self) -> u64 {
-        self.cut
+    pub fn cut(&self) -> Option<Damage> {
+        let what = format!("the first of {} packets that were captured without their end", self.cut);
+        (self.cut > 0).then_some(Damage { offset: self.first_cut, what })
     }
 
     /// Reads on, and gives the datagram of the packet to `take`, if it has one.
@@ -128,9 +130,13 @@ impl Capture {
                     return Step::End(Some(Damage { offset: self.offset, what }));
                 }
             };
+            let cut = self.cut;
             let mut sink =
                 Sink { interfaces: &mut self.interfaces, fragments: &mut self.fragments, cut: &mut self.cut };
             sink.block(&found, &mut take);
+            if cut == 0 && self.cut > 0 {
+                self.first_cut = self.offset;
+            }
             self.reader.consume(length);
             self.offset = self.offset.saturating_add(length as u64);
             return Step::Read;

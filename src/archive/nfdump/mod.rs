@@ -27,6 +27,9 @@
 //! The receive time is that of the record. 1.6 kept it only when told to (extension 27): without it the moment at which the
 //! flow ended stands for it, then that at which it began, by the exporter's clock; nothing else in the file is as near.
 //!
+//! Records hold any 64-bit number as a time. A first or last packet that lies more than a day before the receive time, or five
+//! minutes after it, is left out, as `wire` does not believe it either; a flow received after the year 9999 is damage.
+//!
 //! Firewall events count flows as in `wire`: a connection counts once. Left out, because there is no field for them: latencies,
 //! ACLs, user names, labels, payloads, addresses of tunnels, samplers.
 

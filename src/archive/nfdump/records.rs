@@ -4,7 +4,7 @@ use super::layout_1::Maps;
 use super::{layout_1, layout_2};
 use crate::archive::Flow;
 use crate::archive::bytes::Bytes;
-use crate::clock::{SECOND, Timestamp};
+use crate::clock::{DAY, SECOND, Timestamp};
 use crate::flow::fields::Field;
 use crate::flow::value::address_from_wide;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +12,10 @@ use std::net::IpAddr;
 
 /// The most exporters, and the most maps of extensions, that are remembered of a file: their numbers have 16 bits.
 const NUMBERS: usize = 65_536;
+/// The end of the year 9999. Records have room for later moments, and no clock shows them.
+const LATEST: Timestamp = Timestamp::from_micros(253_402_300_800 * SECOND);
+/// How far before and after its receive time the packets of a flow may lie, as in `wire::times`.
+const AROUND: (i64, i64) = (-DAY, 300 * SECOND);
 
 /// How often a sequence number of an exporter was not the expected one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,7 +120,7 @@ pub(super) fn walk(
     mut take: Option<&mut impl FnMut(&Flow)>,
 ) -> Result<(), String> {
     let mut rest = Bytes(block);
-    let mut unread = 0u32;
+    let (mut unread, mut wild) = (0u32, 0u32);
     for record in 0..count {
         let head = rest;
         let (kind, size) = match (rest.u16(), rest.u16()) {
@@ -142,6 +146,11 @@ pub(super) fn walk(
         match (read, &mut take) {
             (Some(true), Some(take)) => {
                 received(flow);
+                if flow.received.is_some_and(|received| received >= LATEST) {
+                    wild = wild.saturating_add(1);
+                    continue;
+                }
+                packets(flow);
                 log(flow);
                 take(flow);
             }
@@ -149,13 +158,28 @@ pub(super) fn walk(
             (None, _) => unread = unread.saturating_add(1),
         }
     }
-    if unread > 0 { Err(format!("{unread} of {count} records of a block cannot be read")) } else { Ok(()) }
+    let told = [(unread, "cannot be read"), (wild, "have a receive time beyond the year 9999 and are left out")];
+    let told = told.into_iter().filter(|(records, _)| *records > 0);
+    let told: Vec<_> = told.map(|(records, what)| format!("{records} of {count} records of a block {what}")).collect();
+    if told.is_empty() { Ok(()) } else { Err(told.join(", ")) }
 }
 
 /// Where the collector's time is not told, the moment at which the flow ended stands for it, then that at which it began.
 fn received(flow: &mut Flow) {
     let moment = |field| flow.record.get(field).and_then(|bits| i64::try_from(bits).ok()).map(Timestamp::from_micros);
     flow.received = flow.received.or_else(|| moment(Field::LastSeen)).or_else(|| moment(Field::FirstSeen));
+}
+
+/// A first or last packet that lies too far from the receive time is of a clock that nobody should believe, and is left out.
+fn packets(flow: &mut Flow) {
+    let Some(received) = flow.received else { return };
+    let plausible = received.plus(AROUND.0)..=received.plus(AROUND.1);
+    for field in [Field::FirstSeen, Field::LastSeen] {
+        let told = flow.record.get(field).map(|bits| Timestamp::from_micros(i64::try_from(bits).unwrap_or(i64::MAX)));
+        if told.is_some_and(|told| !plausible.contains(&told)) {
+            flow.record.unset(field);
+        }
+    }
 }
 
 /// What a NAT logs without counting anything is no flow, as everywhere (`wire::plan`).
@@ -167,15 +191,15 @@ fn log(flow: &mut Flow) {
     }
 }
 
-/// A moment of nfdump, in milliseconds; 0 is none.
+/// A moment of nfdump, in milliseconds; 0 is none. What is too large for one is the largest.
 pub(super) fn moment(milliseconds: u64) -> Option<Timestamp> {
-    let micros = i64::try_from(milliseconds).ok()?.checked_mul(SECOND / 1_000)?;
+    let micros = i64::try_from(milliseconds).unwrap_or(i64::MAX).saturating_mul(SECOND / 1_000);
     (micros > 0).then(|| Timestamp::from_micros(micros))
 }
 
-/// Notes a moment of nfdump.
+/// Notes when a packet was seen, if any clock can show that.
 pub(super) fn time(flow: &mut Flow, field: Field, milliseconds: u64) {
-    if let Some(moment) = moment(milliseconds) {
+    if let Some(moment) = moment(milliseconds).filter(|moment| *moment < LATEST) {
         flow.set(field, moment.micros().unsigned_abs());
     }
 }

@@ -392,3 +392,39 @@ fn no_changed_byte_makes_reading_panic_or_take_more_memory_than_blocks_have() {
         }
     }
 }
+
+/// 287,167 after Christ, in milliseconds.
+const WILD: u64 = 9_000_000_000_000_000;
+
+#[test]
+fn packets_at_moments_that_cannot_be_are_left_out_and_a_receive_time_that_cannot_be_is_damage() {
+    let day = 86_400_000;
+    let flow = |first: u64, last: u64, received: u64| {
+        let generic = [le64(&[first, last, received, 1, 100]), le16(&[1, 2]), vec![6, 0, 0, 0]].concat();
+        let extension = [le16(&[1, generic.len() as u16 + 4]), generic].concat();
+        record(11, &[le16(&[1]), vec![0, 0], le16(&[1]), vec![0, 9], extension])
+    };
+    for (first, last, received, expected) in [
+        (MS, WILD, MS, (true, false, Some(MS))),
+        (WILD, MS, MS, (false, true, Some(MS))),
+        (MS - day, MS + 300_000, MS, (true, true, Some(MS))),
+        (MS - day - 1, MS + 300_001, MS, (false, false, Some(MS))),
+        (MS, u64::MAX, MS, (true, false, Some(MS))),
+        // Where no receive time is told, a moment that cannot be does not stand for it.
+        (MS, WILD, 0, (true, false, Some(MS))),
+        (WILD, WILD, 0, (false, false, None)),
+    ] {
+        let found = read(&layout_2(&[block(3, &[flow(first, last, received)], plain)], 0, None)).unwrap();
+        let seen = |field| found.flows.value(field, 0).is_some();
+        let expected = (expected.0, expected.1, expected.2.map(|ms| ms as i64 * 1_000));
+        assert_eq!((seen(Field::FirstSeen), seen(Field::LastSeen), found.heads[0].0), expected, "{first} {last}");
+        assert_eq!(found.damages, []);
+    }
+    for received in [WILD, u64::MAX] {
+        let records = [flow(MS, MS, MS), flow(MS, MS, received), flow(MS, MS, MS)];
+        let found = read(&layout_2(&[block(3, &records, plain)], 0, None)).unwrap();
+        assert_eq!(found.heads.len(), 2);
+        let what = "1 of 3 records of a block have a receive time beyond the year 9999 and are left out";
+        assert_eq!(found.damages, [Damage { offset: HEAD_2 as u64, what: what.to_owned() }]);
+    }
+}

@@ -10,6 +10,7 @@ use crate::flow::value::address_from_wide;
 use crate::journal::survey::{Survey, SurveyedFile};
 use crate::keep::partitions::{due, oldest_kept};
 use crate::store::audit::{StoredJournal, Sums};
+use crate::store::hours::CountedOtherwise;
 use crate::store::partitions::DailyTable;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -177,6 +178,16 @@ pub(super) fn records(sent: u64, stored: u64, began: Option<Timestamp>, oldest_d
             Finding::of(check, format!("{stored} records were decoded and are there"), differs.into_iter().collect())
         }
     }
+}
+
+/// Hours whose totals were counted by other networks or rules, and can still be counted by the present ones.
+pub(super) fn counted_by(otherwise: Option<&CountedOtherwise>) -> Finding {
+    let told = otherwise.map(|otherwise| {
+        let (told, remedy) = (otherwise.told(), otherwise.remedy());
+        format!("{told}: answers read their flows, and when these go the totals stay so; run in time: {remedy}")
+    });
+    let looked_at = "by [network] local and the rules of counting as they are, in all hours with flows";
+    Finding::warning("totals counted", looked_at, told.into_iter().collect())
 }
 
 /// Flows that two observation points told alike, in hours sealed lately, and the setting that would end it.

@@ -7,7 +7,7 @@
 //! tell about themselves is left out: it may be older than what is known.
 
 use super::part::Part;
-use super::reading::{FileError, NETWORK, Reading, ReadingError};
+use super::reading::{FileError, NETWORK, Reading};
 use super::report::Ended;
 use crate::archive::Damage;
 use crate::archive::capture::{Capture, Datagram, Step};
@@ -141,7 +141,7 @@ impl Reading {
         };
         let (decoder, scratch) = (Decoder::new(limits), FlowBatch::default());
         let mut decoding = Decoding { decoder, scratch, stored: true };
-        let mut part = Part::new(standing);
+        let mut part = Part::new(path, standing);
         part.again = again;
         let mut continues = standing.begins_at > 0;
         loop {
@@ -173,14 +173,11 @@ impl Reading {
         }
         decoding.stored = continues;
         self.expire(&mut part, &mut decoding);
-        if capture.cut() > 0 {
-            let what = format!("{} packets were captured without their end", capture.cut());
-            part.damaged(Damage { offset: 0, what });
-        }
+        capture.cut().into_iter().for_each(|damage| part.damaged(damage));
         self.finish(path, part, capture.offset())
     }
 
-    fn datagram(&mut self, part: &mut Part, decoding: &mut Decoding, taken: &Taken) -> Result<(), ReadingError> {
+    fn datagram(&mut self, part: &mut Part, decoding: &mut Decoding, taken: &Taken) -> Result<(), FileError> {
         let address = exporter_address(&taken.payload, taken.source.ip());
         let exporter_id = match recognise(&taken.payload) {
             Ok(_) => self.exporter_id(address)?,

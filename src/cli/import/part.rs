@@ -4,6 +4,7 @@ use super::piece::{Piece, widen};
 use crate::archive::Damage;
 use crate::clock::Timestamp;
 use crate::store::imports::{ImportStanding, ImportStep};
+use std::path::Path;
 
 /// The most damages of a file that are told one by one.
 pub(super) const DAMAGES: usize = 20;
@@ -11,6 +12,8 @@ pub(super) const DAMAGES: usize = 20;
 /// What is known of the file that is being read.
 pub(super) struct Part {
     pub(super) import_id: i64,
+    /// Where the file lies.
+    name: String,
     /// Up to where it was handed over.
     pub(super) position: u64,
     /// Up to where the progress was told.
@@ -34,9 +37,10 @@ pub(super) struct Part {
 }
 
 impl Part {
-    pub(super) fn new(standing: &ImportStanding) -> Self {
+    pub(super) fn new(path: &Path, standing: &ImportStanding) -> Self {
         Self {
             import_id: standing.import_id,
+            name: path.display().to_string(),
             position: standing.position,
             told: standing.position,
             flows: 0,
@@ -78,7 +82,7 @@ impl Part {
 
     /// Moves what no step has yet into that of the piece, which then ends at `end`.
     pub(super) fn write<'a>(&mut self, piece: &'a mut Piece, end: u64) -> &'a mut ImportStep {
-        let step = piece.step(self.import_id, self.position);
+        let step = piece.step(self.import_id, &self.name, self.position);
         step.end = end;
         step.flows = step.flows.saturating_add(std::mem::take(&mut self.flows));
         step.refused = step.refused.saturating_add(std::mem::take(&mut self.refused));

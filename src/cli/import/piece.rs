@@ -4,6 +4,7 @@
 
 use crate::clock::Timestamp;
 use crate::flow::batch::FlowBatch;
+use crate::flow::record::FlowRecord;
 use crate::flow::segment::MAX_SEGMENT_FLOWS;
 use crate::store::commit::Loss;
 use crate::store::imports::{ImportState, ImportStep};
@@ -21,6 +22,8 @@ pub(super) struct Piece {
     pub(super) flows: BTreeMap<Timestamp, FlowBatch>,
     /// Parts of files, one a file.
     pub(super) steps: Vec<ImportStep>,
+    /// The names of these files.
+    pub(super) files: Vec<String>,
     /// By exporter, hour, cause and unit.
     loss: BTreeMap<(u32, Timestamp, &'static str, &'static str), i64>,
     rows: usize,
@@ -31,7 +34,7 @@ pub(super) struct Piece {
 impl Piece {
     /// Nothing yet. With `limit` flows it is full.
     pub(super) fn new(limit: usize) -> Self {
-        Self { flows: BTreeMap::new(), steps: Vec::new(), loss: BTreeMap::new(), rows: 0, limit }
+        Self { flows: BTreeMap::new(), steps: Vec::new(), files: Vec::new(), loss: BTreeMap::new(), rows: 0, limit }
     }
 
     /// Whether it should be stored before more is added.
@@ -45,14 +48,32 @@ impl Piece {
         self.flows.entry(received.hour()).or_default()
     }
 
+    /// How many flows there are in each hour, for [`Piece::go_back`].
+    pub(super) fn mark(&self) -> BTreeMap<Timestamp, usize> {
+        self.flows.iter().map(|(hour, flows)| (*hour, flows.rows())).collect()
+    }
+
+    /// Forgets the flows that came after `mark`.
+    pub(super) fn go_back(&mut self, mark: &BTreeMap<Timestamp, usize>) {
+        for (hour, flows) in &mut self.flows {
+            let rows = mark.get(hour).copied().unwrap_or(0);
+            if flows.rows() > rows {
+                self.rows = self.rows.saturating_sub(flows.rows().saturating_sub(rows));
+                let mut before = FlowBatch::default();
+                (0..rows).for_each(|row| FlowRecord::of(flows, row).append(&mut before));
+                *flows = before;
+            }
+        }
+    }
+
     /// Notes that something is missing, or, with a negative count, that it came after all.
     pub(super) fn lost(&mut self, exporter: u32, at: Timestamp, cause: &'static str, unit: &'static str, count: i64) {
         let sum = self.loss.entry((exporter, at.hour(), cause, unit)).or_default();
         *sum = sum.saturating_add(count);
     }
 
-    /// The part of the file `import_id`, which begins at `start` when it is new.
-    pub(super) fn step(&mut self, import_id: i64, start: u64) -> &mut ImportStep {
+    /// The part of the file `import_id`, which lies at `name` and begins at `start` when it is new.
+    pub(super) fn step(&mut self, import_id: i64, name: &str, start: u64) -> &mut ImportStep {
         let new = || ImportStep {
             import_id,
             start,
@@ -65,6 +86,7 @@ impl Piece {
         };
         if self.steps.last().is_none_or(|step| step.import_id != import_id) {
             self.steps.push(new());
+            self.files.push(name.to_owned());
         }
         // There is one now.
         let last = self.steps.len().saturating_sub(1);

@@ -44,9 +44,6 @@ pub(super) enum ReadingError {
     /// The other thread has ended, and tells why.
     #[error("flows are no longer stored")]
     Ended,
-    /// There are too many exporters.
-    #[error("there are more than {0} exporters; raise [ingest] max_exporters if they are all yours")]
-    Exporters(u32),
 }
 
 /// Why one file is left.
@@ -64,6 +61,12 @@ pub(super) enum FileError {
     /// Nobody knows who exported its flows.
     #[error("it does not tell which exporter its flows are from; name it with --exporter ADDRESS")]
     NoExporter,
+    /// There are too many exporters.
+    #[error(
+        "with its exporters there would be more than {0}: raise [ingest] max_exporters if they are all yours, of the server too, \
+         and start the import again"
+    )]
+    Exporters(u32),
     /// None of its flows were sent to the usual ports.
     #[error("nothing was sent to the ports of flow exports, but what looks like it to {0}; name the port with --port")]
     Ports(String),
@@ -238,7 +241,7 @@ impl Reading {
         }
         failures.retain(|failures| failures.count > 0);
         sources.begin_again();
-        let mut part = Part::new(standing);
+        let mut part = Part::new(path, standing);
         let mut archive = open()?;
         loop {
             let step = archive.step()?;
@@ -247,14 +250,16 @@ impl Reading {
             match step {
                 Step::Block if !new => archive.learn(&mut sources),
                 Step::Block => {
-                    let mut fatal = None;
+                    let (before, mut failed) = (self.piece.mark(), None);
                     let damage = archive.flows(&mut sources, |flow| {
-                        if fatal.is_none() {
-                            fatal = self.flow(&mut part, flow).err();
+                        if failed.is_none() {
+                            failed = self.flow(&mut part, flow).err();
                         }
                     });
-                    if let Some(error) = fatal {
-                        return Err(FileError::Fatal(error));
+                    if let Some(error) = failed {
+                        // The file stands where the block begins, and all of it is still to come.
+                        self.piece.go_back(&before);
+                        return Err(error);
                     }
                     damage.into_iter().for_each(|damage| part.damaged(damage));
                 }
@@ -274,7 +279,7 @@ impl Reading {
     }
 
     /// Puts a flow of an archive where it belongs.
-    fn flow(&mut self, part: &mut Part, flow: &Flow) -> Result<(), ReadingError> {
+    fn flow(&mut self, part: &mut Part, flow: &Flow) -> Result<(), FileError> {
         let Some(received) = flow.received else {
             self.report.timeless = self.report.timeless.saturating_add(1);
             part.left_out(1);
@@ -314,23 +319,27 @@ impl Reading {
     }
 
     /// The number of the exporter at `address`, which is entered when it is new.
-    pub(super) fn exporter_id(&mut self, address: IpAddr) -> Result<u32, ReadingError> {
+    pub(super) fn exporter_id(&mut self, address: IpAddr) -> Result<u32, FileError> {
         if let Some(id) = self.exporters.get(&address) {
             return Ok(*id);
         }
         if self.exporters.len() >= usize::try_from(self.max_exporters).unwrap_or(usize::MAX) {
-            return Err(ReadingError::Exporters(self.max_exporters));
+            return Err(FileError::Exporters(self.max_exporters));
         }
-        let id = self.runtime.block_on(self.database.exporter_id(address))?;
+        let id = self.ask(self.database.exporter_id(address))?;
         self.exporters.insert(address, id);
         Ok(id)
     }
 
     /// Tells how often sequence numbers were not the expected ones, to each hour of the file, as it does not say in which.
-    fn gaps(&mut self, part: &Part, failures: &[Failures]) -> Result<(), ReadingError> {
+    fn gaps(&mut self, part: &Part, failures: &[Failures]) -> Result<(), FileError> {
         let Some((first, last)) = part.bounds else { return Ok(()) };
+        let mut exporters = Vec::new();
         for gaps in failures {
             let exporter = gaps.exporter.or(self.exporter).map_or(Ok(0), |address| self.exporter_id(address))?;
+            exporters.push(exporter);
+        }
+        for (gaps, exporter) in failures.iter().zip(exporters) {
             let count = i64::try_from(gaps.count).unwrap_or(i64::MAX);
             let hours = std::iter::successors(Some(first.hour()), |hour| Some(hour.plus(HOUR)));
             for hour in hours.take_while(|hour| *hour <= last).take(HOURS) {

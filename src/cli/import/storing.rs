@@ -23,11 +23,36 @@ const TRIES: (u32, Duration) = (60, Duration::from_secs(1));
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StoringError {
     /// Flows cannot be compressed.
-    #[error(transparent)]
-    Columns(#[from] ColumnsError),
+    #[error("flows of {files}: {source}")]
+    Columns {
+        /// The files they are from.
+        files: String,
+        /// Why not.
+        #[source]
+        source: ColumnsError,
+    },
     /// The database does not store them.
-    #[error("{0}; what is stored stays, start the import again to go on")]
-    Store(#[from] StoreError),
+    #[error("flows of {files} are not stored: {source}; what is stored stays, start the import again to go on")]
+    Store {
+        /// The files they are from.
+        files: String,
+        /// Why not.
+        #[source]
+        source: StoreError,
+    },
+}
+
+/// The most files that are named; what comes in one transaction may be of a thousand.
+const NAMED: usize = 3;
+
+/// Files for people.
+fn named(files: &[String]) -> String {
+    let mut text = files.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match files.len().saturating_sub(NAMED) {
+        0 => {}
+        more => text.push_str(&format!(" and {more} more files")),
+    }
+    text
 }
 
 /// What the second thread holds.
@@ -51,7 +76,8 @@ impl Storing {
         let loss = piece.loss();
         let (mut segments, mut rows) = (Vec::new(), Vec::new());
         for (hour, flows) in piece.flows {
-            segments.extend(segments_of(&mut self.encoder, &flows)?);
+            let made = segments_of(&mut self.encoder, &flows);
+            segments.extend(made.map_err(|source| StoringError::Columns { files: named(&piece.files), source })?);
             // An hour may have had nothing but templates.
             if flows.rows() > 0 && self.kept.rows_from.is_some_and(|from| hour.day() >= from) {
                 rows.push(flows);
@@ -69,7 +95,7 @@ impl Storing {
                     self.progress.say(&format!("tries again: {error}"));
                     std::thread::sleep(TRIES.1);
                 }
-                Err(error) => return Err(error.into()),
+                Err(source) => return Err(StoringError::Store { files: named(&piece.files), source }),
             }
         }
         self.progress.stored(stored);
