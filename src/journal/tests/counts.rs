@@ -1,6 +1,7 @@
 //! Counts of dropped datagrams that wait to be told: how many are kept apart, and by what.
 
 use super::*;
+use crate::clock::SystemClock;
 use crate::clock::HOUR;
 
 #[test]
@@ -33,4 +34,28 @@ fn hours_are_told_apart_also_where_exporters_no_longer_are() {
         told.collect::<Vec<_>>(),
         [(0, false, 1), (0, true, 1), (0, true, 1), (0, true, 1), (1, false, 4), (2, false, 4)]
     );
+}
+
+#[test]
+fn drops_that_are_told_along_with_what_is_only_offered_hold_nothing_back_any_more() {
+    let directory = TempDir::new().unwrap();
+    let settings = Settings { max_bytes: 64 << 10, ..settings(directory.path()) };
+    let disk = Arc::new(super::faults::Forgetful);
+    let shared = Arc::new(index::Shared::open(settings, disk, Arc::new(SystemClock)).unwrap());
+    // Nobody tells of drops but what comes next.
+    let (writer, mut reader) = (Writer::unflushed(Arc::clone(&shared)), Reader::new(Arc::clone(&shared)));
+    append_numbered(&writer, 0..1_000);
+    let later = Timestamp::from_micros(1 << 60);
+    let dropped = i64::try_from(writer.metrics().dropped.get()).unwrap();
+    assert!(dropped > 0 && reader.told_until(later) < later, "{dropped}");
+    assert_eq!(writer.metrics().untold.get(), dropped);
+    read_all(&mut reader);
+    let deadline = Instant::now() + SOON;
+    while writer.metrics().untold.get() > 0 {
+        assert!(Instant::now() < deadline);
+        flusher::flush(&shared);
+        reader.release(reader.end()).unwrap();
+        writer.offer(&[]).unwrap();
+    }
+    assert_eq!(reader.told_until(later), later);
 }
