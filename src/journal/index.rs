@@ -203,7 +203,7 @@ fn settle_id(directory: &Path, disk: &dyn Disk, found: &[Found], metrics: &Metri
                 );
             }
             Err(error) => {
-                tracing::warn!("the file id in {place} is damaged or missing; its segments all say {id}: {error}")
+                tracing::warn!("the file id in {place} is damaged or missing; its segments all say {id}: {error}");
             }
         }
     }

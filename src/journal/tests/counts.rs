@@ -1,8 +1,8 @@
 //! Counts of dropped datagrams that wait to be told: how many are kept apart, and by what.
 
 use super::*;
-use crate::clock::SystemClock;
 use crate::clock::HOUR;
+use crate::clock::SystemClock;
 
 #[test]
 fn drops_of_more_exporters_than_memory_allows_are_counted_without_address() {
@@ -40,7 +40,7 @@ fn hours_are_told_apart_also_where_exporters_no_longer_are() {
 fn drops_that_are_told_along_with_what_is_only_offered_hold_nothing_back_any_more() {
     let directory = TempDir::new().unwrap();
     let settings = Settings { max_bytes: 64 << 10, ..settings(directory.path()) };
-    let disk = Arc::new(super::faults::Forgetful);
+    let disk = Arc::new(faults::Forgetful);
     let shared = Arc::new(index::Shared::open(settings, disk, Arc::new(SystemClock)).unwrap());
     // Nobody tells of drops but what comes next.
     let (writer, mut reader) = (Writer::unflushed(Arc::clone(&shared)), Reader::new(Arc::clone(&shared)));
