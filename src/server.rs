@@ -23,7 +23,8 @@ use actix_web::dev::ServerHandle;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinHandle;
+use tokio::sync::Mutex;
+use tokio::task::{JoinError, JoinHandle};
 
 /// How often the parts are looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -84,6 +85,8 @@ pub struct Running {
     collector: collect::Running,
     listeners: Vec<Endpoint>,
     rest: Option<Rest>,
+    /// While a PostgreSQL of our own is being made or found.
+    launcher: Option<Arc<Mutex<Launcher>>>,
     private_postgres: Option<Arc<PrivatePostgres>>,
     database: Option<Database>,
     api: Option<Api>,
@@ -91,6 +94,9 @@ pub struct Running {
     keeper: Option<Keeper>,
     reports: Option<reports::Running>,
 }
+
+/// Makes a PostgreSQL of our own, if there is none, and begins to start it.
+type Launcher = JoinHandle<Result<PrivatePostgres, PrivatePostgresError>>;
 
 /// What the parts are made of that have not started yet.
 struct Rest {
@@ -135,6 +141,7 @@ impl Server {
             listeners: collector.endpoints(),
             collector: collector.start()?,
             rest: Some(Rest { config, clock, reader, registry }),
+            launcher: None,
             private_postgres: None,
             database: None,
             api: None,
@@ -174,13 +181,23 @@ pub async fn locate_database(config: &Config) -> Result<(Address, Option<Private
     if let Some(url) = config.database.address()? {
         return Ok((Address::Url(url.reveal().to_owned()), None));
     }
+    let postgres = launch(config).await.map_err(launcher_ended)??;
+    Ok((address_of(&postgres), Some(postgres)))
+}
+
+fn launch(config: &Config) -> Launcher {
     let settings = config.private_postgres();
     tracing::info!("no [database] url is set: running a PostgreSQL of our own in {}", settings.directory.display());
-    let postgres = tokio::task::spawn_blocking(move || PrivatePostgres::launch(&settings))
-        .await
-        .map_err(|_| ServerError::Ended("the launcher of PostgreSQL"))??;
+    tokio::task::spawn_blocking(move || PrivatePostgres::launch(&settings))
+}
+
+fn launcher_ended(_: JoinError) -> ServerError {
+    ServerError::Ended("the launcher of PostgreSQL")
+}
+
+fn address_of(postgres: &PrivatePostgres) -> Address {
     let Connection { socket_directory, port, user, database } = postgres.connection().clone();
-    Ok((Address::Socket { directory: socket_directory, port, user, database }, Some(postgres)))
+    Address::Socket { directory: socket_directory, port, user, database }
 }
 
 impl Running {
@@ -190,8 +207,10 @@ impl Running {
     /// What waiting cannot mend, and a part that has ended meanwhile.
     pub async fn start(&mut self) -> Result<(), ServerError> {
         let Some(Rest { config, clock, reader, mut registry }) = self.rest.take() else { return Ok(()) };
-        let (address, private_postgres) = self.watched(locate_database(&config)).await??;
-        self.private_postgres = private_postgres.map(Arc::new);
+        let address = match config.database.address()? {
+            Some(url) => Address::Url(url.reveal().to_owned()),
+            None => self.launch(&config).await?,
+        };
         let database = self.database.insert(Database::new(&address)?).clone();
         let engine = Engine::new(database.clone(), Arc::clone(&clock), config.query.clone(), &config.network.local)
             .with_counting(config.counting());
@@ -253,6 +272,19 @@ impl Running {
         self.watched(ready).await
     }
 
+    /// Begins to start a PostgreSQL of our own and tells where it will be reached.
+    async fn launch(&mut self, config: &Config) -> Result<Address, ServerError> {
+        let launcher = Arc::new(Mutex::new(launch(config)));
+        // Kept, so that stopping finds what it makes even if nobody waits here any more.
+        self.launcher = Some(Arc::clone(&launcher));
+        let launched = self.watched(async move { (&mut *launcher.lock().await).await }).await?;
+        self.launcher = None;
+        let postgres = launched.map_err(launcher_ended)??;
+        let address = address_of(&postgres);
+        self.private_postgres = Some(Arc::new(postgres));
+        Ok(address)
+    }
+
     /// What `work` gives, unless a part ends before.
     async fn watched<T>(&mut self, work: impl Future<Output = T>) -> Result<T, ServerError> {
         tokio::select! {
@@ -306,7 +338,7 @@ impl Running {
 
     /// Stops in order and waits for each part: what was received is stored, or stays in the journal.
     pub async fn stop(self) {
-        let Self { collector, rest, private_postgres, database, api, ingest, keeper, reports, .. } = self;
+        let Self { collector, rest, launcher, mut private_postgres, database, api, ingest, keeper, reports, .. } = self;
         let stopped = tokio::task::spawn_blocking(move || {
             collector.stop();
             if let Some(ingest) = ingest {
@@ -328,6 +360,14 @@ impl Running {
         }
         if let Some(database) = database {
             database.close().await;
+        }
+        if let Some(launcher) = launcher {
+            let mut launcher = launcher.lock().await;
+            if !launcher.is_finished() {
+                tracing::info!("PostgreSQL is still being made: stopping it when it is");
+            }
+            // One that could not be made needs no stopping.
+            private_postgres = (&mut *launcher).await.ok().and_then(Result::ok).map(Arc::new);
         }
         if let Some(postgres) = private_postgres
             && tokio::task::spawn_blocking(move || postgres.stop()).await.is_err()

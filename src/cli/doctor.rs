@@ -233,7 +233,8 @@ async fn of_server(
     };
     while readings.len() < READINGS.0 && open(&readings) {
         tokio::time::sleep(READINGS.1).await;
-        readings.push(ask(address).await??);
+        let again = ask(address).await?;
+        readings.push(again.map_err(|error| format!("the server at {address} answers no more: {error}"))?);
     }
     let mut findings = vec![checks::freshness(true, until, SystemClock.now())];
     findings.extend(IDENTITIES.iter().map(|Identity { check, what, sides }| {

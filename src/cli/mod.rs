@@ -79,9 +79,14 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Whether standard output was closed at its other end. Connections have errors of their own.
+/// Whether standard output was closed at its other end: as it comes from there, or as a simulation tells it. An error of a
+/// connection never comes as it is: it is told with what it was for, in an error of its own.
 fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
-    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    let output = match error.downcast_ref() {
+        Some(simulate::SimulateError::Output(output)) => Some(output),
+        _ => error.downcast_ref::<std::io::Error>(),
+    };
+    output.is_some_and(|output| output.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// Says something to standard error. Where it cannot be written it is lost: `eprintln!` would end the command by a panic.

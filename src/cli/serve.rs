@@ -35,6 +35,8 @@ pub fn run(config: Option<&Path>) -> Result<(), Box<dyn std::error::Error>> {
             tracing::info!("collecting {} on {endpoint}", endpoint.scheme.protocols());
         }
         let failed = tokio::select! {
+            // Who is told to stop while something fails was told to stop.
+            biased;
             name = stop => {
                 tracing::info!("{name}: storing what was received, then stopping");
                 None

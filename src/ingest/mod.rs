@@ -97,6 +97,8 @@ pub struct Metrics {
     commits: Counter,
     failed_commits: Counter,
     restarts: Counter,
+    /// 1 while the pipeline is at work that began at the start: 0 before that, and once it had to begin anew.
+    uninterrupted: Gauge,
     backlog: Gauge,
     parked_bytes: Gauge,
     complete_until: Gauge,
@@ -148,6 +150,11 @@ impl Metrics {
             self.failed_commits.clone(),
         );
         registry.register("ingest_restarts", "Times the pipeline began anew from the database", self.restarts.clone());
+        registry.register(
+            "ingest_uninterrupted",
+            "1 while the pipeline is at work and has been since it first was, 0 before and once it began anew",
+            self.uninterrupted.clone(),
+        );
         registry.register("ingest_backlog_bytes", "Bytes of the journal that are not stored yet", self.backlog.clone());
         registry.register(
             "ingest_parked_bytes",

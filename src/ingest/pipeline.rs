@@ -5,7 +5,7 @@
 use super::decode::{self, Standing};
 use super::{IngestError, Shared, commit, give_back, pack};
 use crate::flow::batch::FlowBatch;
-use crate::journal::Reader;
+use crate::journal::{Position, Reader};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
@@ -19,8 +19,10 @@ const WAITING: usize = 16;
 pub(super) fn run(shared: &Shared, mut reader: Reader) {
     // Also when a defect ends this thread.
     let _not_ready = NotReady(shared);
+    let mut lives: u64 = 0;
     loop {
-        let ended = live(shared, &mut reader);
+        let ended = live(shared, &mut reader, &mut lives);
+        shared.metrics.uninterrupted.set(0);
         (shared.tell)(false);
         match ended {
             Ok(()) => return,
@@ -84,12 +86,18 @@ impl Drop for Ends<'_> {
     }
 }
 
-/// One life of the pipeline: from what the database holds until told to stop, or until something fails.
-fn live(shared: &Shared, reader: &mut Reader) -> Result<(), IngestError> {
+/// One life of the pipeline: from what the database holds until told to stop, or until something fails. `lives` counts those
+/// that got to work.
+fn live(shared: &Shared, reader: &mut Reader, lives: &mut u64) -> Result<(), IngestError> {
     let journal = reader.id().to_string();
     let standing = Standing::take_up(shared, &journal, reader)?;
     let next_segment = standing.next_segment();
     shared.broken.store(false, Ordering::Release);
+    // Before anything is read, so that nobody takes what has not begun for done.
+    let backlog = reader.backlog(Position::new(shared.stored.load(Ordering::Acquire)));
+    shared.metrics.backlog.set(i64::try_from(backlog).unwrap_or(i64::MAX));
+    shared.metrics.uninterrupted.set(i64::from(*lives == 0));
+    *lives = lives.saturating_add(1);
     (shared.tell)(true);
 
     let (empty_in, empty_out) = sync_channel(BATCHES);

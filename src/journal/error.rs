@@ -48,9 +48,10 @@ pub enum JournalError {
         /// The format's version.
         version: u32,
     },
-    /// The file that holds the journal's id is missing or damaged, although there are segments.
+    /// The file that holds the journal's id is missing or damaged, and the segments beside it do not tell: their headers are
+    /// damaged, too, or are of several journals.
     #[error(
-        "{path} does not hold the journal's id, but there are segments beside it; restore it, or move the segments away"
+        "{path} does not hold the journal's id, and no segment beside it tells it beyond doubt; restore it, or move the segments away"
     )]
     Id {
         /// The file.

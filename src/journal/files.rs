@@ -113,10 +113,41 @@ pub(super) fn read_id(directory: &Path) -> Result<JournalId, JournalError> {
     let path = directory.join("id");
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(JournalError::Id { path }),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
+            return Err(JournalError::Id { path });
+        }
         Err(source) => return Err(JournalError::File { action: "read", path, source }),
     };
     Uuid::parse_str(text.trim()).map(JournalId).map_err(|_| JournalError::Id { path })
+}
+
+/// Which journal a directory holds, by what its file `id` says and what each segment says, with its path.
+///
+/// Segments say it under a checksum, the file has none. So where all segments agree, the file is taken for damaged when it is
+/// missing, cannot be read, or differs in one character, as by a flipped bit. When it says anything else, the segments are
+/// another journal's: to take their id would let two servers store as one.
+pub(super) fn judge_id<'a>(
+    directory: &Path,
+    kept: Result<JournalId, JournalError>,
+    mut told: impl Iterator<Item = (&'a Path, Uuid)> + Clone,
+) -> Result<JournalId, JournalError> {
+    let Some((_, first)) = told.clone().next() else { return kept };
+    let agreed = told.clone().all(|(_, id)| id == first);
+    let first = JournalId(first);
+    if agreed && kept.as_ref().ok().is_none_or(|kept| differing(*kept, first) <= 1) {
+        return Ok(first);
+    }
+    let kept = kept?;
+    if !agreed && told.clone().all(|(_, id)| id != kept.uuid()) {
+        return Err(JournalError::Id { path: directory.join("id") });
+    }
+    let foreign = told.find(|(_, id)| *id != kept.uuid());
+    foreign.map_or(Ok(kept), |(path, _)| Err(JournalError::Foreign { path: path.to_owned() }))
+}
+
+/// In how many characters two ids differ.
+fn differing(one: JournalId, other: JournalId) -> usize {
+    one.to_string().bytes().zip(other.to_string().bytes()).filter(|(one, other)| one != other).count()
 }
 
 /// Gives the directory a new id, on disk when this returns.

@@ -189,30 +189,31 @@ impl Shared {
     }
 }
 
-/// Which journal the directory holds. Every segment says so under a checksum, so they are believed before the file `id`, which has
-/// none: damage there is mended. Without segments nobody knows which positions were used, so positions begin anew, under a new id.
+/// Which journal the directory holds; its file `id` is mended where it is damaged. Without segments nobody knows which positions
+/// were used, so positions begin anew, under a new id.
 fn settle_id(directory: &Path, disk: &dyn Disk, found: &[Found], metrics: &Metrics) -> Result<JournalId, JournalError> {
     if found.is_empty() {
         return files::make_id(directory, disk);
     }
     let kept = files::read_id(directory);
-    let told = |file: &Found| file.header.map(|header| header.id);
-    let Some(first) = found.iter().find_map(told) else { return kept };
-    if found.iter().filter_map(told).all(|id| id == first) {
-        let id = JournalId(first);
-        if !kept.as_ref().is_ok_and(|kept| *kept == id) {
-            files::write_id(directory, disk, id)?;
-            metrics.headers_damaged.inc();
-            let directory = directory.display();
-            tracing::warn!(
-                "the file id in {directory} was damaged or missing; its segments all say {id}, so it does now"
-            );
+    let written = kept.as_ref().ok().copied();
+    let told = found.iter().filter_map(|file| Some((file.path.as_path(), file.header?.id)));
+    let id = files::judge_id(directory, kept, told)?;
+    if written != Some(id) {
+        metrics.headers_damaged.inc();
+        let place = directory.display();
+        match files::write_id(directory, disk, id) {
+            Ok(()) => {
+                tracing::warn!(
+                    "the file id in {place} was damaged or missing; its segments all say {id}, so it does now"
+                );
+            }
+            Err(error) => {
+                tracing::warn!("the file id in {place} is damaged or missing; its segments all say {id}: {error}");
+            }
         }
-        return Ok(id);
     }
-    let kept = kept?;
-    let foreign = found.iter().find(|file| told(file).is_some_and(|id| id != kept.uuid()));
-    foreign.map_or(Ok(kept), |file| Err(JournalError::Foreign { path: file.path.clone() }))
+    Ok(id)
 }
 
 /// A segment file of a former process.

@@ -13,6 +13,8 @@ pub struct Metrics {
     pub bytes: Counter<u64>,
     /// Datagrams dropped because the journal was full or could not be written.
     pub dropped: Counter<u64>,
+    /// Those of them, and of the kernel's, that no record tells of yet, since there was no room for it.
+    pub untold: Gauge,
     /// Records found damaged when read.
     pub corrupt: Counter<u64>,
     /// Headers of files, and files `id`, found damaged at the start. They cost no record.
@@ -44,6 +46,7 @@ impl Metrics {
         counter("journal_write_errors", "Writes to the journal that failed", &self.write_errors);
         counter("journal_sync_errors", "Flushes of the journal to the disk that failed", &self.sync_errors);
         let mut gauge = |name, help, metric: &Gauge| registry.register(name, help, metric.clone());
+        gauge("journal_untold_datagrams", "Dropped datagrams that the journal could not tell of yet", &self.untold);
         gauge("journal_segments", "Segment files of the journal", &self.segments);
         gauge("journal_size_bytes", "Bytes that the journal's files take", &self.size_bytes);
         gauge("journal_unsynced_bytes", "Bytes appended that a power cut could take", &self.unsynced_bytes);

@@ -203,7 +203,7 @@ impl fmt::Display for JournalId {
 ///
 /// # Errors
 /// When a setting is out of its range, another process has the journal open, the directory cannot be used, or it holds
-/// files that are not of this journal or of a newer format.
+/// files that are not of this journal or of a newer format, or files of which none tells which journal it is, nor does `id`.
 pub fn open(settings: Settings) -> Result<(Writer, Reader), JournalError> {
     open_on(settings, Arc::new(files::RealDisk))
 }

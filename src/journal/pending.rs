@@ -28,6 +28,11 @@ impl Pending {
         self.counts.is_empty()
     }
 
+    /// How many datagrams the counts are of.
+    pub(super) fn datagrams(&self) -> u64 {
+        self.counts.values().map(|dropped| dropped.count).fold(0, u64::saturating_add)
+    }
+
     /// Counts a record that could not be appended. From `most` counts on only hours are told apart, which are few, and
     /// exporters no longer.
     pub(super) fn add(&mut self, record: &Record<'_>, most: usize) {

@@ -3,7 +3,7 @@
 //! It only reads names, lengths and headers. Files come and go meanwhile; one that is gone before it was read is left out.
 
 use super::error::JournalError;
-use super::files::{read_id, segment_path, segment_starts};
+use super::files::{judge_id, read_id, segment_path, segment_starts};
 use super::segment::{HEADER_BYTES, Header};
 use super::{JournalId, Position};
 use std::fs::File;
@@ -13,7 +13,7 @@ use std::path::Path;
 /// A journal as its files tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Survey {
-    /// Which journal.
+    /// Which journal, also where the file `id` is damaged and its other files tell.
     pub id: JournalId,
     /// Its files, in the order of their positions.
     pub files: Vec<SurveyedFile>,
@@ -44,13 +44,14 @@ pub struct Told {
 /// Looks at the journal in `directory`; `None` when there is none.
 ///
 /// # Errors
-/// When the directory or a file cannot be read, or holds files without an id.
+/// When the directory or a file cannot be read, or its files do not tell which journal it is, or are of several: as when it is
+/// opened.
 pub fn survey(directory: &Path) -> Result<Option<Survey>, JournalError> {
     if !directory.join("id").exists() && !directory.join("lock").exists() {
         return Ok(None);
     }
-    let id = read_id(directory)?;
-    let mut files = Vec::new();
+    let kept = read_id(directory);
+    let (mut files, mut told) = (Vec::new(), Vec::new());
     for start in segment_starts(directory)? {
         let path = segment_path(directory, start);
         let file = match File::open(&path) {
@@ -60,15 +61,18 @@ pub fn survey(directory: &Path) -> Result<Option<Survey>, JournalError> {
         let length = file.metadata().map_err(JournalError::file("read", &path))?.len();
         let mut header = Vec::new();
         file.take(HEADER_BYTES).read_to_end(&mut header).map_err(JournalError::file("read", &path))?;
+        let header = Header::decode(&header).ok();
+        told.extend(header.map(|header| (path, header.id)));
         files.push(SurveyedFile {
             start: Position::new(start),
             end: Position::new(start.saturating_add(length.saturating_sub(HEADER_BYTES))),
-            told: Header::decode(&header).ok().map(|header| Told {
+            told: header.map(|header| Told {
                 first: header.run == start,
                 run: Position::new(header.run),
                 gap: header.gap,
             }),
         });
     }
+    let id = judge_id(directory, kept, told.iter().map(|(path, id)| (path.as_path(), *id)))?;
     Ok(Some(Survey { id, files }))
 }

@@ -259,11 +259,16 @@ impl State {
             self.pending.add(record, most);
         }
         let untold = records.iter().skip(kept).map(|record| record.since().micros()).min().unwrap_or(i64::MAX);
+        shared.untold_since.fetch_min(untold, Ordering::AcqRel);
+        self.show_untold(shared);
+    }
+
+    /// Shows how many dropped datagrams wait to be told. With the last of them goes the time since when they wait.
+    fn show_untold(&self, shared: &Shared) {
         if self.pending.is_empty() {
             shared.untold_since.store(i64::MAX, Ordering::Release);
-        } else {
-            shared.untold_since.fetch_min(untold, Ordering::AcqRel);
         }
+        shared.metrics.untold.set(i64::try_from(self.pending.datagrams()).unwrap_or(i64::MAX));
     }
 
     /// Appends what waits to be told, then `records`, as far as there is room: how many of `records`.
@@ -291,6 +296,8 @@ impl State {
         for notice in notices.iter().skip(kept) {
             self.pending.add(&Record::Dropped(*notice), most);
         }
+        // Also when nothing more comes than what can wait, which is only offered.
+        self.show_untold(shared);
         let kept = kept.saturating_sub(notices.len());
         let datagrams = records.iter().take(kept).filter(|record| matches!(record, Record::Datagram(_))).count();
         shared.metrics.datagrams.inc_by(datagrams as u64);

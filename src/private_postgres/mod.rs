@@ -1,7 +1,7 @@
 //! A PostgreSQL of our own, for those who have none: installed programs, our data directory, a unix socket only.
 //!
-//! [`PrivatePostgres::start`] finds the newest installed PostgreSQL 15 to 18, makes a cluster once (UTF-8, checksums),
-//! and runs `postgres` as our child; role and database are called `flowledger`. Promises:
+//! [`PrivatePostgres::launch`] finds the newest installed PostgreSQL 15 to 18, makes a cluster once (UTF-8, checksums),
+//! and runs `postgres` as our child, which accepts connections when [`PrivatePostgres::ready`] returns; role and database are called `flowledger`. Promises:
 //!
 //! - **Nobody else gets in.** No TCP port; the socket's directory is closed to all but the server's user and root; the
 //!   `peer` check lets in our own user, the server's user and root. Under root the server runs as the system user
@@ -129,18 +129,6 @@ struct Running {
 }
 
 impl PrivatePostgres {
-    /// Starts the server and waits until it accepts connections. Blocks, so call it from a thread of its own.
-    ///
-    /// # Errors
-    /// Those of [`PrivatePostgres::launch`] and [`PrivatePostgres::ready`].
-    pub fn start(settings: &Settings) -> Result<Self, PrivatePostgresError> {
-        let postgres = Self::launch(settings)?;
-        match postgres.board.wait_while_starting() {
-            Status::Ready { .. } => Ok(postgres),
-            Status::Starting | Status::Failed { .. } | Status::Stopped => Err(postgres.failure()),
-        }
-    }
-
     /// Makes the cluster if there is none, which takes some seconds, and begins to start the server. Blocks.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// So many ends in a row and a server that was never ready is given up.
@@ -62,36 +62,26 @@ pub enum Status {
     Stopped,
 }
 
-/// The status as the supervisor tells it and others wait for it.
+/// The status as the supervisor tells it and others look at it.
 #[derive(Debug)]
-pub(super) struct Board {
-    status: Mutex<Status>,
-    changed: Condvar,
-}
+pub(super) struct Board(Mutex<Status>);
 
 impl Board {
     pub(super) fn new() -> Self {
-        Self { status: Mutex::new(Status::Starting), changed: Condvar::new() }
+        Self(Mutex::new(Status::Starting))
     }
 
     fn locked(&self) -> MutexGuard<'_, Status> {
         // A status is replaced whole, so it is right even if a holder panicked.
-        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set(&self, status: Status) {
         *self.locked() = status;
-        self.changed.notify_all();
     }
 
     pub(super) fn status(&self) -> Status {
         self.locked().clone()
-    }
-
-    /// Waits until the server is no longer starting.
-    pub(super) fn wait_while_starting(&self) -> Status {
-        let waited = self.changed.wait_while(self.locked(), |status| *status == Status::Starting);
-        waited.unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -20,6 +20,13 @@ fn settings(place: &Path) -> Settings {
     Settings { directory: place.join("postgres"), durability: Durability::Throwaway, ..Settings::default() }
 }
 
+/// A server that accepts connections.
+fn start(settings: &Settings) -> Result<PrivatePostgres, PrivatePostgresError> {
+    let postgres = PrivatePostgres::launch(settings)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(postgres.ready()).map(|()| postgres)
+}
+
 /// Runs `sql` with psql and returns what it prints.
 fn ask(postgres: &PrivatePostgres, sql: &str) -> Result<String, String> {
     let Connection { socket_directory, port, user, database } = postgres.connection();
@@ -64,7 +71,7 @@ fn unattended(place: &Path) -> std::process::Child {
 fn it_keeps_data_through_a_stop_and_a_start() {
     let place = place();
     let settings = Settings { durability: Durability::Full, ..settings(place.path()) };
-    let postgres = PrivatePostgres::start(&settings).unwrap();
+    let postgres = start(&settings).unwrap();
     assert_eq!(ask(&postgres, "SELECT current_database() || ' ' || current_user").unwrap(), "flowledger flowledger");
     for (name, value) in [
         ("data_checksums", "on"),
@@ -85,7 +92,7 @@ fn it_keeps_data_through_a_stop_and_a_start() {
     assert!(!alive(pid) && !sockets.exists());
     postgres.stop();
 
-    let postgres = PrivatePostgres::start(&settings).unwrap();
+    let postgres = start(&settings).unwrap();
     assert_eq!(postgres.connection().socket_directory, sockets);
     assert_eq!(ask(&postgres, "SELECT answer FROM kept").unwrap(), "42");
     let pid = postgres.pid().unwrap();
@@ -96,7 +103,7 @@ fn it_keeps_data_through_a_stop_and_a_start() {
 #[test]
 fn nobody_but_our_users_gets_in() {
     let place = place();
-    let postgres = PrivatePostgres::start(&settings(place.path())).unwrap();
+    let postgres = start(&settings(place.path())).unwrap();
     let account = Account::choose().unwrap();
     for private in [postgres.connection().socket_directory.clone(), place.path().join("postgres/data")] {
         let metadata = fs::metadata(&private).unwrap();
@@ -116,7 +123,7 @@ fn nobody_but_our_users_gets_in() {
 #[test]
 fn a_killed_server_is_started_again_with_its_data() {
     let place = place();
-    let postgres = PrivatePostgres::start(&settings(place.path())).unwrap();
+    let postgres = start(&settings(place.path())).unwrap();
     ask(&postgres, "CREATE TABLE kept AS SELECT 42 AS answer").unwrap();
     for _ in 0..7 {
         let pid = postgres.pid().unwrap();
@@ -129,8 +136,8 @@ fn a_killed_server_is_started_again_with_its_data() {
 #[test]
 fn a_second_launcher_on_the_same_directory_is_refused() {
     let place = place();
-    let postgres = PrivatePostgres::start(&settings(place.path())).unwrap();
-    let error = PrivatePostgres::start(&settings(place.path())).unwrap_err().to_string();
+    let postgres = start(&settings(place.path())).unwrap();
+    let error = start(&settings(place.path())).unwrap_err().to_string();
     assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
     assert_eq!(ask(&postgres, "SELECT 1").unwrap(), "1");
 }
@@ -140,7 +147,7 @@ fn a_running_server_is_found_by_its_directory_while_it_runs() {
     let place = place();
     let settings = settings(place.path());
     assert_eq!(find_running(&settings), None);
-    let postgres = PrivatePostgres::start(&settings).unwrap();
+    let postgres = start(&settings).unwrap();
     assert_eq!(find_running(&settings).as_ref(), Some(postgres.connection()));
     postgres.stop();
     assert_eq!(find_running(&settings), None);
@@ -149,10 +156,10 @@ fn a_running_server_is_found_by_its_directory_while_it_runs() {
 #[test]
 fn a_server_left_behind_is_stopped_and_replaced() {
     let place = place();
-    drop(PrivatePostgres::start(&settings(place.path())).unwrap());
+    drop(start(&settings(place.path())).unwrap());
     // The thread that starts a child must outlive it, and this one does.
     let mut left = unattended(place.path());
-    let postgres = PrivatePostgres::start(&settings(place.path())).unwrap();
+    let postgres = start(&settings(place.path())).unwrap();
     assert!(!alive(left.id()));
     assert_eq!(ask(&postgres, "SELECT 1").unwrap(), "1");
     left.wait().unwrap();
@@ -161,14 +168,14 @@ fn a_server_left_behind_is_stopped_and_replaced() {
 #[test]
 fn a_dead_server_that_nobody_collected_is_no_obstacle() {
     let place = place();
-    drop(PrivatePostgres::start(&settings(place.path())).unwrap());
+    drop(start(&settings(place.path())).unwrap());
     let mut left = unattended(place.path());
     process::signal(left.id(), process::Signal::Kill).unwrap();
     eventually("it is dead", || !alive(left.id()));
     // Its number is still taken, and postmaster.pid still names it, because we did not collect it.
     let guard = leftover::guard(&place.path().join("postgres/data"));
     assert!(guard.exists() && Path::new(&format!("/proc/{}", left.id())).exists());
-    let postgres = PrivatePostgres::start(&settings(place.path())).unwrap();
+    let postgres = start(&settings(place.path())).unwrap();
     assert_eq!(ask(&postgres, "SELECT 1").unwrap(), "1");
     left.wait().unwrap();
 }
@@ -176,11 +183,11 @@ fn a_dead_server_that_nobody_collected_is_no_obstacle() {
 #[test]
 fn a_number_that_went_to_another_process_is_no_obstacle_and_that_process_lives() {
     let place = place();
-    drop(PrivatePostgres::start(&settings(place.path())).unwrap());
+    drop(start(&settings(place.path())).unwrap());
     let account = Account::choose().unwrap();
     let mut other = process::command(Path::new("/bin/sleep"), &account).arg("60").spawn().unwrap();
     fs::write(leftover::guard(&place.path().join("postgres/data")), format!("{}\n", other.id())).unwrap();
-    let postgres = PrivatePostgres::start(&settings(place.path())).unwrap();
+    let postgres = start(&settings(place.path())).unwrap();
     assert_eq!(ask(&postgres, "SELECT 1").unwrap(), "1");
     assert!(alive(other.id()));
     other.kill().unwrap();
@@ -192,7 +199,7 @@ fn a_number_that_went_to_another_process_is_no_obstacle_and_that_process_lives()
 #[ignore = "started by a_killed_launcher_leaves_nothing_in_the_way"]
 fn launcher_to_be_killed() {
     let place = std::env::var_os("FLOWLEDGER_TEST_PLACE").unwrap();
-    let postgres = PrivatePostgres::start(&settings(Path::new(&place))).unwrap();
+    let postgres = start(&settings(Path::new(&place))).unwrap();
     ask(&postgres, "CREATE TABLE IF NOT EXISTS kept AS SELECT 42 AS answer").unwrap();
     println!("server {}", postgres.pid().unwrap());
     thread::sleep(Duration::from_secs(60));
@@ -213,7 +220,7 @@ fn a_killed_launcher_leaves_nothing_in_the_way() {
             lines.find_map(|line| Some(line.rsplit_once("server ")?.1.parse().unwrap())).expect("it starts a server");
         launcher.kill().unwrap();
         launcher.wait().unwrap();
-        let postgres = PrivatePostgres::start(&settings(place.path())).unwrap();
+        let postgres = start(&settings(place.path())).unwrap();
         assert!(!alive(server));
         assert_eq!(ask(&postgres, "SELECT answer FROM kept").unwrap(), "42");
     }
@@ -225,32 +232,32 @@ fn an_unfinished_cluster_is_made_anew_and_a_strange_one_left_alone() {
     let directory = place.path().join("postgres");
     fs::create_dir_all(directory.join("data.tmp/base")).unwrap();
     fs::create_dir_all(directory.join("data")).unwrap();
-    let postgres = PrivatePostgres::start(&settings(place.path())).unwrap();
+    let postgres = start(&settings(place.path())).unwrap();
     assert_eq!(ask(&postgres, "SELECT 1").unwrap(), "1");
     assert!(!directory.join("data.tmp").exists());
     drop(postgres);
 
     fs::remove_file(directory.join("data/PG_VERSION")).unwrap();
-    let error = PrivatePostgres::start(&settings(place.path())).unwrap_err();
+    let error = start(&settings(place.path())).unwrap_err();
     assert!(matches!(error, PrivatePostgresError::NotACluster { .. }), "{error}");
 }
 
 #[test]
 fn a_server_that_cannot_start_is_given_up_with_the_end_of_its_log() {
     let place = place();
-    drop(PrivatePostgres::start(&settings(place.path())).unwrap());
+    drop(start(&settings(place.path())).unwrap());
     fs::write(place.path().join("postgres/data/postgresql.conf"), "no_such_setting = 1\n").unwrap();
-    let error = PrivatePostgres::start(&settings(place.path())).unwrap_err().to_string();
+    let error = start(&settings(place.path())).unwrap_err().to_string();
     assert!(error.contains("5 times in a row") && error.contains("no_such_setting"), "{error}");
     // The lock is free again.
-    let error = PrivatePostgres::start(&settings(place.path())).unwrap_err();
+    let error = start(&settings(place.path())).unwrap_err();
     assert!(matches!(error, PrivatePostgresError::KeepsFailing { .. }), "{error}");
 }
 
 #[test]
 fn a_server_that_was_ready_once_is_never_given_up() {
     let place = place();
-    let postgres = PrivatePostgres::start(&settings(place.path())).unwrap();
+    let postgres = start(&settings(place.path())).unwrap();
     let configuration = place.path().join("postgres/data/postgresql.conf");
     let good = fs::read_to_string(&configuration).unwrap();
     fs::write(&configuration, "no_such_setting = 1\n").unwrap();
@@ -274,7 +281,7 @@ fn a_place_the_servers_user_cannot_reach_is_named() {
     }
     let place = tempfile::tempdir().unwrap();
     fs::set_permissions(place.path(), fs::Permissions::from_mode(0o700)).unwrap();
-    let error = PrivatePostgres::start(&settings(place.path())).unwrap_err().to_string();
+    let error = start(&settings(place.path())).unwrap_err().to_string();
     assert!(error.contains(&format!("chmod o+x {}", place.path().display())), "{error}");
 }
 

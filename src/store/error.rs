@@ -1,6 +1,7 @@
 //! What can go wrong with PostgreSQL, and whether waiting may mend it.
 
 use sqlx::migrate::MigrateError;
+use sqlx::postgres::PgDatabaseError;
 
 /// Why the database did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -127,11 +128,20 @@ fn advice(error: &sqlx::Error) -> &'static str {
 fn is_outage(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed | sqlx::Error::Protocol(_) => true,
-        // Classes 08 connection, 40 rollback, 53 resources, 57 operator, 58 system; 55P03 a lock not available; 55000 a
-        // database that lets nobody in for a time.
-        sqlx::Error::Database(cause) => cause.code().is_some_and(|code| {
-            ["08", "40", "53", "57", "58", "55P03", "55000"].iter().any(|class| code.starts_with(class))
-        }),
+        // Classes 08 connection, 40 rollback, 53 resources, 57 operator, 58 system; 55P03 a lock not available.
+        sqlx::Error::Database(cause) => {
+            let passes =
+                |code: &str| ["08", "40", "53", "57", "58", "55P03"].iter().any(|class| code.starts_with(class));
+            cause.code().is_some_and(|code| passes(&code)) || lets_nobody_in(&**cause)
+        }
         _ => false,
     }
+}
+
+/// Whether the database is closed to all sessions for a time (`ALLOW_CONNECTIONS false`). Its code, 55000, is that of many
+/// errors that waiting never mends, such as entering what an interrupted `DROP DATABASE` left (told by `InitPostgres`), and its
+/// text depends on the server's language; but only `CheckMyDatabase` in PostgreSQL's source tells this one.
+fn lets_nobody_in(cause: &dyn sqlx::error::DatabaseError) -> bool {
+    let told_by = cause.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::routine);
+    cause.code().as_deref() == Some("55000") && told_by == Some("CheckMyDatabase")
 }

@@ -7,6 +7,7 @@ use crate::support::server::TestServer;
 use crate::support::wait_for;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// A server whose database lets nobody in since before the start.
@@ -123,27 +124,31 @@ fn a_panic_of_a_listener_before_the_database_is_there_ends_the_process() {
     });
 }
 
+/// A directory with the programs of PostgreSQL, of which one is a script instead that knows the real ones as `$real`.
+fn programs_but(server: &TestServer, name: &str, script: &str) -> PathBuf {
+    let (real, _, _) = programs();
+    let folder = server.folder().join("slow");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+    for program in fs::read_dir(&real).unwrap() {
+        let program = program.unwrap();
+        if program.file_name() != name {
+            symlink(program.path(), folder.join(program.file_name())).unwrap();
+        }
+    }
+    fs::write(folder.join(name), format!("#!/bin/sh\nreal={}\n{script}\n", real.display())).unwrap();
+    fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
 #[test]
 fn our_own_postgresql_that_takes_long_to_start_holds_up_neither_receiving_nor_stopping() {
     let (real, _, _) = programs();
     let mut server = TestServer::with_private_postgres(&[("INGEST__COMMIT_INTERVAL_MS", "50")]);
     server.terminate();
     // A PostgreSQL that recovers for ever, as far as can be seen from outside.
-    let slow = server.folder().join("slow");
-    fs::create_dir(&slow).unwrap();
-    fs::set_permissions(&slow, fs::Permissions::from_mode(0o755)).unwrap();
-    for program in fs::read_dir(&real).unwrap() {
-        let program = program.unwrap();
-        if program.file_name() != "postgres" {
-            symlink(program.path(), slow.join(program.file_name())).unwrap();
-        }
-    }
-    let words = format!(
-        "#!/bin/sh\ncase $1 in --version|-V) exec {}/postgres \"$@\" ;; esac\nexec sleep 600\n",
-        real.display()
-    );
-    fs::write(slow.join("postgres"), words).unwrap();
-    fs::set_permissions(slow.join("postgres"), fs::Permissions::from_mode(0o755)).unwrap();
+    let script = "case $1 in --version|-V) exec $real/postgres \"$@\" ;; esac\nexec sleep 600";
+    let slow = programs_but(&server, "postgres", script);
     server.set("DATABASE__BINARIES", slow.to_str().unwrap());
     server.launch_unready();
     let mut exporters = Exporters::new(1, 2, server.collector());
@@ -156,4 +161,36 @@ fn our_own_postgresql_that_takes_long_to_start_holds_up_neither_receiving_nor_st
     server.set("DATABASE__BINARIES", real.to_str().unwrap());
     server.launch();
     server.wait_for_flows(exporters.flows);
+}
+
+#[test]
+fn stopping_while_our_own_postgresql_is_made_ends_well_and_leaves_nothing_in_the_way() {
+    let (real, _, _) = programs();
+    let mut server = TestServer::with_private_postgres(&[("INGEST__COMMIT_INTERVAL_MS", "50")]);
+    server.terminate();
+    fs::remove_dir_all(server.folder().join("data")).unwrap();
+    let slow = programs_but(&server, "initdb", "sleep 3\nexec $real/initdb \"$@\"");
+    server.set("DATABASE__BINARIES", slow.to_str().unwrap());
+    server.spawn(&[]);
+    wait_for("a cluster to be made", 20, || server.log().contains("making a PostgreSQL cluster").then_some(()));
+    server.signal("TERM");
+    assert!(server.wait().success(), "{}", server.log());
+    let log = server.log();
+    assert!(log.contains("PostgreSQL is still being made") && log.ends_with("stopped"), "{log}");
+    let postmaster = server.folder().join("data/postgres/data/postmaster.pid");
+    assert!(!postmaster.exists(), "it was stopped in order before the end was told\n{log}");
+    server.set("DATABASE__BINARIES", real.to_str().unwrap());
+    server.launch();
+    let mut exporters = Exporters::new(1, 2, server.collector());
+    exporters.send(100);
+    server.wait_for_flows(exporters.flows);
+}
+
+#[test]
+fn a_database_that_nobody_can_ever_enter_again_is_not_waited_for() {
+    let mut server = TestServer::at_rest(&[]);
+    server.database.as_ref().unwrap().invalidate();
+    assert!(!server.launch_under(&[]), "{}", server.log());
+    assert_eq!(server.wait().code(), Some(1), "{}", server.log());
+    assert!(server.log().contains("invalid database"), "{}", server.log());
 }

@@ -16,6 +16,8 @@ mod activation;
 mod agents;
 /// A clock that jumps.
 mod clocks;
+/// Commands whose output nobody reads to its end.
+mod closed_output;
 /// A COMMIT that hangs: half done, slow, or with all of PostgreSQL frozen.
 mod commit_faults;
 /// Batches are loaded beside each other and stored in their turn, each once.

@@ -104,13 +104,15 @@ impl Figures {
         (self.at_rest()? && (earlier == 0 || damaged == 0)).then_some(figures)
     }
 
-    /// Datagrams that the kernel or the journal dropped, and those of which the journal told; `None` also while some wait to
-    /// be stored, when the pipeline began anew, and when what the journal told was damaged.
+    /// Datagrams that the kernel or the journal dropped, and those of which the journal told; `None` also while it has no room
+    /// to tell of some, while some wait to be stored, when the pipeline began anew, and when what the journal told was damaged.
     pub(super) fn dropped(&self) -> Option<(i128, i128)> {
         let by_kernel = self.sum("collector_kernel_drops_total", "").unwrap_or(0);
         let dropped = by_kernel.saturating_add(self.sum("journal_dropped_datagrams_total", "")?);
         let told = self.sum("ingest_datagrams_dropped_total", "")?;
-        (self.at_rest()? && self.sum("journal_corrupt_records_total", "")? == 0).then_some((dropped, told))
+        let all_told =
+            self.sum("journal_untold_datagrams", "")? == 0 && self.sum("journal_corrupt_records_total", "")? == 0;
+        (self.at_rest()? && all_told).then_some((dropped, told))
     }
 
     /// Datagrams read from the journal, and those that were decoded or refused.
@@ -127,8 +129,8 @@ impl Figures {
         self.at_rest()?.then_some(flows)
     }
 
-    /// Whether all that was journalled is stored, and the pipeline never began anew.
+    /// Whether all that was journalled is stored, by a pipeline that has begun and never began anew.
     fn at_rest(&self) -> Option<bool> {
-        Some(self.sum("ingest_restarts_total", "")? == 0 && self.sum("ingest_backlog_bytes", "")? == 0)
+        Some(self.sum("ingest_uninterrupted", "")? == 1 && self.sum("ingest_backlog_bytes", "")? == 0)
     }
 }

@@ -242,14 +242,14 @@ const METRICS: &str = "# HELP flowledger_collector_datagrams Datagrams.\n\
     flowledger_collector_not_allowed_total{listener=\"udp://0.0.0.0:2055\"} 2\n\
     flowledger_collector_not_allowed_total{listener=\"tcp://0.0.0.0:4739\"} 9\n\
     flowledger_journal_datagrams_total 12\nflowledger_journal_dropped_datagrams_total 1\n\
-    flowledger_journal_corrupt_records_total 2\n\
+    flowledger_journal_corrupt_records_total 2\nflowledger_journal_untold_datagrams 0\n\
     flowledger_ingest_datagrams_of_earlier_starts_total 0\n\
     flowledger_collector_kernel_drops_total 4\nflowledger_ingest_datagrams_dropped_total 5\n\
     flowledger_ingest_datagrams_total 10\nflowledger_ingest_datagrams_decoded_total 7\n\
     flowledger_ingest_rejected_total{reason=\"too_short\",unit=\"datagrams\"} 3\n\
     flowledger_ingest_rejected_total{reason=\"set_length\",unit=\"sets\"} 8\n\
     flowledger_ingest_flows_decoded_total 70\nflowledger_ingest_flows_stored_total 70\n\
-    flowledger_ingest_backlog_bytes 0\nflowledger_ingest_restarts_total 0\n\
+    flowledger_ingest_backlog_bytes 0\nflowledger_ingest_uninterrupted 1\n\
     flowledger_collector_receive_buffer_bytes{listener=\"udp://0.0.0.0:2055\"} 4096\n# EOF\n";
 
 /// Answers one request with `answer`, and gives what was asked.
@@ -278,14 +278,14 @@ fn the_servers_counters_are_read_and_summed_for_each_identity() {
     assert_eq!(figures.stored(), Some((70, 70)));
     assert_eq!(figures.by_listener("collector_receive_buffer_bytes"), [("udp://0.0.0.0:2055".to_owned(), 4_096)]);
     let (address, asked) =
-        answering(METRICS.replace("restarts_total 0", "restarts_total 1").replacen("#", "\r\n\r\n#", 1));
+        answering(METRICS.replace("uninterrupted 1", "uninterrupted 0").replacen("#", "\r\n\r\n#", 1));
     assert_eq!(ask(address).unwrap().stored(), None, "what was not stored is decoded twice");
     asked.join().unwrap();
     for (figure, other, journalled) in [
         ("earlier_starts_total 0", "earlier_starts_total 3", None),
         ("corrupt_records_total 2", "corrupt_records_total 0", Some((12, 10))),
         ("backlog_bytes 0", "backlog_bytes 9", None),
-        ("restarts_total 0", "restarts_total 1", None),
+        ("uninterrupted 1", "uninterrupted 0", None),
     ] {
         let figures = Figures::read(&METRICS.replace(figure, other));
         assert_eq!(figures.journalled(), journalled, "{figure}");
@@ -299,6 +299,12 @@ fn the_servers_counters_are_read_and_summed_for_each_identity() {
         Figures::read(&restarted.replace("kernel_drops_total 4", "kernel_drops_total 6")).dropped(),
         Some((7, 5))
     );
+    // What the journal has no room to tell of is not missing.
+    let untold = restarted.replace("kernel_drops_total 4", "kernel_drops_total 6");
+    assert_eq!(Figures::read(&untold.replace("untold_datagrams 0", "untold_datagrams 2")).dropped(), None);
+    // A pipeline that has not begun has no backlog that it could tell of.
+    let unbegun = Figures::read(&restarted.replace("uninterrupted 1", "uninterrupted 0"));
+    assert_eq!([unbegun.journalled(), unbegun.dropped(), unbegun.stored()], [None; 3]);
     assert_eq!(Figures::default().decoded(), None);
     let (address, asked) = answering("HTTP/1.1 404 Not Found\r\n\r\nnothing here\n".to_owned());
     assert!(ask(address).unwrap_err().to_string().contains("no Flowledger: \"HTTP/1.1 404 Not Found\""));

@@ -195,7 +195,7 @@ impl History {
             stopping: AtomicBool::new(false),
             abandon: Arc::new(AtomicBool::new(false)),
             broken: AtomicBool::new(false),
-            started: self.clock.now(),
+            started: reader.opened(),
             author: process.into(),
             stored: AtomicU64::new(0),
             tell: Box::new(|_| {}),

@@ -333,6 +333,7 @@ fn what_a_journal_drops_over_hours_in_which_it_can_tell_nobody_is_told_in_each_o
         }
     }
     assert_eq!((read_all(&mut reader).len(), reader.told_until(noon.plus(DAY))), (0, noon.plus(20 * 60 * SECOND)));
+    assert_eq!(writer.metrics().untold.get(), 165);
     disk.set(|faults| faults.room = None);
     let told = read_until(&mut reader, |records| dropped_of(records).values().sum::<u64>() == 165);
     let told = told.into_iter().filter_map(|(_, record)| match record {
@@ -341,6 +342,7 @@ fn what_a_journal_drops_over_hours_in_which_it_can_tell_nobody_is_told_in_each_o
     });
     assert_eq!(told.collect::<BTreeMap<_, _>>(), expected);
     assert_eq!(writer.append(&[]).map(|()| reader.told_until(noon.plus(DAY))).unwrap(), noon.plus(DAY));
+    assert_eq!(writer.metrics().untold.get(), 0);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::faults::{Forgetful, one_file, with_newest};
 use super::*;
+use std::io;
 use std::sync::Arc;
 
 #[test]
@@ -51,6 +52,56 @@ fn a_flipped_bit_in_the_id_costs_nothing_and_is_mended() {
     assert_eq!(fs::read(&path).unwrap(), id);
 }
 
+/// A disk on which no file can be begun.
+struct Full;
+
+impl files::Disk for Full {
+    fn create(&self, _: &Path) -> io::Result<fs::File> {
+        Err(io::ErrorKind::StorageFull.into())
+    }
+}
+
+#[test]
+fn a_damaged_id_that_cannot_be_mended_holds_nothing_up() {
+    let (directory, bytes, records) = one_file(5);
+    let copy = with_newest(directory.path(), &bytes);
+    fs::write(copy.path().join("id"), "nonsense\n").unwrap();
+    let (writer, mut reader) = open_on(settings(copy.path()), Arc::new(Full)).unwrap();
+    assert_eq!(read_all(&mut reader), records);
+    assert_eq!(writer.metrics().headers_damaged.get(), 1);
+    assert_eq!(fs::read(copy.path().join("id")).unwrap(), b"nonsense\n");
+}
+
+#[test]
+fn a_survey_knows_the_journal_by_its_files_when_the_id_is_damaged() {
+    let (directory, bytes, _) = one_file(5);
+    let copy = with_newest(directory.path(), &bytes);
+    let path = copy.path().join("id");
+    let whole = survey::survey(copy.path()).unwrap();
+    let mut flipped = fs::read(&path).unwrap();
+    flipped[0] ^= if flipped[0] == b'0' { 1 } else { 2 };
+    for damaged in [&flipped[..], b"nonsense\n", b"", b"\xff"] {
+        fs::write(&path, damaged).unwrap();
+        assert_eq!(survey::survey(copy.path()).unwrap(), whole, "{damaged:?}");
+        assert_eq!(fs::read(&path).unwrap(), damaged, "a survey mends nothing");
+    }
+    fs::write(&path, format!("{}\n", Uuid::new_v4())).unwrap();
+    let refused = survey::survey(copy.path());
+    assert!(matches!(refused, Err(JournalError::Foreign { .. })), "{refused:?}");
+}
+
+#[test]
+fn the_files_of_another_journal_do_not_take_the_place_of_its_own() {
+    let (directory, bytes, _) = one_file(5);
+    let copy = with_newest(directory.path(), &bytes);
+    let path = copy.path().join("id");
+    let other = format!("{}\n", Uuid::new_v4());
+    fs::write(&path, &other).unwrap();
+    let refused = open(settings(copy.path()));
+    assert!(matches!(&refused, Err(JournalError::Foreign { .. })), "{refused:?}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), other);
+}
+
 #[test]
 fn without_any_header_the_id_must_be_there() {
     let (directory, mut bytes, records) = one_file(5);
@@ -82,6 +133,9 @@ fn a_segment_of_another_journal_is_refused_where_the_id_says_which_it_is() {
     let id = directory.path().join("id");
     let kept = fs::read(&id).unwrap();
     fs::write(&id, "nonsense\n").unwrap();
+    assert!(matches!(open(settings.clone()), Err(JournalError::Id { .. })));
+    // Neither of them is what the file says: which is ours is not known, so none is called another's.
+    fs::write(&id, format!("{}\n", Uuid::new_v4())).unwrap();
     assert!(matches!(open(settings.clone()), Err(JournalError::Id { .. })));
     fs::write(&id, kept).unwrap();
     fs::remove_file(stranger).unwrap();

@@ -1,6 +1,7 @@
 //! Mails a report: a short text with the first rows and what may be missing; the whole CSV and its manifest attached.
 //!
-//! One connection a mail, one mail a recipient, all of it within a time limit. Bodies are base64, so no byte of a report
+//! One connection a mail, one mail a recipient. The server takes it over or refuses it within a time limit; a farewell that it
+//! keeps waiting for takes two seconds more and changes nothing. Bodies are base64, so no byte of a report
 //! can end the mail early or speak SMTP (RUSTSEC-2026-0561 concerns bodies sent as they are, which never happens here), and
 //! addresses with control characters are refused before there is a mail. Who is written to comes from the configuration
 //! alone. This module knows neither schedules nor what was sent before.
@@ -9,13 +10,14 @@ use super::Failure;
 use crate::clock::Timestamp;
 use crate::reports::document::Document;
 use crate::reports::error::ReportError;
-use lettre::Message;
 use lettre::message::header::{ContentDisposition, ContentTransferEncoding, ContentType};
 use lettre::message::{Body, Mailbox, MultiPart, SinglePart};
 use lettre::transport::smtp::Error as SmtpError;
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
-use lettre::transport::smtp::extension::ClientId;
+use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
+use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter};
+use lettre::{Address, Message};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::path::PathBuf;
@@ -46,7 +48,7 @@ pub struct Settings {
     pub password_file: Option<PathBuf>,
     /// The sender, `address` or `Name <address>`.
     pub from: String,
-    /// How long one mail may take, in seconds, 1 to 3,600.
+    /// How long one mail may take until the server has it or refuses it, in seconds, 1 to 3,600.
     pub timeout_seconds: u64,
 }
 
@@ -205,31 +207,38 @@ impl Mailer {
         now: Timestamp,
     ) -> Result<(), Failure> {
         let message = self.message(document, recipient, message_id, now).map_err(Failure::Permanent)?;
-        // The connection's own limit is for each step; a server that dribbles could stretch their sum without end.
-        let sent = tokio::time::timeout(self.limit, self.hand_over(&message)).await;
         let told = |reason: &dyn fmt::Display| {
             ReportError::Send(format!("the mail to {} was not sent: {reason}", recipient.address()))
         };
-        match sent {
-            Ok(Ok(mut connection)) => {
-                // It is sent, whatever the server makes of a farewell.
+        let handed_over = async {
+            let mut connection = self.connect().await?;
+            Ok((hand_over(&mut connection, &message).await, connection))
+        };
+        // The connection's own limit is for each step; a server that dribbles could stretch their sum without end.
+        let outcome = match tokio::time::timeout(self.limit, handed_over).await {
+            Ok(Ok((outcome, mut connection))) => {
+                // It is sent or refused, whatever the server makes of a farewell.
                 let _ = tokio::time::timeout(FAREWELL, connection.abort()).await;
-                Ok(())
+                outcome
             }
-            Ok(Err(error)) => {
-                let login = error.status().is_some_and(|code| LOGIN_REPLIES.contains(&code.into()));
-                let failure = if error.is_permanent() && !login { Failure::Permanent } else { Failure::Temporary };
-                Err(failure(told(&error)))
-            }
+            Ok(Err(error)) => Err(Refusal::Server(error)),
             Err(_) => {
                 let limit = self.limit.as_secs();
-                Err(Failure::Temporary(told(&format_args!("the server took longer than {limit} s"))))
+                return Err(Failure::Temporary(told(&format_args!("the server took longer than {limit} s"))));
             }
-        }
+        };
+        outcome.map_err(|refusal| match refusal {
+            Refusal::Lacks(what) => Failure::Temporary(told(&what)),
+            Refusal::Server(error) => {
+                let login = error.status().is_some_and(|code| LOGIN_REPLIES.contains(&code.into()));
+                let failure = if error.is_permanent() && !login { Failure::Permanent } else { Failure::Temporary };
+                failure(told(&error))
+            }
+        })
     }
 
-    /// Returns when the server has taken the mail over, with the connection that is still to be closed.
-    async fn hand_over(&self, message: &Message) -> Result<AsyncSmtpConnection, SmtpError> {
+    /// A connection that is encrypted and logged in as it must be.
+    async fn connect(&self) -> Result<AsyncSmtpConnection, SmtpError> {
         let name = ClientId::default();
         let wrapped = match &self.encryption {
             Encryption::Tls(parameters) => Some(parameters.clone()),
@@ -243,7 +252,6 @@ impl Mailer {
         if let Some(credentials) = &self.credentials {
             connection.auth(DEFAULT_MECHANISMS, credentials).await?;
         }
-        connection.send(message.envelope(), &message.formatted()).await?;
         Ok(connection)
     }
 
@@ -284,6 +292,47 @@ impl Mailer {
             )
             .map_err(|error| problem(&error))
     }
+}
+
+/// Why a server does not take a mail over.
+enum Refusal {
+    /// It cannot carry the mail.
+    Lacks(&'static str),
+    /// What it said, or why it said nothing.
+    Server(SmtpError),
+}
+
+impl From<SmtpError> for Refusal {
+    fn from(error: SmtpError) -> Self {
+        Self::Server(error)
+    }
+}
+
+/// Returns when the server has taken the mail over or refused it. By single commands, because the connection's `send` waits
+/// for a farewell before it tells a refusal.
+async fn hand_over(connection: &mut AsyncSmtpConnection, message: &Message) -> Result<(), Refusal> {
+    let (envelope, bytes) = (message.envelope(), message.formatted());
+    let mut parameters = Vec::new();
+    let is_ascii = |address: &Address| address.to_string().is_ascii();
+    if !envelope.from().into_iter().chain(envelope.to()).all(is_ascii) {
+        if !connection.server_info().supports_feature(Extension::SmtpUtfEight) {
+            return Err(Refusal::Lacks("an address is not ASCII, which the server does not take (SMTPUTF8)"));
+        }
+        parameters.push(MailParameter::SmtpUtfEight);
+    }
+    if !bytes.is_ascii() {
+        if !connection.server_info().supports_feature(Extension::EightBitMime) {
+            return Err(Refusal::Lacks("a header is not ASCII, which the server does not take (8BITMIME)"));
+        }
+        parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
+    }
+    connection.command(Mail::new(envelope.from().cloned(), parameters)).await?;
+    for to in envelope.to() {
+        connection.command(Rcpt::new(to.clone(), Vec::new())).await?;
+    }
+    connection.command(Data).await?;
+    connection.message(&bytes).await?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -15,7 +15,9 @@ fn shared() -> &'static PrivatePostgres {
         sweep();
         let settings =
             Settings { directory, memory_mib: Some(1_024), durability: Durability::Throwaway, ..Settings::default() };
-        PrivatePostgres::start(&settings).unwrap()
+        let postgres = PrivatePostgres::launch(&settings).unwrap();
+        wait_on(postgres.ready()).unwrap();
+        postgres
     })
 }
 
@@ -55,8 +57,10 @@ pub fn wait_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn administer(statement: String) {
+    // Outside, because the first to ask starts the server.
+    let url = url("postgres");
     wait_on(async {
-        let mut connection = PgConnection::connect(&url("postgres")).await.unwrap();
+        let mut connection = PgConnection::connect(&url).await.unwrap();
         sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
     });
 }
@@ -84,6 +88,11 @@ impl TestDatabase {
     /// Lets sessions in again.
     pub fn open(&self) {
         administer(format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name));
+    }
+
+    /// Makes it what an interrupted `DROP DATABASE` leaves: nobody can ever enter it again.
+    pub fn invalidate(&self) {
+        administer(format!("UPDATE pg_database SET datconnlimit = -2 WHERE datname = '{}'", self.name));
     }
 
     /// Runs one statement and gives the rows, each value as text.

@@ -29,20 +29,28 @@ fn document() -> Document {
 /// Serves one mail; the reply to the command that begins with `odd` is `reply`, or silence when that is empty, and
 /// `(greeting)` stands for the connection. Returns what the client said.
 async fn server(odd: &'static str, reply: &'static str) -> (u16, JoinHandle<String>) {
+    scripted(&[(odd, reply)]).await
+}
+
+/// The same with several odd replies.
+async fn scripted(script: &[(&'static str, &'static str)]) -> (u16, JoinHandle<String>) {
+    let script = script.to_vec();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let task = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
         let mut stream = BufReader::new(stream);
-        if odd != "(greeting)" {
+        let odd = |line: &str| script.iter().find(|(odd, _)| line.starts_with(odd)).map(|(_, reply)| *reply);
+        if odd("(greeting)").is_none() {
             stream.write_all(b"220 test\r\n").await.unwrap();
         }
         let (mut said, mut data) = (String::new(), false);
         loop {
-            let mut line = String::new();
-            if stream.read_line(&mut line).await.unwrap_or(0) == 0 {
+            let mut line = Vec::new();
+            if stream.read_until(b'\n', &mut line).await.unwrap_or(0) == 0 {
                 return said;
             }
+            let line = String::from_utf8_lossy(&line).into_owned();
             said.push_str(&line);
             let usual = match line.as_str() {
                 ".\r\n" if data => {
@@ -51,14 +59,14 @@ async fn server(odd: &'static str, reply: &'static str) -> (u16, JoinHandle<Stri
                 }
                 _ if data => continue,
                 "DATA\r\n" => {
-                    data = !odd.starts_with("DATA");
+                    data = odd("DATA").is_none();
                     "354 go"
                 }
                 "QUIT\r\n" => "221 bye",
                 line if line.starts_with("EHLO") => "250-test\r\n250 AUTH PLAIN",
                 _ => "250 ok",
             };
-            let answer = if line.starts_with(odd) { reply } else { usual };
+            let answer = odd(&line).unwrap_or(usual);
             if !answer.is_empty() {
                 stream.write_all(format!("{answer}\r\n").as_bytes()).await.unwrap();
             }
@@ -131,6 +139,33 @@ async fn a_server_that_falls_silent_is_tried_again_unless_it_has_the_mail() {
 }
 
 #[tokio::test]
+async fn a_refusal_is_final_although_the_server_falls_silent_after_it() {
+    for (odd, reply) in [("MAIL", "553 not you"), ("RCPT", "550 no such user"), ("DATA", "554 no"), (".", "554 spam")] {
+        let (port, task) = scripted(&[(odd, reply), ("QUIT", "")]).await;
+        let settings = Settings { timeout_seconds: 1, ..settings(port) };
+        let failure = send(&settings).await.unwrap_err();
+        assert!(matches!(failure, Failure::Permanent(_)), "{odd}: {failure:?}");
+        assert!(task.await.unwrap().ends_with("QUIT\r\n"), "{odd}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_the_server_cannot_carry_gets_no_mail() {
+    for (features, passes) in
+        [("250-test\r\n250 AUTH PLAIN", false), ("250-test\r\n250-8BITMIME\r\n250 SMTPUTF8", true)]
+    {
+        let (port, task) = server("EHLO", features).await;
+        let mailer = Mailer::new(&settings(port)).unwrap().unwrap();
+        let to = Recipient::parse("büro@example.org").unwrap();
+        let sent = mailer.send(&document(), &to, Uuid::from_u128(7), Timestamp::from_micros(0)).await;
+        assert_eq!(sent.is_ok(), passes, "{sent:?}");
+        assert!(passes || matches!(sent, Err(Failure::Temporary(_))), "{sent:?}");
+        let said = task.await.unwrap();
+        assert_eq!(said.contains("MAIL FROM:<flowledger@example.org> SMTPUTF8"), passes, "{said}");
+    }
+}
+
+#[tokio::test]
 async fn a_refused_login_may_pass_because_people_mend_it() {
     let (port, task) = server("AUTH", "535 5.7.8 wrong").await;
     let root = tempfile::tempdir().unwrap();
@@ -142,21 +177,33 @@ async fn a_refused_login_may_pass_because_people_mend_it() {
     assert!(task.await.unwrap().contains("AUTH PLAIN AHVzZXIAczNjcmV0"));
 }
 
-#[test]
-fn encryption_is_never_only_tried() {
-    for security in ["starttls", "tls"] {
-        let settings = Settings { security: security.to_owned(), ..settings(0) };
-        assert!(Mailer::new(&settings).unwrap().is_some());
+#[tokio::test]
+async fn encryption_is_never_only_tried() {
+    let offers = ("EHLO", "250-test\r\n250-STARTTLS\r\n250 AUTH PLAIN");
+    // Without STARTTLS; refusing it; taking it without any encryption; silent where TLS was to begin; and in clear.
+    let cases: [(&str, &[(&str, &str)]); 5] = [
+        ("starttls", &[]),
+        ("starttls", &[offers, ("STARTTLS", "454 4.7.0 not now")]),
+        ("starttls", &[offers, ("STARTTLS", "220 go\r\n250-test\r\n250 AUTH PLAIN")]),
+        ("starttls", &[offers, ("STARTTLS", "220 go")]),
+        ("tls", &[]),
+    ];
+    for (security, script) in cases {
+        let (port, task) = scripted(script).await;
+        let settings = Settings {
+            security: security.to_owned(),
+            timeout_seconds: 1,
+            username: "user".to_owned(),
+            password: "secret".into(),
+            ..settings(port)
+        };
+        let failure = send(&settings).await.unwrap_err();
+        assert!(matches!(failure, Failure::Temporary(_)), "{security} {script:?}: {failure:?}");
+        let said = task.await.unwrap();
+        assert_eq!(said.matches("EHLO").count(), usize::from(security == "starttls"), "{script:?}: {said}");
+        assert!(!said.contains("AUTH") && !said.contains("MAIL"), "{script:?}: {said}");
     }
     assert_eq!(Settings::default().security, "starttls");
-}
-
-#[tokio::test]
-async fn a_server_without_starttls_gets_no_mail() {
-    let (port, task) = server("nothing", "").await;
-    let settings = Settings { security: "starttls".to_owned(), ..settings(port) };
-    assert!(matches!(send(&settings).await, Err(Failure::Temporary(_))));
-    assert!(!task.await.unwrap().contains("MAIL FROM"));
 }
 
 #[test]
