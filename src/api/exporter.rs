@@ -245,7 +245,8 @@ struct UnknownElement {
     last_seen: String,
 }
 
-/// What was lost, dropped or refused in one hour.
+/// What was lost, dropped or refused in one hour. A cause with `_later` behind it was found missing in a later hour, which counts it,
+/// and may have been lost in this one.
 #[derive(Debug, Serialize, ToSchema)]
 struct LossOfHour {
     /// The start of the UTC hour.
