@@ -292,7 +292,7 @@ impl<'a> Stage<'a> {
                 }
                 if stream.event == StreamEvent::Cut {
                     let exporter = exporter.map_or(0, |known| known.id);
-                    self.lost(ledger, exporter, stream.received, STREAM_CUT, "streams", 1);
+                    self.lost(ledger, exporter, stream.received, STREAM_CUT.name, "streams", 1);
                 }
             }
             Record::Dropped(dropped) => self.note_dropped(dropped, ledger),

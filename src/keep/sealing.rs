@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How long hours are sealed before the rest of the round is done.
-const SEALING: Duration = Duration::from_secs(300);
+const LONGEST_SEALING: Duration = Duration::from_secs(300);
 /// How long an hour that could not be sealed is left alone.
 const RETRY: Duration = Duration::from_secs(300);
 /// How many hours are sealed before it looks again.
@@ -68,7 +68,7 @@ impl Upkeep {
             let hours = in_time(database.hours_to_seal(until, after, &fingerprint, HOURS_AT_ONCE)).await?;
             for hour in &hours {
                 let now = self.clock.instant();
-                if now.saturating_duration_since(began) >= SEALING {
+                if now.saturating_duration_since(began) >= LONGEST_SEALING {
                     return Ok(true);
                 }
                 if failed.waits(*hour, now) {

@@ -74,8 +74,7 @@ fn waiting_for_the_database_is_no_downtime() {
     server.database.as_ref().unwrap().open();
     wait_for("the server to be ready", 20, || (server.fetch("/readyz").0 == 200).then_some(()));
     server.wait_for_flows(exporters.flows);
-    let down = "SELECT coalesce(sum(count), 0)::text FROM loss WHERE cause = 'collector_down'";
-    let down = server.database.as_ref().unwrap().query(down)[0][0].as_deref().unwrap().parse::<u64>().unwrap();
+    let down = server.lost("collector_down");
     assert!(
         (5..12).contains(&down),
         "{down} s are told, where it was down for some 6 s and waited for 8 s\n{}",
@@ -114,13 +113,7 @@ fn a_panic_of_a_listener_before_the_database_is_there_ends_the_process() {
     // The last datagram may have gone with the thread; then the exporter's next one tells of it.
     exporters.send(2);
     wait_for("all to be stored or told", 20, || {
-        let lost = server
-            .database
-            .as_ref()
-            .unwrap()
-            .query("SELECT coalesce(sum(count), 0)::text FROM loss WHERE cause = 'network'");
-        let lost: u64 = lost[0][0].as_deref().unwrap().parse().unwrap();
-        (server.stored_flows() + lost == exporters.flows).then_some(())
+        (server.stored_flows() + server.lost("network") == exporters.flows).then_some(())
     });
 }
 

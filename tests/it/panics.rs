@@ -144,10 +144,7 @@ fn without_memory_the_process_goes_on_or_ends_and_every_flow_is_stored_or_told()
     }
     exporters.send(2);
     wait_for("all to be stored or told", 30, || {
-        let database = server.database.as_ref().unwrap();
-        let lost = database.query("SELECT coalesce(sum(count), 0)::text FROM loss WHERE cause = 'network'");
-        let lost: u64 = lost[0][0].as_deref().unwrap().parse().unwrap();
-        (server.stored_flows() + lost == exporters.flows).then_some(())
+        (server.stored_flows() + server.lost("network") == exporters.flows).then_some(())
     });
 }
 
@@ -174,10 +171,7 @@ fn a_panic_while_the_database_is_away_ends_the_process_and_loses_nothing() {
     server.launch();
     exporters.send(2);
     wait_for("all to be stored or told", 20, || {
-        let database = server.database.as_ref().unwrap();
-        let lost = database.query("SELECT coalesce(sum(count), 0)::text FROM loss WHERE cause = 'network'");
-        let lost: u64 = lost[0][0].as_deref().unwrap().parse().unwrap();
-        (server.stored_flows() + lost == exporters.flows).then_some(())
+        (server.stored_flows() + server.lost("network") == exporters.flows).then_some(())
     });
 }
 

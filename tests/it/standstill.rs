@@ -6,12 +6,6 @@ use crate::support::wait_for;
 use chrono::{DateTime, TimeDelta, Utc};
 use std::time::Duration;
 
-/// How many seconds are told in which nobody received.
-fn down(server: &TestServer) -> u64 {
-    let sum = "SELECT coalesce(sum(count), 0)::text FROM loss WHERE cause = 'collector_down'";
-    server.database.as_ref().unwrap().query(sum)[0][0].as_deref().unwrap().parse().unwrap()
-}
-
 /// What the stamp of a window says: whether it is exact, and the causes of what is lost.
 fn stamp(server: &TestServer, from: DateTime<Utc>, to: DateTime<Utc>) -> (bool, Vec<String>) {
     let [from, to] = [from, to].map(|moment| moment.format("%FT%T%.6fZ").to_string());
@@ -35,7 +29,7 @@ fn a_process_that_stood_still_says_for_how_long() {
     server.signal("CONT");
     exporters.send(100);
     server.wait_for_flows(exporters.flows);
-    assert_eq!(down(&server), 0);
+    assert_eq!(server.lost("collector_down"), 0);
 
     let stopped = Utc::now();
     server.signal("STOP");
@@ -43,7 +37,9 @@ fn a_process_that_stood_still_says_for_how_long() {
     let went_on = Utc::now();
     server.signal("CONT");
     exporters.send(100);
-    let told = wait_for("the standstill to be told", 20, || Some(down(&server)).filter(|seconds| *seconds > 0));
+    let told = wait_for("the standstill to be told", 20, || {
+        Some(server.lost("collector_down")).filter(|seconds| *seconds > 0)
+    });
     assert!((8..12).contains(&told), "{told} s are told of 8\n{}", server.log());
     server.wait_for_flows(exporters.flows);
     let (exact, causes) = stamp(&server, stopped, went_on);
@@ -72,14 +68,14 @@ fn what_a_database_that_was_set_back_lacks_is_told_where_the_journal_no_longer_h
     server.wait_for_flows(exporters.flows);
     exporters.send(100);
     server.wait_for_flows(exporters.flows);
-    assert_eq!(down(&server), 0);
+    assert_eq!(server.lost("collector_down"), 0);
     database.query(
         "UPDATE journal_positions AS now SET (position, next_segment, complete_until) = \
          (SELECT position, next_segment, complete_until FROM backup WHERE backup.journal_id = now.journal_id)",
     );
     database.query("TRUNCATE flow_segments_open, flows");
     exporters.send(100);
-    wait_for("the gap to be told", 20, || (down(&server) >= 2).then_some(()));
+    wait_for("the gap to be told", 20, || (server.lost("collector_down") >= 2).then_some(()));
     assert!(server.log().contains("the database was set back"), "{}", server.log());
     wait_for("storing to go on", 20, || (server.metric("ingest_backlog_bytes") == 0).then_some(()));
 }

@@ -85,8 +85,7 @@ fn all_that_came_before_the_socket_closed_is_stored_when_the_server_is_stopped_u
         senders.send_and_stop(&server, 200 + 10 * round);
         assert!(server.wait().success(), "{}", server.log());
         let database = server.database.as_ref().unwrap();
-        let lost = database.query("SELECT coalesce(sum(count), 0)::text FROM loss WHERE cause = 'kernel'");
-        let lost: u64 = lost[0][0].as_deref().unwrap().parse().unwrap();
+        let lost = server.lost("kernel");
         // Each datagram has 30 flows. Without the rights to a large receive buffer the kernel drops some, and they are known.
         let known = stored(&database.url()).flows + 30 * lost;
         assert_eq!(known, senders.taken(), "round {round}, {lost} dropped\n{}", server.log());

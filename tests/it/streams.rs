@@ -254,8 +254,7 @@ fn killing_the_server_beside_streams_loses_and_doubles_nothing_that_was_journall
     let (journalled, stored) = (journalled(&kept), stored(&server.database.as_ref().unwrap().url()));
     assert!(connections >= rounds, "{connections} connections");
     // What the kernel had taken in for streams that were cut is nobody's: that is told, and no more often than it happened.
-    let cut = "SELECT coalesce(sum(count), 0)::text FROM loss WHERE cause = 'stream_cut'";
-    let cut = server.database.as_ref().unwrap().query(cut)[0][0].as_deref().unwrap().parse::<u64>().unwrap();
+    let cut = server.lost("stream_cut");
     assert!((1..=connections).contains(&cut), "{cut} of {connections} connections");
     assert!(journalled.flows > rounds * 100, "too little came through to prove anything: {journalled:?}");
     assert_eq!(stored, journalled);

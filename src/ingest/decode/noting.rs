@@ -13,10 +13,21 @@ use crate::journal::{DropCause, Dropped};
 use crate::store::facts::{FACT_LIMIT, FACTS};
 use crate::wire::{Outcome, Reason, Unit};
 
-/// The cause of loss that sequence numbers show.
-pub(super) const NETWORK: &str = "network";
-/// The cause for streams that ended amid a message, or of whose end nobody knows.
-pub(super) const STREAM_CUT: &str = "stream_cut";
+/// A cause of loss that may be found later than it happened.
+#[derive(Clone, Copy)]
+pub(super) struct Cause {
+    /// What it is called in the hour in which it was found.
+    pub(super) name: &'static str,
+    /// What it is called in the hours before that one.
+    later: &'static str,
+}
+
+/// What sequence numbers show.
+pub(super) const NETWORK: Cause = Cause { name: "network", later: "network_later" };
+/// Streams that ended amid a message, or of whose end nobody knows.
+pub(super) const STREAM_CUT: Cause = Cause { name: "stream_cut", later: "stream_cut_later" };
+const KERNEL: Cause = Cause { name: "kernel", later: "kernel_later" };
+const JOURNAL_CORRUPT: Cause = Cause { name: "journal_corrupt", later: "journal_corrupt_later" };
 /// The cause for seconds in which nobody received.
 const COLLECTOR_DOWN: &str = "collector_down";
 /// How much later than a datagram was dropped by the kernel that may be noticed, in microseconds.
@@ -24,16 +35,6 @@ const KERNEL_NOTICED: i64 = 200_000;
 /// The most of the past that one loss is noted in, in microseconds: a clock that is set may make it decades.
 const LONGEST_DOWN: i64 = 3_660 * DAY;
 const LONGEST_LOSS: i64 = 31 * DAY;
-
-/// What a cause is called in the hours before the one in which it was found.
-fn later(cause: &'static str) -> &'static str {
-    match cause {
-        NETWORK => "network_later",
-        "kernel" => "kernel_later",
-        "journal_corrupt" => "journal_corrupt_later",
-        _ => "stream_cut_later",
-    }
-}
 
 /// The part of each hour from one moment to another.
 fn hours(from: Timestamp, to: Timestamp) -> impl Iterator<Item = (Timestamp, Timestamp)> {
@@ -115,30 +116,33 @@ impl Stage<'_> {
         ledger: &mut Ledger,
         exporter: u32,
         (since, until): (Timestamp, Timestamp),
-        cause: &'static str,
+        cause: Cause,
         unit: &'static str,
         count: i64,
     ) {
         if count == 0 {
             return;
         }
-        self.lost(ledger, exporter, until, cause, unit, count);
+        self.lost(ledger, exporter, until, cause.name, unit, count);
         for (hour, _) in hours(since.max(until.plus(-LONGEST_LOSS)), until.hour()) {
-            ledger.lost(exporter, hour, later(cause), unit, count);
+            ledger.lost(exporter, hour, cause.later, unit, count);
         }
     }
 
     /// Notes what the journal tells of datagrams that are not in it.
     pub(super) fn note_dropped(&self, dropped: &Dropped, ledger: &mut Ledger) {
         let received = dropped.received;
-        let (cause, since) = match dropped.cause {
-            DropCause::Kernel => ("kernel", received.plus(-KERNEL_NOTICED)),
-            DropCause::JournalFull => ("journal_full", received),
-            DropCause::Corrupt { since } => ("journal_corrupt", since),
-            DropCause::StoodStill { since } => return down(ledger, since, received),
-        };
         let exporter = dropped.exporter.and_then(|address| self.exporters.get(address)).map_or(0, |known| known.id);
         let count = i64::try_from(dropped.count).unwrap_or(i64::MAX);
+        let (cause, since) = match dropped.cause {
+            DropCause::Kernel => (KERNEL, received.plus(-KERNEL_NOTICED)),
+            DropCause::Corrupt { since } => (JOURNAL_CORRUPT, since),
+            DropCause::StoodStill { since } => return down(ledger, since, received),
+            // Each hour's drops are counted by themselves.
+            DropCause::JournalFull => {
+                return self.lost(ledger, exporter, received, "journal_full", "datagrams", count);
+            }
+        };
         self.lost_between(ledger, exporter, (since, received), cause, "datagrams", count);
     }
 

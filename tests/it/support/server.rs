@@ -329,6 +329,12 @@ impl TestServer {
         self.json("/api/v1/top?by=dst_ip&limit=1&last=24h")["totals"]["flows"].as_u64().unwrap()
     }
 
+    /// How much its database says was lost by this cause, over all hours.
+    pub fn lost(&self, cause: &str) -> u64 {
+        let sum = format!("SELECT coalesce(sum(count), 0)::text FROM loss WHERE cause = '{cause}'");
+        self.database.as_ref().unwrap().query(&sum)[0][0].as_deref().unwrap().parse().unwrap()
+    }
+
     /// Checks what must hold in every server that still answers: everything that was received is in one counter.
     fn account(&self) {
         let agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build().new_agent();
