@@ -13,7 +13,7 @@ use crate::support::wait_for;
 use flowledger::cli::simulate::{Plan, Protocol, Stream};
 use flowledger::clock::{Clock, SystemClock};
 use std::fs;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -31,18 +31,19 @@ impl Doomed {
         let id = task.file_name().unwrap().to_str().unwrap().to_owned();
         let inject = "inject=clock_nanosleep:error=EFAULT";
         let mut tracer = Command::new("strace")
-            .args(["-qq", "-o", "/dev/null", "-e", "trace=clock_nanosleep", "-e", inject, "-p", &id])
-            .stderr(Stdio::null())
+            .args(["-o", "/dev/null", "-e", "trace=clock_nanosleep", "-e", inject, "-p", &id])
+            .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| format!("strace: {error}; install Debian's package strace"))?;
-        wait_for("the tracer", 20, || {
-            // A thread that is gone has met its end already.
-            let Ok(status) = fs::read_to_string(task.join("status")) else { return Some(Ok(())) };
-            if tracer.try_wait().unwrap().is_some() && task.exists() {
-                return Some(Err("strace may not trace here".to_owned()));
-            }
-            (!status.contains("TracerPid:\t0\n")).then_some(Ok(()))
-        })?;
+        // It says so once the thread is bound to stop before its next call. A thread that is merely traced already may
+        // still sleep unseen.
+        let mut told = String::new();
+        BufReader::new(tracer.stderr.as_mut().unwrap()).read_line(&mut told).unwrap();
+        // A thread that is gone has met its end already.
+        if !told.contains("attached") && task.exists() {
+            let _ = tracer.wait();
+            return Err(format!("strace may not trace here: {told}"));
+        }
         Ok(Self(tracer))
     }
 }
