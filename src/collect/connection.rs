@@ -103,6 +103,11 @@ impl End {
             Self::Stopped => "stopped",
         }
     }
+
+    /// Whether the other side may have sent more, which its own machine or ours took over and nobody read.
+    const fn may_lose(self) -> bool {
+        matches!(self, Self::NotIpfix | Self::Error | Self::Stopped)
+    }
 }
 
 /// Counts a connection for as long as it is there, whatever ends it.
@@ -153,8 +158,15 @@ impl Connection {
         counters.truncated.inc_by(u64::from(cut));
         tracing::debug!("{}: the connection from {} ended: {}", self.shared.name, self.source, end.name());
         if self.told {
-            let event = if cut { StreamEvent::Cut } else { StreamEvent::Closed };
-            self.append(&[Record::Stream(self.boundary(event))]);
+            self.tell(if cut || end.may_lose() { StreamEvent::Cut } else { StreamEvent::Closed });
+        }
+    }
+
+    /// Tells the journal of the stream's end, waiting as long as the journal is full. After a stop nobody waits: the next process
+    /// finds the stream open.
+    fn tell(&self, event: StreamEvent) {
+        while matches!(self.shared.journal.offer(&[Record::Stream(self.boundary(event))]), Ok(0)) && !self.stopping() {
+            thread::sleep(RETRY);
         }
     }
 

@@ -206,8 +206,8 @@ impl<'a> Stage<'a> {
             if (another_hour || self.flows.rows() >= FULL)
                 && let Some(piece) = piece.take()
             {
-                let until = piece.last_received.plus(-ON_THE_WAY);
-                self.cut(piece, until, !another_hour)?;
+                let until = piece.last_received.min(before);
+                self.cut(piece, until.plus(-ON_THE_WAY), !another_hour)?;
             }
             let begin = || Piece::begin(self.start, received, self.shared.clock.instant(), self.last_received);
             let current = piece.get_or_insert_with(begin);
@@ -219,9 +219,12 @@ impl<'a> Stage<'a> {
                 self.note_downtime(&mut current.ledger, started);
             } else if let Some(opening) = opening.take_if(|opening| position > opening.at && !ours) {
                 self.note_downtime(&mut current.ledger, opening.begun.unwrap_or(received));
+                // Otherwise it may be the same process behind something that is lost, and its streams go on.
+                if let Some(begun) = opening.begun {
+                    self.note_dead_streams(&mut current.ledger, begun);
+                }
             }
             if ours && std::mem::take(&mut self.dead_streams) {
-                self.missed(&mut current.ledger, received);
                 self.note_dead_streams(&mut current.ledger, started);
             }
             // Nobody knows when what was damaged had come; what lies behind it may be older.
@@ -236,16 +239,23 @@ impl<'a> Stage<'a> {
         }
         let caught_up = read == 0;
         let earlier = self.start < self.opened_at.get();
-        if caught_up && earlier && std::mem::take(&mut self.catching_up) && self.down_since(started).is_some() {
+        if caught_up
+            && earlier
+            && std::mem::take(&mut self.catching_up)
+            && (self.down_since(started).is_some() || self.decoder.has_streams())
+        {
             let begin = || Piece::begin(self.start, started, self.shared.clock.instant(), started);
             let current = piece.get_or_insert_with(begin);
             // The end moves, into the gap before this process' records: a batch that moves nothing could not be told from one
             // that was stored before.
-            current.end = current.end.max(self.start.saturating_add(1));
+            current.end = current.end.saturating_add(1);
             self.note_downtime(&mut current.ledger, started);
+            self.dead_streams = false;
+            self.note_dead_streams(&mut current.ledger, started);
         }
         if let Some(piece) = piece.take_if(|piece| self.due(piece).is_zero() || (caught_up && stopping)) {
-            let until = if caught_up { before } else { piece.last_received };
+            // What was received shortly before a standstill is read before the standstill is told.
+            let until = if caught_up { before } else { piece.last_received.min(before) };
             self.cut(piece, until.plus(-ON_THE_WAY), false)?;
         }
         self.piece = piece;
@@ -413,7 +423,7 @@ impl<'a> Stage<'a> {
 
     /// Tells the database that everything received before `until` is stored, although nothing came.
     fn still_complete(&self, until: Timestamp) {
-        if self.shared.database.still_complete(self.journal, until) {
+        if self.shared.database.still_complete(self.journal, self.start, until) {
             self.shared.completed(until);
         }
     }

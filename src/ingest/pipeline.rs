@@ -207,7 +207,7 @@ mod tests {
             Ok(0)
         }
 
-        fn still_complete(&self, _: &str, _: Timestamp) -> bool {
+        fn still_complete(&self, _: &str, _: u64, _: Timestamp) -> bool {
             true
         }
     }

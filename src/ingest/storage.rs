@@ -36,8 +36,8 @@ pub(super) trait Storage: Send + Sync {
 
     fn commit(&self, journal: &str, batch: &Batch) -> Result<u64, IngestError>;
 
-    /// Whether the database knows now that everything received before `until` is stored.
-    fn still_complete(&self, journal: &str, until: Timestamp) -> bool;
+    /// Whether the database knows now that everything received before `until` is stored, and still stands at `position`.
+    fn still_complete(&self, journal: &str, position: u64, until: Timestamp) -> bool;
 }
 
 /// Flows on their way into a transaction that is given up when this is dropped.
@@ -123,11 +123,11 @@ impl Storage for Postgres {
         self.wait(self.database.commit(journal, batch))
     }
 
-    fn still_complete(&self, journal: &str, until: Timestamp) -> bool {
+    fn still_complete(&self, journal: &str, position: u64, until: Timestamp) -> bool {
         let told = self.runtime.block_on(async {
-            tokio::time::timeout(STILL_COMPLETE, self.database.still_complete(journal, until)).await
+            tokio::time::timeout(STILL_COMPLETE, self.database.still_complete(journal, position, until)).await
         });
-        matches!(told, Ok(Ok(())))
+        matches!(told, Ok(Ok(true)))
     }
 }
 

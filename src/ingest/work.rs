@@ -13,6 +13,10 @@ use std::collections::btree_map::Entry;
 /// The most facts, and the most unknown elements, that one piece holds.
 const FACTS: usize = 20_000;
 
+/// With so many counts of what is missing in one piece, losses that are found late are no longer told apart by exporter: each of
+/// them is a count an hour for up to a month.
+const LOSSES: usize = 20_000;
+
 /// What is written beside the flows: who sent, what is missing, what the decoder learned.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
@@ -119,7 +123,7 @@ impl Ledger {
 
     /// Whether as much is told as one piece holds, so that no further piece should be merged into it.
     pub(super) fn is_full(&self) -> bool {
-        self.facts.len() >= FACTS || self.unknown.len() >= FACTS
+        self.facts.len() >= FACTS || self.unknown.len() >= FACTS || self.loss.len() >= LOSSES
     }
 
     /// Notes flows of a datagram that was noted before.
@@ -139,6 +143,19 @@ impl Ledger {
     ) {
         let entry = self.loss.entry((exporter_id, at.hour(), cause, unit)).or_insert(0);
         *entry = entry.saturating_add(count);
+    }
+
+    /// The same of an hour before the one in which it was found.
+    pub(super) fn lost_earlier(
+        &mut self,
+        exporter_id: u32,
+        at: Timestamp,
+        cause: &'static str,
+        unit: &'static str,
+        count: i64,
+    ) {
+        let room = self.loss.len() < LOSSES || self.loss.contains_key(&(exporter_id, at.hour(), cause, unit));
+        self.lost(if room { exporter_id } else { 0 }, at, cause, unit, count);
     }
 
     /// Notes what the decoder must remember.
@@ -240,6 +257,23 @@ pub(super) struct Work {
 mod tests {
     use super::*;
     use crate::clock::HOUR;
+
+    #[test]
+    fn what_many_exporters_lost_over_a_month_fits_into_one_piece() {
+        let mut ledger = Ledger::default();
+        for exporter in 1..=100 {
+            for hour in 0..744 {
+                let at = Timestamp::from_micros(hour * HOUR);
+                ledger.lost_earlier(exporter, at, "network_later", "flows", 2);
+            }
+        }
+        let told = ledger.loss();
+        assert!(told.len() <= LOSSES + 744 && ledger.is_full(), "{} counts", told.len());
+        assert_eq!(told.iter().map(|loss| loss.count).sum::<i64>(), 100 * 744 * 2);
+        // What was told apart stays so.
+        ledger.lost_earlier(1, Timestamp::from_micros(0), "network_later", "flows", -2);
+        assert_eq!(ledger.loss().len(), told.len() - 1);
+    }
 
     #[test]
     fn merged_ledgers_add_up_and_keep_the_newest_state() {

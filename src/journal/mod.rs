@@ -57,7 +57,7 @@
 //! | 10 | 2 | listener |
 //! | 12 | 4 | number of the record in this run, modulo 2^32 |
 //! | 16 | 8 | receive time, microseconds since 1970-01-01 UTC |
-//! | 24 | 1 | kind: 1 datagram, 2 dropped by the kernel, 3 dropped by the journal, 4 message of a stream, 5 stream opened, 6 stream closed, 7 stream closed amid a message, 8 stood still |
+//! | 24 | 1 | kind: 1 datagram, 2 dropped by the kernel, 3 dropped by the journal, 4 message of a stream, 5 stream opened, 6 stream closed, 7 stream cut, 8 stood still |
 //! | 25 | 1 | address family: 4, 6, or 0 for none |
 //! | 26 | 2 | source port |
 //! | 28 | 4 | IPv6 scope id |

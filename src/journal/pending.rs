@@ -38,7 +38,8 @@ impl Pending {
     pub(super) fn add(&mut self, record: &Record<'_>, most: usize) {
         let mut dropped = match *record {
             Record::Dropped(dropped) => dropped,
-            // No flows are lost with it: a stream's beginning is only ever offered, and its end may be missing anyway.
+            // No flows are lost with it: a stream's beginning and end are offered until there is room, and a stream that is
+            // open at a stop is told by the next process.
             Record::Stream(_) => return,
             Record::Datagram(Datagram { received, source, listener, .. }) => {
                 let exporter = Some(source.ip());

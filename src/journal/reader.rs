@@ -33,7 +33,7 @@ pub struct Chunk {
 /// Where the records of a process begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opening {
-    /// The position of the first record that is left of it.
+    /// The position of the first record that is left of it, or that is known to be damaged.
     pub at: Position,
     /// When the file with that record was begun: with a record, so not before the process started. `None` when its header is
     /// damaged.
@@ -64,8 +64,7 @@ impl Chunk {
         })
     }
 
-    /// The opening whose records begin in this chunk, with those that a power cut left. After a seek a file that is read from
-    /// its start counts as one too.
+    /// The opening whose records begin in this chunk, with those that a power cut left.
     pub fn opening(&self) -> Option<Opening> {
         self.opening
     }
@@ -90,8 +89,6 @@ pub struct Reader {
     current: Option<Arc<Segment>>,
     /// Where bytes that are no records began, while no record after them was found.
     damaged_from: Option<u64>,
-    /// The run of the records read last; `None` after a seek.
-    run: Option<u64>,
     /// The opening that the next record belongs to, when it is the first of it.
     opening: Option<Opening>,
     /// The number the next record has unless records are damaged.
@@ -119,7 +116,6 @@ impl Reader {
             position,
             current: None,
             damaged_from: None,
-            run: None,
             opening: None,
             expected: None,
             received: None,
@@ -186,7 +182,7 @@ impl Reader {
     pub fn seek(&mut self, position: Position) -> Result<(), JournalError> {
         self.shared.advance(position.get())?;
         (self.position, self.current, self.damaged_from) = (position.get(), None, None);
-        (self.run, self.opening, self.expected) = (None, None, None);
+        (self.opening, self.expected, self.received) = (None, None, None);
         Ok(())
     }
 
@@ -256,19 +252,18 @@ impl Reader {
             self.end_damage(&current, chunk);
         }
         let segment = lock(&self.shared.index).beyond(self.position)?;
-        let behind_gap = self.position < segment.start;
-        self.position = self.position.max(segment.start);
+        let before = self.position;
+        self.position = before.max(segment.start);
         if self.current.as_ref().is_none_or(|current| current.start != segment.start) {
             // At a seek into the middle the first record's number is not known.
             let at_start = self.position == segment.start;
             self.expected = segment.numbering.filter(|_| at_start).map(|numbering| numbering.first);
+            // What was read before lies before this run, or, where the header does not tell, before a gap.
             let run = segment.numbering.map(|numbering| numbering.run);
-            let another = if run.is_some() { run != self.run } else { behind_gap };
-            if at_start && another {
+            if before < run.unwrap_or(segment.start) {
                 let begun = run.map(|_| segment.begun);
                 self.opening = Some(Opening { at: Position(segment.start), begun });
             }
-            self.run = run;
             self.current = Some(Arc::clone(&segment));
         }
         Some(segment)
@@ -369,10 +364,11 @@ impl Reader {
     }
 
     /// Enters damaged records that end at `position`, between records of these moments, unless the damaged bytes were none.
-    fn tell_lost(&self, chunk: &mut Chunk, position: u64, since: Timestamp, until: Timestamp, count: u64) {
+    fn tell_lost(&mut self, chunk: &mut Chunk, position: u64, since: Timestamp, until: Timestamp, count: u64) {
         if count > 0 {
             let (cause, received) = (DropCause::Corrupt { since }, until.max(since));
             let dropped = Dropped { received, listener: 0, cause, exporter: None, count };
+            chunk.opening = self.opening.take().or(chunk.opening);
             chunk.entries.push((Position(position), Entry::Lost(dropped)));
             self.shared.metrics.corrupt.inc_by(count);
         }

@@ -79,7 +79,7 @@ pub enum StreamEvent {
     Opened,
     /// It ended, between two messages.
     Closed,
-    /// It ended amid a message, of which nothing is kept.
+    /// It ended amid a message, broke, or was ended by the collector: more may have been sent than was read.
     Cut,
 }
 

@@ -7,8 +7,8 @@
 
 use super::files::{Disk, RealDisk};
 use super::index::{Shared, lock};
-use super::{JournalError, Reader, Record, Settings, Writer, flusher};
-use crate::clock::SharedClock;
+use super::{JournalError, Reader, Record, Settings, Writer, flusher, watch};
+use crate::clock::{SharedClock, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
@@ -282,6 +282,11 @@ impl Hand {
         flusher::tell(&self.0);
     }
 
+    /// Looks at the clock, which was last `seen` before, and returns what it says.
+    pub(crate) fn look(&self, seen: Timestamp) -> Timestamp {
+        watch::look(&self.0, seen)
+    }
+
     /// What the flusher does when the last writer goes: whether all is on disk.
     pub(crate) fn close(&self) -> bool {
         lock(&self.0.index).closing = true;
@@ -292,6 +297,11 @@ impl Hand {
     /// Where the next record goes.
     pub(crate) fn end(&self) -> u64 {
         lock(&self.0.index).end
+    }
+
+    /// Where the records end that are there.
+    pub(crate) fn written(&self) -> u64 {
+        lock(&self.0.index).segments.back().map_or(0, |segment| segment.written())
     }
 
     /// Whether dropped datagrams wait to be told.

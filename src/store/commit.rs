@@ -246,19 +246,26 @@ impl Database {
     }
 
     /// Tells that the collector has stored everything it received before `complete_until`, when there was nothing to store.
+    /// Returns whether that holds: the database may have been set back, and then stands elsewhere than at `position`.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn still_complete(&self, journal: &str, complete_until: Timestamp) -> Result<(), StoreError> {
-        sqlx::query(
+    pub async fn still_complete(
+        &self,
+        journal: &str,
+        position: u64,
+        complete_until: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let told = sqlx::query(
             "UPDATE journal_positions SET complete_until = $2, updated_at = now() \
-             WHERE journal_id = $1::uuid AND complete_until IS DISTINCT FROM $2",
+             WHERE journal_id = $1::uuid AND position = $3",
         )
         .bind(journal)
         .bind(complete_until.to_utc())
+        .bind(bigint(position))
         .execute(&self.writers)
         .await?;
-        Ok(())
+        Ok(told.rows_affected() == 1)
     }
 }
 

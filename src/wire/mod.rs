@@ -484,6 +484,11 @@ impl Decoder {
         self.sessions.forget_streams(|_| true)
     }
 
+    /// Whether any stream is remembered.
+    pub fn has_streams(&self) -> bool {
+        self.sessions.has_streams()
+    }
+
     /// How many sessions are remembered.
     pub fn sessions(&self) -> usize {
         self.sessions.len()

@@ -341,6 +341,11 @@ impl Sessions {
         whose
     }
 
+    /// Whether there is a session of a stream.
+    pub(super) fn has_streams(&self) -> bool {
+        self.by_key.keys().any(|key| key.transport == Transport::Stream)
+    }
+
     /// Carries out a withdrawal (RFC 7011, 8.1), which counts only in a stream: over UDP it may come late, or be forged.
     pub(super) fn withdraw(&mut self, slot: usize, id: u16) {
         let Some(session) = self.get(slot).filter(|session| session.key.transport == Transport::Stream) else { return };

@@ -52,6 +52,19 @@ fn a_process_that_stood_still_says_for_how_long() {
 
 #[test]
 fn what_a_database_that_was_set_back_lacks_is_told_where_the_journal_no_longer_has_it() {
+    set_back(
+        "UPDATE journal_positions AS now SET (position, next_segment, complete_until) = \
+         (SELECT position, next_segment, complete_until FROM backup WHERE backup.journal_id = now.journal_id)",
+    );
+}
+
+#[test]
+fn so_is_what_a_database_lacks_that_was_set_back_to_before_the_collector_came() {
+    set_back("DELETE FROM journal_positions");
+}
+
+/// A server whose database is set back by this statement.
+fn set_back(statement: &str) {
     let server = TestServer::with(&[
         ("INGEST__COMMIT_INTERVAL_MS", "50"),
         ("JOURNAL__SEGMENT_BYTES", "8192"),
@@ -69,11 +82,10 @@ fn what_a_database_that_was_set_back_lacks_is_told_where_the_journal_no_longer_h
     exporters.send(100);
     server.wait_for_flows(exporters.flows);
     assert_eq!(server.lost("collector_down"), 0);
-    database.query(
-        "UPDATE journal_positions AS now SET (position, next_segment, complete_until) = \
-         (SELECT position, next_segment, complete_until FROM backup WHERE backup.journal_id = now.journal_id)",
-    );
+    database.query(statement);
     database.query("TRUNCATE flow_segments_open, flows");
+    // While nothing comes, nothing tells that the database stands elsewhere; nor does the server claim anything.
+    std::thread::sleep(Duration::from_secs(3));
     exporters.send(100);
     wait_for("the gap to be told", 20, || (server.lost("collector_down") >= 2).then_some(()));
     assert!(server.log().contains("the database was set back"), "{}", server.log());

@@ -261,6 +261,25 @@ fn killing_the_server_beside_streams_loses_and_doubles_nothing_that_was_journall
 }
 
 #[test]
+fn a_stream_that_ended_with_the_server_is_told_although_nothing_ever_follows() {
+    let mut server = TestServer::with(&[("COLLECTOR__LISTEN", "tcp://127.0.0.1:0")]);
+    for cut in 1..=2 {
+        let mut connection = dial(server.listener("tcp"), None).unwrap();
+        connection.write_all(&messages(&mut exporter(Protocol::Ipfix, 30, cut)).concat()).unwrap();
+        wait_for("its flows", 20, || (server.metric("ingest_flows_stored_total") > 0).then_some(()));
+        // Killed, then stopped in order: nobody knows in either case what the exporter had sent by then.
+        if cut == 1 {
+            server.kill();
+            server.launch();
+        } else {
+            server.terminate();
+            server.launch();
+        }
+        wait_for("the stream to be told", 20, || (server.lost("stream_cut") == cut).then_some(()));
+    }
+}
+
+#[test]
 fn only_who_is_allowed_gets_flows_in_and_a_forgotten_router_is_named() {
     let server = TestServer::with(&[
         ("COLLECTOR__LISTEN", "udp://127.0.0.1:0,tcp://127.0.0.1:0"),

@@ -150,7 +150,7 @@ fn what_is_no_ipfix_closes_its_connection_and_no_other() {
     let expected = [
         Seen::Opened(theirs),
         Seen::Message(theirs, message(16, 2)),
-        Seen::Closed(theirs),
+        Seen::Cut(theirs),
         Seen::Message(own, message(200, 3)),
     ];
     assert_eq!(rig.records(4), expected, "strangers who sent no message leave no record");
@@ -183,7 +183,7 @@ fn silent_and_slow_peers_delay_nobody_and_no_stop() {
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     assert_eq!(rig.closed(0, "stopped"), 42);
     assert_eq!(rig.metrics.truncated_messages.get_or_create(&rig.label(0)).get(), 1, "the slow one's");
-    assert_eq!(rig.records(1), [Seen::Closed(own)]);
+    assert_eq!(rig.records(1), [Seen::Cut(own)], "it might have sent more");
     drop((silent, slow));
 }
 
@@ -281,6 +281,43 @@ fn a_message_cut_by_the_end_of_its_stream_is_counted() {
 }
 
 #[test]
+fn a_stream_that_breaks_between_two_messages_is_cut() {
+    let mut rig = rig(&settings(&["tcp://127.0.0.1:0"]));
+    let mut stream = connect(rig.addresses[0], "127.0.0.1");
+    let own = port(&stream);
+    stream.write_all(&message(20, 1)).unwrap();
+    assert_eq!(rig.records(2), [Seen::Opened(own), Seen::Message(own, message(20, 1))]);
+    // Ends by a reset.
+    let socket = Socket::from(stream);
+    socket.set_linger(Some(Duration::ZERO)).unwrap();
+    drop(socket);
+    assert_eq!(rig.records(1), [Seen::Cut(own)]);
+    assert_eq!(rig.closed(0, "error"), 1);
+    assert_eq!(rig.metrics.truncated_messages.get_or_create(&rig.label(0)).get(), 0);
+}
+
+#[test]
+fn a_stream_that_is_cut_while_the_journal_is_full_is_told_when_there_is_room() {
+    let small = journal::Settings { segment_bytes: 64 << 10, max_bytes: 256 << 10, ..journal::Settings::default() };
+    let mut rig = Rig::with(&settings(&["tcp://127.0.0.1:0"]), &small);
+    let mut cut = connect(rig.addresses[0], "127.0.0.2");
+    let own = port(&cut);
+    cut.write_all(&[message(20, 1), message(100, 2)[..50].to_vec()].concat()).unwrap();
+    wait_until("its message is there", || rig.metrics.datagrams.get_or_create(&rig.label(0)).get() == 1);
+    let mut full = connect(rig.addresses[0], "127.0.0.1");
+    let sender = thread::spawn(move || (0..400).try_for_each(|number| full.write_all(&message(1_400, number))));
+    let waits = rig.metrics.stream_waits.get_or_create(&rig.label(0)).clone();
+    wait_until("the journal is full", || waits.get() > 0);
+    drop(cut);
+    wait_until("its end is seen", || rig.closed(0, "peer") == 1);
+    thread::sleep(Duration::from_millis(50));
+    let seen = rig.seen(|seen| seen.iter().filter(|seen| matches!(seen, Seen::Cut(_) | Seen::Closed(_))).count() == 2);
+    sender.join().unwrap().unwrap();
+    assert!(seen.contains(&Seen::Cut(own)), "{:?}", seen.last());
+    assert_eq!(rig.journal.dropped.get(), 0);
+}
+
+#[test]
 fn a_full_journal_lets_streams_wait_and_drops_nothing() {
     let small = journal::Settings { segment_bytes: 64 << 10, max_bytes: 256 << 10, ..journal::Settings::default() };
     let mut rig = Rig::with(&settings(&["tcp://127.0.0.1:0"]), &small);
@@ -327,7 +364,7 @@ fn a_stop_while_the_journal_is_full_counts_what_it_cannot_append() {
 }
 
 #[test]
-fn what_has_arrived_before_a_stop_is_appended_and_the_stream_closed() {
+fn what_has_arrived_before_a_stop_is_appended_and_the_stream_is_cut() {
     for _ in 0..5 {
         let mut rig = rig(&settings(&["tcp://127.0.0.1:0"]));
         let mut stream = connect(rig.addresses[0], "127.0.0.1");
@@ -336,10 +373,7 @@ fn what_has_arrived_before_a_stop_is_appended_and_the_stream_closed() {
         wait_until("it is accepted", || rig.metrics.connections_opened.get_or_create(&rig.label(0)).get() == 1);
         rig.stop();
         let seen = rig.records(1_002);
-        assert_eq!(
-            (seen.first(), seen.last()),
-            (Some(&Seen::Opened(port(&stream))), Some(&Seen::Closed(port(&stream))))
-        );
+        assert_eq!((seen.first(), seen.last()), (Some(&Seen::Opened(port(&stream))), Some(&Seen::Cut(port(&stream)))));
         assert_eq!(rig.closed(0, "stopped"), 1);
     }
 }

@@ -125,7 +125,7 @@ impl Stage<'_> {
         }
         self.lost(ledger, exporter, until, cause.name, unit, count);
         for (hour, _) in hours(since.max(until.plus(-LONGEST_LOSS)), until.hour()) {
-            ledger.lost(exporter, hour, cause.later, unit, count);
+            ledger.lost_earlier(exporter, hour, cause.later, unit, count);
         }
     }
 
@@ -136,7 +136,10 @@ impl Stage<'_> {
         let count = i64::try_from(dropped.count).unwrap_or(i64::MAX);
         let (cause, since) = match dropped.cause {
             DropCause::Kernel => (KERNEL, received.plus(-KERNEL_NOTICED)),
-            DropCause::Corrupt { since } => (JOURNAL_CORRUPT, since),
+            // The reader knows nothing from before the place where it was told to begin.
+            DropCause::Corrupt { since } => {
+                (JOURNAL_CORRUPT, self.recorded_until.map_or(since, |_| self.last_received))
+            }
             DropCause::StoodStill { since } => return down(ledger, since, received),
             // Each hour's drops are counted by themselves.
             DropCause::JournalFull => {
@@ -156,7 +159,8 @@ impl Stage<'_> {
     /// Notes that what was received up to `received` is gone: the database stands where it stood before, as after it was
     /// restored, and the journal no longer has what followed.
     pub(super) fn note_set_back(&self, ledger: &mut Ledger, received: Timestamp) {
-        let Some(recorded_until) = self.recorded_until else { return };
+        // A database that knows nothing of the journal calls everything before this process not recorded.
+        let recorded_until = self.recorded_until.unwrap_or(self.shared.started);
         down(ledger, recorded_until, received);
         tracing::error!(
             "the database was set back: what was received from {recorded_until} to {received} is in neither of database and \
@@ -167,6 +171,7 @@ impl Stage<'_> {
     /// Forgets the streams of earlier processes, and notes that nobody knows what they still had to say: the kernel took in more
     /// than was read.
     pub(super) fn note_dead_streams(&mut self, ledger: &mut Ledger, started: Timestamp) {
+        self.missed(ledger, started);
         let since = self.recorded_until.unwrap_or(started).min(started);
         for exporter in self.decoder.forget_all_streams() {
             self.lost_between(ledger, exporter, (since, started), STREAM_CUT, "streams", 1);

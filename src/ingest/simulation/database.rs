@@ -32,6 +32,8 @@ pub(super) struct World {
     pub(super) troubled: bool,
     /// The highest position that any batch ended at.
     pub(super) highest: u64,
+    /// Since when the machine stands still, or stood without that being noticed yet.
+    pub(super) asleep: Option<Timestamp>,
     /// Which process runs.
     pub(super) process: u32,
     pub(super) log: Vec<String>,
@@ -76,6 +78,7 @@ impl World {
             away: 0,
             troubled: false,
             highest: 0,
+            asleep: None,
             process: 0,
             log: Vec::new(),
             telling,
@@ -232,6 +235,8 @@ impl World {
     /// Nothing that was received before `until` may be missing.
     fn complete(&mut self, until: Timestamp) {
         let (position, process) = (self.stored.position, self.process);
+        let awake = self.asleep.is_none_or(|since| until <= since);
+        assert!(awake, "complete until {until}, but the machine stood still since {:?}", self.asleep);
         let missing = self
             .reference
             .entries
@@ -319,10 +324,10 @@ impl Storage for Database {
         self.world().finish(batch, first_segment, self.process)
     }
 
-    fn still_complete(&self, _: &str, until: Timestamp) -> bool {
+    fn still_complete(&self, _: &str, position: u64, until: Timestamp) -> bool {
         let mut world = self.world();
         // A transaction that is left alone holds the row.
-        if world.ask().is_err() || world.zombie.is_some() {
+        if world.ask().is_err() || world.zombie.is_some() || world.stored.position != position {
             return false;
         }
         world.tell(|| format!("database: still complete until {until}"));

@@ -1,9 +1,10 @@
 //! One history: processes that live and die over one disk and one database, step by step, all of it chosen by a seed.
 
+mod settling;
 mod weather;
 
 use super::database::{Database, World};
-use super::reference::{Entry, Said, transport};
+use super::reference::{Entry, Opening, Said, transport};
 use super::traffic::{Exporter, Kind};
 use crate::clock::{Clock, HOUR, SECOND, SharedClock, Timestamp};
 use crate::flow::batch::FlowBatch;
@@ -90,6 +91,8 @@ pub(super) struct History {
     forgotten: bool,
     /// When the last process ended.
     ended: Option<Timestamp>,
+    /// When the watch of the journal last looked at the clock.
+    seen: Timestamp,
     /// Breaks long enough to be told: since when, and for how many seconds, no process ran.
     breaks: Vec<(Timestamp, i64)>,
     /// Records that were damaged on the disk.
@@ -131,6 +134,7 @@ impl History {
             dropped: BTreeMap::new(),
             forgotten: false,
             ended: None,
+            seen: Timestamp::default(),
             breaks: Vec::new(),
             damaged: Vec::new(),
             records: 0,
@@ -184,8 +188,12 @@ impl History {
         {
             let mut world = self.world();
             assert!(opened >= world.highest, "position {opened} was used before, up to {}", world.highest);
-            world.reference.openings.push(opened);
+            let started = reader.opened();
+            let left = hand.written();
+            world.reference.openings.iter_mut().for_each(|opening| opening.at = opening.at.min(left));
+            world.reference.openings.push(Opening { at: left, ended: self.ended.unwrap_or(started), started });
         }
+        self.seen = hand.look(reader.opened());
         let shared = Shared {
             settings: self.ingest.clone(),
             database: Box::new(Database { world: Arc::clone(&self.world), process }),
@@ -237,7 +245,11 @@ impl History {
         }
         drop((shared, writer, reader, hand));
         self.tell(|| "it is gone".to_owned());
-        self.world().lose_process();
+        {
+            let mut world = self.world();
+            world.asleep = None;
+            world.lose_process();
+        }
         self.exporters.iter_mut().for_each(|exporter| exporter.connected = false);
         if end == End::PowerCut {
             self.cut_power(process);
@@ -290,7 +302,11 @@ impl History {
             match self.random.u8(0..100) {
                 0..30 if !stopping => self.traffic(life),
                 30..38 => self.flush(life.hand),
-                38..40 => life.hand.tell(),
+                38 => life.hand.tell(),
+                39 => {
+                    self.seen = life.hand.look(self.seen);
+                    self.world().asleep = None;
+                }
                 40..60 => {
                     if let Some(stage) = decoder.as_mut().filter(|_| works.len() < WAITING) {
                         let more = stage.step(&mut chunk, Duration::ZERO);
@@ -330,7 +346,13 @@ impl History {
                         return false;
                     }
                 },
-                90..97 => self.clock.advance(self.random.i64(0..2 * SECOND)),
+                90..96 => self.clock.advance(self.random.i64(0..2 * SECOND)),
+                96 => {
+                    let since = self.clock.now();
+                    self.tell(|| "the machine stands still".to_owned());
+                    self.world().asleep.get_or_insert(since);
+                    self.clock.advance(self.random.i64(5 * SECOND..20 * SECOND));
+                }
                 97 => self.world().away = self.random.u32(0..8) * u32::from(life.end != End::Last || *left > 0),
                 _ => self.disk_changes(life.end),
             }
@@ -417,37 +439,6 @@ impl History {
             });
             begin = end;
         }
-    }
-
-    /// All is well and nothing is left: the sums are right.
-    fn settle(&self) {
-        let mut world = self.world();
-        world.end_zombie();
-        let left: Vec<u64> =
-            world.reference.entries.iter().filter(|it| it.end > world.stored.position).map(|it| it.end).collect();
-        let gone = |end: &u64| world.reference.entries.iter().any(|it| it.end == *end && it.gone_for.is_some());
-        assert!(left.iter().all(gone), "not stored: {left:?}, the position is {}", world.stored.position);
-        for (&(cause, hour), &dropped) in &self.dropped {
-            let told = world.books.lost_in(cause, hour) as u64;
-            let right = told == dropped || self.forgotten && told < dropped;
-            assert!(right, "{told} are told as {cause} in the hour {hour}, {dropped} were dropped so");
-        }
-        for cause in ["journal_full", "kernel"] {
-            let dropped: u64 = self.dropped.iter().filter(|((its, _), _)| *its == cause).map(|(_, count)| count).sum();
-            let told = world.books.lost(cause) as u64;
-            assert!(told <= dropped, "{told} are told as {cause}, {dropped} were dropped so");
-        }
-        let told = world.books.lost("collector_down");
-        // Before the first record that was left nobody can tell a break.
-        let first = world.reference.entries.iter().filter(|it| it.stored).map(|it| it.received).min();
-        let known = self.breaks.iter().filter(|(since, _)| first.is_some_and(|first| first <= *since));
-        let down: i64 = known.map(|(_, seconds)| seconds).sum();
-        assert!(told >= down, "{told} s are told as downtime, it was {down} s");
-        let corrupt = world.books.lost("journal_corrupt");
-        let lost = self.damaged.iter().filter(|index| !world.reference.entries[**index].stored).count() as i64;
-        let quiet = !self.weather.disk && !self.weather.power_cuts;
-        assert!(corrupt >= i64::from(lost > 0), "{lost} damaged records, but none is counted");
-        assert!(!quiet || corrupt == lost, "{lost} damaged records, but {corrupt} are counted");
     }
 }
 

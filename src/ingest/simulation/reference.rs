@@ -83,36 +83,49 @@ pub(super) struct Entry {
     pub(super) stored: bool,
 }
 
+/// The beginning of a process.
+pub(super) struct Opening {
+    /// Where what is left of those before ends.
+    pub(super) at: u64,
+    /// When the one before had ended.
+    pub(super) ended: Timestamp,
+    /// When it began to receive.
+    pub(super) started: Timestamp,
+}
+
 /// One journal as it should be stored.
 pub(super) struct Reference {
     pub(super) entries: Vec<Entry>,
-    /// Where processes began to append.
-    pub(super) openings: Vec<u64>,
+    pub(super) openings: Vec<Opening>,
+    /// Between which moments streams ended without a word.
+    pub(super) dead_streams: Vec<(Timestamp, Timestamp)>,
     pub(super) books: Books,
     pub(super) position: u64,
     next: usize,
+    /// How many openings lie before the position.
+    begun: usize,
     decoder: Decoder,
 }
 
 impl Reference {
     pub(super) fn new() -> Self {
         let decoder = Decoder::new(Limits::default());
-        let (entries, openings) = (Vec::new(), Vec::new());
-        Self { entries, openings, books: Books::default(), position: 0, next: 0, decoder }
+        let (entries, openings, dead_streams) = (Vec::new(), Vec::new(), Vec::new());
+        Self { entries, openings, dead_streams, books: Books::default(), position: 0, next: 0, begun: 0, decoder }
     }
 
     /// Goes on to `position`, as the process of this number sees the journal. Returns the numbers of the flows.
     pub(super) fn advance(&mut self, position: u64, process: u32, exporters: &BTreeMap<IpAddr, u32>) -> Vec<u32> {
         let mut flows = FlowBatch::default();
-        // A process forgets the streams of earlier ones where its own records begin.
-        let opened = self.openings.get(process as usize - 1).copied().expect("a process without a beginning");
         while let Some(entry) = self.entries.get_mut(self.next).filter(|entry| entry.end <= position) {
             self.next += 1;
             if entry.gone_for.is_some_and(|since| since <= process) {
                 continue;
             }
-            if (self.position..entry.end).contains(&opened) {
-                self.decoder.forget_all_streams();
+            let begun = self.openings.iter().take(process as usize).skip(self.begun);
+            for opening in begun.take_while(|opening| opening.at < entry.end) {
+                self.begun += 1;
+                forget_streams(opening, &mut self.decoder, &mut self.dead_streams);
             }
             self.position = entry.end;
             entry.stored = true;
@@ -139,8 +152,10 @@ impl Reference {
                 note(&mut self.books, id, received, &unparked.outcome, 0);
             }
         }
-        if (self.position..position).contains(&opened) {
-            self.decoder.forget_all_streams();
+        let begun = self.openings.iter().take(process as usize).skip(self.begun);
+        for opening in begun.take_while(|opening| opening.at < position) {
+            self.begun += 1;
+            forget_streams(opening, &mut self.decoder, &mut self.dead_streams);
         }
         self.position = position;
         self.remember();
@@ -169,6 +184,13 @@ impl Reference {
                 self.books.sessions.insert(key, (session.templates, session.state));
             }
         }
+    }
+}
+
+/// Streams end with their process: they are forgotten behind its records.
+fn forget_streams(opening: &Opening, decoder: &mut Decoder, dead: &mut Vec<(Timestamp, Timestamp)>) {
+    if !decoder.forget_all_streams().is_empty() {
+        dead.push((opening.ended, opening.started));
     }
 }
 
