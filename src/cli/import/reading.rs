@@ -14,7 +14,7 @@ use crate::ingest::Configured;
 use crate::keep;
 use crate::store::imports::{ImportFile, ImportStanding, ImportState};
 use crate::store::{Database, StoreError};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufReader;
 use std::net::IpAddr;
@@ -71,8 +71,13 @@ pub(super) enum FileError {
     #[error("nothing was sent to the ports of flow exports, but what looks like it to {0}; name the port with --port")]
     Ports(String),
     /// Its beginning is still on its way into the database, as a file of its own.
-    #[error("its beginning was brought in just now, as a shorter file; start the import again to bring in the rest")]
+    #[error("its beginning was read just now, as a shorter file; start the import again to bring in the rest")]
     Continues,
+    /// A part of it may still be on its way into the database, from a file that failed then.
+    #[error(
+        "its content is that of a file that failed just now; when that one can be brought in, start the import again"
+    )]
+    Failed,
     /// It is something else.
     #[error("it is neither a file of nfdump nor pcap or pcapng")]
     Unknown,
@@ -96,8 +101,8 @@ pub(super) struct Reading {
     pub(super) exporters: HashMap<IpAddr, u32>,
     /// What the configuration says about exporters.
     pub(super) configured: Configured,
-    /// Files that were read to their end and may still have to be stored.
-    ended: HashSet<i64>,
+    /// Files that were begun, and whether they were read to their end. What was read of them may still have to be stored.
+    begun: HashMap<i64, bool>,
     pub(super) report: Report,
 }
 
@@ -123,7 +128,7 @@ impl Reading {
             max_exporters: u32::MAX,
             exporters: HashMap::new(),
             configured: Configured::default(),
-            ended: HashSet::new(),
+            begun: HashMap::new(),
             report: Report::default(),
         }
     }
@@ -191,12 +196,17 @@ impl Reading {
         shows: bool,
     ) -> Result<Option<ImportStanding>, FileError> {
         let shorter = self.ask(self.database.longest_import(beginnings, file.port))?;
-        if shorter.as_ref().is_some_and(|it| it.state == ImportState::Running && self.ended.contains(&it.import_id)) {
+        if shorter.as_ref().is_some_and(|it| it.state == ImportState::Running && self.begun.contains_key(&it.import_id))
+        {
             return Err(FileError::Continues);
         }
         let shorter = shorter.map(|shorter| shorter.import_id);
         let standing = self.ask(self.database.begin_import(file, shorter))?;
-        let is_known = standing.state != ImportState::Running || self.ended.contains(&standing.import_id);
+        let before = self.begun.get(&standing.import_id);
+        let is_known = standing.state != ImportState::Running || before == Some(&true);
+        if !is_known && before.is_some() {
+            return Err(FileError::Failed);
+        }
         if shows {
             self.progress.read(if is_known { file.size } else { standing.position });
         }
@@ -206,6 +216,7 @@ impl Reading {
                 self.progress
                     .say(&format!("{path}: goes on at byte {at}: up to there it was brought in as a shorter file"));
             }
+            self.begun.insert(standing.import_id, false);
             return Ok(Some(standing));
         }
         if let Some(error) = standing.error {
@@ -380,7 +391,7 @@ impl Reading {
         }
         let damaged = part.damaged_before || !part.damages.is_empty();
         self.report.flows = self.report.flows.saturating_add(part.all_flows);
-        self.ended.insert(part.import_id);
+        self.begun.insert(part.import_id, true);
         let left_out = !part.kept && part.all_refused > 0;
         let ended = match (damaged, left_out) {
             (true, _) => Ended::Damaged,
