@@ -326,7 +326,8 @@ async fn finish(
         Turn::Past => return Ok(("ROLLBACK", 0)),
         Turn::Moved => return Err(position_moved(journal, batch, &stored)),
     }
-    hours::enter(connection, batch.segments.iter().map(|segment| segment.received_first), false).await?;
+    let received = batch.segments.iter().map(|segment| segment.received_first);
+    hours::enter(connection, received, std::iter::empty(), false).await?;
     write_decoder_state(connection, journal, &batch.decoder_state).await?;
     parked::write(connection, journal, &batch.parked, &batch.unparked).await?;
     write_activity(connection, &batch.activity).await?;
