@@ -192,6 +192,18 @@ fn a_file_that_failed_halfway_counts_once_beside_its_copies_and_goes_on_with_the
 }
 
 #[test]
+fn gaps_that_are_more_than_can_be_counted_are_as_many_as_can() {
+    let server = TestServer::start();
+    let begin = hour(2);
+    imported(&server, &write(&server, "nfcapd.1", &nfdump_1_6(&flows(200, begin, 63), 100, 3)));
+    // Newer files tell such numbers themselves.
+    server.database.as_ref().unwrap().query(&format!("UPDATE loss SET count = {}", i64::MAX));
+    let told = imported(&server, &write(&server, "nfcapd.2", &nfdump_1_6(&flows(300, begin, 64), 100, 3)));
+    assert!(told.starts_with("300 flows of 1 files"), "{told}");
+    assert_eq!(loss(&server), [format!("network gaps {}", i64::MAX)]);
+}
+
+#[test]
 fn packets_without_their_end_are_told_where_the_first_of_them_begins() {
     let server = TestServer::start();
     let datagrams = simulated("v5", 90, hour(1));

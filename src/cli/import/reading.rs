@@ -32,6 +32,8 @@ pub(super) const NETWORK: &str = "network";
 const GAPS: &str = "gaps";
 /// The most hours of a file to which its gaps are told: a year. It does not tell in which they were.
 const HOURS: usize = 24 * 366;
+/// So many counts of a file tell gaps by exporter. Further hours of it tell those of all exporters together.
+const BY_EXPORTER: usize = 20_000;
 /// How large a part of a file is read at once.
 const BUFFER: usize = 1 << 18;
 
@@ -345,17 +347,13 @@ impl Reading {
     /// Tells how often sequence numbers were not the expected ones, to each hour of the file, as it does not say in which.
     fn gaps(&mut self, part: &Part, failures: &[Failures]) -> Result<(), FileError> {
         let Some((first, last)) = part.bounds else { return Ok(()) };
-        let mut exporters = Vec::new();
+        let mut counts = Vec::new();
         for gaps in failures {
             let exporter = gaps.exporter.or(self.exporter).map_or(Ok(0), |address| self.exporter_id(address))?;
-            exporters.push(exporter);
+            counts.push((exporter, i64::try_from(gaps.count).unwrap_or(i64::MAX)));
         }
-        for (gaps, exporter) in failures.iter().zip(exporters) {
-            let count = i64::try_from(gaps.count).unwrap_or(i64::MAX);
-            let hours = std::iter::successors(Some(first.hour()), |hour| Some(hour.plus(HOUR)));
-            for hour in hours.take_while(|hour| *hour <= last).take(HOURS) {
-                self.piece.lost(exporter, hour, NETWORK, GAPS, count);
-            }
+        for (exporter, hour, count) in by_hour(&counts, first, last) {
+            self.piece.lost(exporter, hour, NETWORK, GAPS, count);
         }
         Ok(())
     }
@@ -422,4 +420,17 @@ impl Reading {
         self.kept = self.ask(Kept::now(&self.database, self.keep))?;
         Ok(())
     }
+}
+
+/// These counts of exporters for each hour from `first` to `last`. Many exporters and many hours are in a file of a few kilobytes.
+pub(super) fn by_hour(counts: &[(u32, i64)], first: Timestamp, last: Timestamp) -> Vec<(u32, Timestamp, i64)> {
+    let all = [(0, counts.iter().fold(0_i64, |sum, (_, count)| sum.saturating_add(*count)))];
+    let told_apart = BY_EXPORTER.checked_div(counts.len()).unwrap_or(HOURS);
+    let hours = std::iter::successors(Some(first.hour()), |hour| Some(hour.plus(HOUR)));
+    let mut entries = Vec::new();
+    for (index, hour) in hours.take_while(|hour| *hour <= last).take(HOURS).enumerate() {
+        let counts = if index < told_apart { counts } else { &all };
+        entries.extend(counts.iter().map(|(exporter, count)| (*exporter, hour, *count)));
+    }
+    entries
 }
