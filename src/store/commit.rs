@@ -333,7 +333,8 @@ async fn finish(
         Turn::Past => return Ok(("ROLLBACK", 0)),
         Turn::Moved => return Err(position_moved(journal, batch, &stored)),
     }
-    hours::enter(connection, batch.segments.iter().map(|segment| segment.received_first), false).await?;
+    let received = batch.segments.iter().map(|segment| segment.received_first);
+    hours::enter(connection, received, std::iter::empty(), false).await?;
     write_decoder_state(connection, journal, &batch.decoder_state).await?;
     parked::write(connection, journal, &batch.parked, &batch.unparked).await?;
     write_activity(connection, &batch.activity).await?;
@@ -440,7 +441,8 @@ pub(super) async fn write_loss(connection: &mut PgConnection, loss: &[Loss]) -> 
     sqlx::query(
         "INSERT INTO loss AS known (exporter_id, hour, cause, unit, count) \
          SELECT * FROM unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::text[], $5::bigint[]) \
-         ON CONFLICT (exporter_id, hour, cause, unit) DO UPDATE SET count = known.count + EXCLUDED.count",
+         ON CONFLICT (exporter_id, hour, cause, unit) DO UPDATE \
+         SET count = least(known.count::numeric + EXCLUDED.count, 9223372036854775807)::bigint",
     )
     .bind(loss.iter().map(|row| i64::from(row.exporter_id)).collect::<Vec<_>>())
     .bind(loss.iter().map(|row| row.hour.to_utc()).collect::<Vec<_>>())

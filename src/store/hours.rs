@@ -9,37 +9,42 @@ use crate::clock::{DAY, HOUR, Timestamp};
 use crate::flow::segment::Segment;
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, PgConnection};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Distinguishes the advisory locks of sealing from others in the database: "seal".
 const LOCKS: i32 = 0x7365_616c;
 
 /// Enters the hours of flows received at `moments` into the transaction, and opens those that are sealed. With `imported`,
-/// another collector received the flows. A sealer of the same hour waits for the end of the transaction, and the
-/// transaction for the end of the sealer's COMMIT.
+/// another collector received the flows. Hours of which flows are only `missing` are entered as well, and stay sealed: that
+/// changes nothing of their totals. A sealer of the same hour waits for the end of the transaction, and the transaction for the
+/// end of the sealer's COMMIT.
 pub(super) async fn enter(
     connection: &mut PgConnection,
     moments: impl Iterator<Item = Timestamp>,
+    missing: impl Iterator<Item = Timestamp>,
     imported: bool,
 ) -> Result<(), StoreError> {
     // In order, so that two transactions with the same hours do not wait for each other.
-    let hours: BTreeSet<Timestamp> = moments.map(Timestamp::hour).collect();
-    for hour in hours {
+    let mut hours: BTreeMap<Timestamp, bool> = missing.map(|moment| (moment.hour(), false)).collect();
+    hours.extend(moments.map(|moment| (moment.hour(), true)));
+    for (hour, opens) in hours {
         let hour = hour.to_utc();
-        let open = sqlx::query_scalar(
-            "SELECT true FROM hours WHERE hour = $1 AND sealed_at IS NULL AND imported >= $2 FOR SHARE",
+        let as_it_is = sqlx::query_scalar(
+            "SELECT true FROM hours WHERE hour = $1 AND (sealed_at IS NULL OR NOT $3) AND imported >= $2 FOR SHARE",
         );
-        let open: Option<bool> = answer(open.bind(hour).bind(imported).fetch_optional(&mut *connection)).await?;
-        if open.is_some() {
+        let as_it_is = as_it_is.bind(hour).bind(imported).bind(opens).fetch_optional(&mut *connection);
+        let as_it_is: Option<bool> = answer(as_it_is).await?;
+        if as_it_is.is_some() {
             continue;
         }
         // The lock that excludes others is taken at once: two that shared the row first would wait for each other for ever.
-        let opened = sqlx::query(
+        let entered = sqlx::query(
             "INSERT INTO hours AS known (hour, imported) VALUES ($1, $2) ON CONFLICT (hour) DO UPDATE \
-             SET sealed_at = NULL, version = known.version + (known.sealed_at IS NOT NULL)::int, \
+             SET sealed_at = CASE WHEN $3 THEN NULL ELSE known.sealed_at END, \
+             version = known.version + ($3 AND known.sealed_at IS NOT NULL)::int, \
              imported = known.imported OR EXCLUDED.imported",
         );
-        answer(opened.bind(hour).bind(imported).execute(&mut *connection)).await?;
+        answer(entered.bind(hour).bind(imported).bind(opens).execute(&mut *connection)).await?;
     }
     Ok(())
 }

@@ -329,9 +329,10 @@ async fn store(
     for rows in &batch.rows {
         flows::write(&mut *connection, rows).await?;
     }
-    // What was computed from these hours no longer holds.
+    // What was computed from the hours of these flows no longer holds. Those in between that only lack something were on the
+    // other collector's record, too.
     let received = batch.segments.iter().map(|segment| segment.received_first);
-    hours::enter(&mut *connection, received.chain(batch.loss.iter().map(|loss| loss.hour)), true).await?;
+    hours::enter(&mut *connection, received, batch.loss.iter().map(|loss| loss.hour), true).await?;
     write_loss(&mut *connection, &batch.loss).await?;
     advance(&mut *connection, &batch.steps).await?;
     sqlx::query("COMMIT").execute(connection).await?;

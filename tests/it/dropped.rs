@@ -148,6 +148,46 @@ fn hours_that_were_dropped_before_they_were_sealed_are_told_as_missing() {
 }
 
 #[test]
+fn gaps_in_an_archive_are_told_of_the_hours_between_its_flows_which_stay_sealed() {
+    let mut server = TestServer::start();
+    let begin = morning(9);
+    let (gone, kept) = (flows(900, begin, 48), flows(500, begin + TimeDelta::hours(1), 49));
+    for (index, made) in [&gone, &kept].into_iter().enumerate() {
+        imported(&server, &write(&server, &format!("nfcapd.{index}"), &nfdump_1_6(made, 100, 0)));
+        // It seals as soon as it starts.
+        server.kill();
+        server.launch();
+        wait_until_sealed(&server);
+        if index == 0 {
+            drop_day(&server, DailyTable::FlowSegments, begin);
+        }
+    }
+    let database = server.database.as_ref().unwrap();
+    // Where flows are gone that a former rule counted, an open hour is never sealed again.
+    database.query("UPDATE hours SET imported = false, local = CASE WHEN flows_dropped THEN 'former' ELSE local END");
+    let sealed = |imported| {
+        let rows = "SELECT hour, sealed_at, version, flows_dropped FROM hours WHERE sealed_at IS NOT NULL AND local IS NOT NULL";
+        let (begin, end) = (begin.to_rfc3339(), (begin + TimeDelta::hours(2)).to_rfc3339());
+        database
+            .query(&format!("{rows} AND imported = {imported} AND hour >= '{begin}' AND hour < '{end}' ORDER BY hour"))
+    };
+    let before = sealed(false);
+    assert_eq!(before.len(), 2);
+    let around = [flows(10, begin - TimeDelta::hours(1), 50), flows(10, begin + TimeDelta::hours(3), 51)].concat();
+    imported(&server, &write(&server, "nfcapd.2", &nfdump_1_6(&around, 100, 3)));
+    assert_eq!(sealed(true), before);
+    let lost = "imported hours 1, network gaps 3";
+    let by_former = format!("counted_otherwise hours 1, {lost}");
+    assert_eq!(ask(&server, "dst_ip", &window(begin, 1)), (sums(&gone), by_former));
+    for (hours, expected) in [(-1, sums(&around[..10])), (1, sums(&kept)), (2, (0, 0, 0)), (3, sums(&around[10..]))] {
+        for by in ["dst_ip", "dst_port"] {
+            let found = ask(&server, by, &window(begin + TimeDelta::hours(hours), 1));
+            assert_eq!(found, (expected, lost.to_owned()), "{hours} {by}");
+        }
+    }
+}
+
+#[test]
 fn a_day_that_is_dropped_while_its_archive_goes_in_is_made_anew() {
     let server = TestServer::at_rest(&[("STORAGE__FLOWS_DAYS", "60")]);
     let begin = morning(9);

@@ -1,7 +1,7 @@
 //! Files that come again: grown since, or because something of them is still to be brought in. Each flow counts once.
 
 use crate::import::{flows, hour, import, imported, simulated, sums, totals, window, write};
-use crate::support::archives::{capture, capture_from, nfdump_1_6, nfdump_1_7};
+use crate::support::archives::{capture, capture_from, nfdump_1_6, nfdump_1_7, nfdump_1_7_in};
 use crate::support::messages::{message, set, template, words};
 use crate::support::postgres::wait_on;
 use crate::support::server::TestServer;
@@ -148,6 +148,59 @@ fn a_file_with_too_many_exporters_is_named_the_rest_goes_in_and_it_follows_when_
     let (code, told) = said(&server, &[], &archive);
     assert!(code == Some(0) && told.starts_with("94 flows of 2 files"), "{told}");
     assert_eq!(totals(&server, &window(begin, 1)).0, 594);
+}
+
+#[test]
+fn a_file_that_failed_halfway_counts_once_beside_its_copies_and_goes_on_with_the_next_import() {
+    let mut server = TestServer::with(&[("INGEST__MAX_EXPORTERS", "1")]);
+    let (begin, later) = (hour(2), hour(1));
+    let blocks = |begin: chrono::DateTime<chrono::Utc>| {
+        let flows = |lasts: &[u8]| -> Vec<_> {
+            lasts.iter().map(|last| (*last, [begin.timestamp_millis() as u64 + 1_000; 3])).collect()
+        };
+        nfdump_1_7_in(&[&flows(&[16, 16, 16]), &flows(&[16, 18]), &flows(&[16])])
+    };
+    // Its first block is still to be stored when the same comes again, under other names and as a longer file.
+    let path = write(&server, "copies/nfcapd.1", &blocks(begin));
+    write(&server, "copies/nfcapd.2", &blocks(begin));
+    std::os::unix::fs::symlink(&path, server.folder().join("copies/nfcapd.3")).unwrap();
+    let whole = blocks(later);
+    write(&server, "grown/nfcapd.1", &whole[..whole.len() - 9]);
+    write(&server, "grown/nfcapd.2", &whole);
+    let (copies, grown) = (server.folder().join("copies"), server.folder().join("grown"));
+    for _ in 0..2 {
+        let (code, told) = said(&server, &[], &copies);
+        assert_eq!(totals(&server, &window(begin, 1)).0, 3, "{told}");
+        assert!(code == Some(1) && told.contains("nfcapd.1: with its exporters there would be more than 1"), "{told}");
+        for name in ["nfcapd.2", "nfcapd.3"] {
+            assert!(told.contains(&format!("{name}: its content is that of a file that failed just now")), "{told}");
+        }
+        let (code, told) = said(&server, &[], &grown);
+        assert_eq!(totals(&server, &window(later, 1)).0, 3, "{told}");
+        assert!(code == Some(1) && told.contains("nfcapd.2: its beginning was read just now"), "{told}");
+    }
+    server.set("INGEST__MAX_EXPORTERS", "10");
+    let (code, told) = said(&server, &[], &copies);
+    assert!(code == Some(0) && told.starts_with("3 flows of 1 files"), "{told}");
+    assert!(told.contains("2 files had been brought in before"), "{told}");
+    assert_eq!(totals(&server, &window(begin, 1)).0, 6);
+    // The shorter one is read to its end first.
+    for flows in [5, 6, 6] {
+        let (_, told) = said(&server, &[], &grown);
+        assert_eq!(totals(&server, &window(later, 1)).0, flows, "{told}");
+    }
+}
+
+#[test]
+fn gaps_that_are_more_than_can_be_counted_are_as_many_as_can() {
+    let server = TestServer::start();
+    let begin = hour(2);
+    imported(&server, &write(&server, "nfcapd.1", &nfdump_1_6(&flows(200, begin, 63), 100, 3)));
+    // Newer files tell such numbers themselves.
+    server.database.as_ref().unwrap().query(&format!("UPDATE loss SET count = {}", i64::MAX));
+    let told = imported(&server, &write(&server, "nfcapd.2", &nfdump_1_6(&flows(300, begin, 64), 100, 3)));
+    assert!(told.starts_with("300 flows of 1 files"), "{told}");
+    assert_eq!(loss(&server), [format!("network gaps {}", i64::MAX)]);
 }
 
 #[test]

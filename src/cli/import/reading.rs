@@ -14,7 +14,7 @@ use crate::ingest::Configured;
 use crate::keep;
 use crate::store::imports::{ImportFile, ImportStanding, ImportState};
 use crate::store::{Database, StoreError};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufReader;
 use std::net::IpAddr;
@@ -32,6 +32,8 @@ pub(super) const NETWORK: &str = "network";
 const GAPS: &str = "gaps";
 /// The most hours of a file to which its gaps are told: a year. It does not tell in which they were.
 const HOURS: usize = 24 * 366;
+/// So many counts of a file tell gaps by exporter. Further hours of it tell those of all exporters together.
+const BY_EXPORTER: usize = 20_000;
 /// How large a part of a file is read at once.
 const BUFFER: usize = 1 << 18;
 
@@ -71,8 +73,13 @@ pub(super) enum FileError {
     #[error("nothing was sent to the ports of flow exports, but what looks like it to {0}; name the port with --port")]
     Ports(String),
     /// Its beginning is still on its way into the database, as a file of its own.
-    #[error("its beginning was brought in just now, as a shorter file; start the import again to bring in the rest")]
+    #[error("its beginning was read just now, as a shorter file; start the import again to bring in the rest")]
     Continues,
+    /// A part of it may still be on its way into the database, from a file that failed then.
+    #[error(
+        "its content is that of a file that failed just now; when that one can be brought in, start the import again"
+    )]
+    Failed,
     /// It is something else.
     #[error("it is neither a file of nfdump nor pcap or pcapng")]
     Unknown,
@@ -96,8 +103,8 @@ pub(super) struct Reading {
     pub(super) exporters: HashMap<IpAddr, u32>,
     /// What the configuration says about exporters.
     pub(super) configured: Configured,
-    /// Files that were read to their end and may still have to be stored.
-    ended: HashSet<i64>,
+    /// Files that were begun, and whether they were read to their end. What was read of them may still have to be stored.
+    begun: HashMap<i64, bool>,
     pub(super) report: Report,
 }
 
@@ -123,7 +130,7 @@ impl Reading {
             max_exporters: u32::MAX,
             exporters: HashMap::new(),
             configured: Configured::default(),
-            ended: HashSet::new(),
+            begun: HashMap::new(),
             report: Report::default(),
         }
     }
@@ -191,12 +198,17 @@ impl Reading {
         shows: bool,
     ) -> Result<Option<ImportStanding>, FileError> {
         let shorter = self.ask(self.database.longest_import(beginnings, file.port))?;
-        if shorter.as_ref().is_some_and(|it| it.state == ImportState::Running && self.ended.contains(&it.import_id)) {
+        if shorter.as_ref().is_some_and(|it| it.state == ImportState::Running && self.begun.contains_key(&it.import_id))
+        {
             return Err(FileError::Continues);
         }
         let shorter = shorter.map(|shorter| shorter.import_id);
         let standing = self.ask(self.database.begin_import(file, shorter))?;
-        let is_known = standing.state != ImportState::Running || self.ended.contains(&standing.import_id);
+        let before = self.begun.get(&standing.import_id);
+        let is_known = standing.state != ImportState::Running || before == Some(&true);
+        if !is_known && before.is_some() {
+            return Err(FileError::Failed);
+        }
         if shows {
             self.progress.read(if is_known { file.size } else { standing.position });
         }
@@ -206,6 +218,7 @@ impl Reading {
                 self.progress
                     .say(&format!("{path}: goes on at byte {at}: up to there it was brought in as a shorter file"));
             }
+            self.begun.insert(standing.import_id, false);
             return Ok(Some(standing));
         }
         if let Some(error) = standing.error {
@@ -334,17 +347,13 @@ impl Reading {
     /// Tells how often sequence numbers were not the expected ones, to each hour of the file, as it does not say in which.
     fn gaps(&mut self, part: &Part, failures: &[Failures]) -> Result<(), FileError> {
         let Some((first, last)) = part.bounds else { return Ok(()) };
-        let mut exporters = Vec::new();
+        let mut counts = Vec::new();
         for gaps in failures {
             let exporter = gaps.exporter.or(self.exporter).map_or(Ok(0), |address| self.exporter_id(address))?;
-            exporters.push(exporter);
+            counts.push((exporter, i64::try_from(gaps.count).unwrap_or(i64::MAX)));
         }
-        for (gaps, exporter) in failures.iter().zip(exporters) {
-            let count = i64::try_from(gaps.count).unwrap_or(i64::MAX);
-            let hours = std::iter::successors(Some(first.hour()), |hour| Some(hour.plus(HOUR)));
-            for hour in hours.take_while(|hour| *hour <= last).take(HOURS) {
-                self.piece.lost(exporter, hour, NETWORK, GAPS, count);
-            }
+        for (exporter, hour, count) in by_hour(&counts, first, last) {
+            self.piece.lost(exporter, hour, NETWORK, GAPS, count);
         }
         Ok(())
     }
@@ -380,7 +389,7 @@ impl Reading {
         }
         let damaged = part.damaged_before || !part.damages.is_empty();
         self.report.flows = self.report.flows.saturating_add(part.all_flows);
-        self.ended.insert(part.import_id);
+        self.begun.insert(part.import_id, true);
         let left_out = !part.kept && part.all_refused > 0;
         let ended = match (damaged, left_out) {
             (true, _) => Ended::Damaged,
@@ -411,4 +420,17 @@ impl Reading {
         self.kept = self.ask(Kept::now(&self.database, self.keep))?;
         Ok(())
     }
+}
+
+/// These counts of exporters for each hour from `first` to `last`. Many exporters and many hours are in a file of a few kilobytes.
+pub(super) fn by_hour(counts: &[(u32, i64)], first: Timestamp, last: Timestamp) -> Vec<(u32, Timestamp, i64)> {
+    let all = [(0, counts.iter().fold(0_i64, |sum, (_, count)| sum.saturating_add(*count)))];
+    let told_apart = BY_EXPORTER.checked_div(counts.len()).unwrap_or(HOURS);
+    let hours = std::iter::successors(Some(first.hour()), |hour| Some(hour.plus(HOUR)));
+    let mut entries = Vec::new();
+    for (index, hour) in hours.take_while(|hour| *hour <= last).take(HOURS).enumerate() {
+        let counts = if index < told_apart { counts } else { &all };
+        entries.extend(counts.iter().map(|(exporter, count)| (*exporter, hour, *count)));
+    }
+    entries
 }

@@ -97,6 +97,11 @@ pub fn nfdump_1_6(flows: &[OldFlow], a_block: usize, gaps: u32) -> Vec<u8> {
 /// A file of nfdump 1.7 without compression, in one block. Each TCP flow, 100 bytes in one packet from 10.0.0.1 to 192.168.0.1, tells the
 /// last byte of its exporter, 192.0.2.x, and its first packet, last packet and receive time, in milliseconds since 1970.
 pub fn nfdump_1_7(flows: &[(u8, [u64; 3])]) -> Vec<u8> {
+    nfdump_1_7_in(&[flows])
+}
+
+/// The same in several blocks.
+pub fn nfdump_1_7_in(blocks: &[&[(u8, [u64; 3])]]) -> Vec<u8> {
     let extension = |kind: u16, body: Vec<u8>| [bytes16(&[kind, body.len() as u16 + 4]), body].concat();
     let flow = |(last, times): &(u8, [u64; 3])| {
         let mut generic: Vec<u8> = times.iter().chain(&[1, 100]).flat_map(|number| number.to_le_bytes()).collect();
@@ -107,15 +112,18 @@ pub fn nfdump_1_7(flows: &[(u8, [u64; 3])]) -> Vec<u8> {
         let head = [bytes16(&[3]), vec![0, 0], bytes16(&[1]), vec![0, 9]].concat();
         record(11, &[head, extension(1, generic), extension(2, addresses), extension(12, exporter)].concat())
     };
-    let body: Vec<_> = flows.iter().flat_map(flow).collect();
     let mut file = bytes16(&[0xa50c, 2]);
     file.extend(0x0107_0101_u32.to_le_bytes());
     // Created, compression and encryption, appendix; creator, offset of the appendix, block size, blocks.
     file.resize(36, 0);
-    file.extend(1u32.to_le_bytes());
-    file.extend([flows.len() as u32, body.len() as u32].into_iter().flat_map(u32::to_le_bytes));
-    file.extend(bytes16(&[3, 0]));
-    [file, body].concat()
+    file.extend((blocks.len() as u32).to_le_bytes());
+    for flows in blocks {
+        let body: Vec<_> = flows.iter().flat_map(flow).collect();
+        file.extend([flows.len() as u32, body.len() as u32].into_iter().flat_map(u32::to_le_bytes));
+        file.extend(bytes16(&[3, 0]));
+        file.extend(body);
+    }
+    file
 }
 
 /// A pcap of UDP datagrams from 192.0.2.17 to this port, each with its receive time in microseconds since 1970.
