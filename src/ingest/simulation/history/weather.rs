@@ -70,7 +70,8 @@ impl History {
             return;
         }
         // The next one in the same file tells by its number what was lost.
-        let index = self.random.usize(waiting..entries.len() - 3);
+        let first = self.random.bool();
+        let index = if first { waiting } else { self.random.usize(waiting..entries.len() - 3) };
         let (entry, next) = (&entries[index], &entries[index + 1]);
         let datagram = matches!(entry.said, Said::Datagram { .. });
         if !datagram || entry.gone_for.is_some() || next.gone_for.is_some() || next.begin != entry.end {
