@@ -1,7 +1,8 @@
 //! Carrying out what `retention` decided: hours of a day of segments are sealed before it goes, because their totals outlive it.
 //!
-//! Where an hour cannot be sealed, because a segment of it is damaged or because flows it was counted with are gone and the
-//! rules of that count are, too, its day goes all the same, and that is told.
+//! Where an hour cannot be sealed, because a segment of it is damaged or cannot be read, because that takes longer than the
+//! database allows, or because flows it was counted with are gone and the rules of that count are, too, its day goes all the
+//! same, and that is told. An error that may pass keeps the day, and no other hour from being sealed.
 
 use super::retention::{Goes, Plan};
 use super::seal::{SealError, seal};
@@ -57,6 +58,15 @@ pub enum Stays {
     /// It holds an hour that somebody else seals or stores flows of.
     #[error("the hour {0} is not sealed yet, and its totals outlive its flows")]
     NotSealed(Timestamp),
+    /// It holds an hour that cannot be sealed now.
+    #[error("the hour {hour} cannot be sealed now, and its totals outlive its flows: {source}")]
+    Fails {
+        /// The hour.
+        hour: Timestamp,
+        /// Why not.
+        #[source]
+        source: StoreError,
+    },
     /// It holds totals of hours that have segments.
     #[error("segments of it are there")]
     HasSegments,
@@ -70,8 +80,8 @@ pub enum Stays {
 struct Rest {
     /// Those that can never be sealed.
     stuck: Vec<Timestamp>,
-    /// One that will be.
-    busy: Option<Timestamp>,
+    /// Why others, which may be, are not yet.
+    later: Vec<Stays>,
 }
 
 impl Expiry<'_> {
@@ -100,8 +110,8 @@ impl Expiry<'_> {
         let (mut stuck, mut otherwise) = (Vec::new(), None);
         if let Part::Day(DailyTable::FlowSegments, day) = part {
             let rest = self.seal_all(day, day.plus(DAY)).await?;
-            if let Some(hour) = rest.busy {
-                return Err(Stays::NotSealed(hour));
+            if let Some(stays) = rest.later.into_iter().next() {
+                return Err(stays);
             }
             stuck = rest.stuck;
             otherwise = self.counted_otherwise(day).await?;
@@ -140,6 +150,9 @@ impl Expiry<'_> {
     /// When the database does not answer, or an hour is in use.
     pub async fn drop_open(&self, oldest: Timestamp) -> Result<Deleted, StoreError> {
         let rest = self.seal_all(Timestamp::from_micros(0), oldest).await?;
+        for stays in rest.later.iter().filter(|stays| matches!(stays, Stays::Fails { .. })) {
+            tracing::warn!("old open segments stay for now: {stays}");
+        }
         self.drop_stuck(&rest.stuck, "it is older than [storage] segments_days").await
     }
 
@@ -159,6 +172,10 @@ impl Expiry<'_> {
         Ok(sum)
     }
 
+    async fn seal(&self, hour: Timestamp) -> Result<bool, SealError> {
+        seal(self.database, hour, self.local, self.counting).await
+    }
+
     /// Seals the open hours from `from` up to `to`, as far as that can be.
     async fn seal_all(&self, from: Timestamp, to: Timestamp) -> Result<Rest, StoreError> {
         let mut rest = Rest::default();
@@ -171,17 +188,28 @@ impl Expiry<'_> {
                 rest.stuck.push(open.hour);
                 continue;
             }
-            match seal(self.database, open.hour, self.local, self.counting).await {
+            let mut sealed = self.seal(open.hour).await;
+            // Somebody may have ended a statement by hand; totals are not given up for that.
+            if matches!(&sealed, Err(SealError::Store(error)) if error.may_stay()) {
+                sealed = self.seal(open.hour).await;
+            }
+            match sealed {
                 Ok(true) => {}
-                Ok(false) => rest.busy = Some(open.hour),
-                Err(SealError::Store(error)) if !error.is_damage() => return Err(error),
+                Ok(false) => rest.later.push(Stays::NotSealed(open.hour)),
+                // When the database is away, that is not the hour's fault.
+                Err(SealError::Store(error)) if error.is_outage() && self.database.now().await.is_err() => {
+                    return Err(error);
+                }
+                Err(SealError::Store(source)) if !source.is_damage() && !source.may_stay() => {
+                    rest.later.push(Stays::Fails { hour: open.hour, source });
+                }
                 // A later version of this program can.
                 Err(error @ SealError::Columns { source: ColumnsError::Version { .. }, .. }) => {
                     tracing::error!("{error}");
-                    rest.busy = Some(open.hour);
+                    rest.later.push(Stays::NotSealed(open.hour));
                 }
                 Err(error) => {
-                    tracing::warn!("{error}");
+                    tracing::warn!("the hour {} cannot be sealed: {error}", open.hour);
                     rest.stuck.push(open.hour);
                 }
             }

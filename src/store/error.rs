@@ -2,6 +2,7 @@
 
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgDatabaseError;
+use std::borrow::Cow;
 
 /// Why the database did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +84,22 @@ impl StoreError {
     pub fn is_in_use(&self) -> bool {
         let Self::Database(sqlx::Error::Database(cause)) = self else { return false };
         cause.code().is_some_and(|code| ["55P03", "57014"].contains(&&*code))
+    }
+
+    /// Whether the disk of the database is full. It answers questions then, and stores nothing.
+    pub fn is_full_disk(&self) -> bool {
+        self.code().as_deref() == Some("53100")
+    }
+
+    /// Whether the same request is likely to fail for ever although the database is well: it takes longer than the
+    /// `statement_timeout` of the role allows, or the system cannot read a file.
+    pub fn may_stay(&self) -> bool {
+        self.code().is_some_and(|code| ["57014", "58030", "58P01"].contains(&&*code))
+    }
+
+    fn code(&self) -> Option<Cow<'_, str>> {
+        let Self::Database(error) = self else { return None };
+        error.as_database_error()?.code()
     }
 
     /// Whether what is stored is damaged, so that no other try can read it.

@@ -1,6 +1,6 @@
 //! Days, hours and months as partitions: named by their time, made ahead. How they are dropped is [`super::drops`]'s.
 
-use super::{Database, StoreError};
+use super::{Database, StoreError, answer};
 use crate::clock::{DAY, HOUR, Timestamp};
 use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
 use sqlx::AssertSqlSafe;
@@ -166,7 +166,7 @@ impl Database {
     /// # Errors
     /// When the database does not answer.
     pub async fn now(&self) -> Result<Timestamp, StoreError> {
-        let now: DateTime<Utc> = sqlx::query_scalar("SELECT now()").fetch_one(&self.writers).await?;
+        let now: DateTime<Utc> = answer(sqlx::query_scalar("SELECT now()").fetch_one(&self.writers)).await?;
         Ok(now.into())
     }
 
