@@ -75,6 +75,15 @@ pub enum Stays {
     Behind,
 }
 
+/// The open hours that went with a day although they could not be sealed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Uncounted {
+    /// Which.
+    pub hours: Vec<Timestamp>,
+    /// What of them waited in open segments.
+    pub deleted: Deleted,
+}
+
 /// The open hours of a stretch, after all that can be sealed were.
 #[derive(Debug, Default)]
 struct Rest {
@@ -87,7 +96,7 @@ struct Rest {
 impl Expiry<'_> {
     /// Carries out a plan, and tells what became of each of its parts. Where a day stays, later days of its table stay, too,
     /// because who uses a table uses all of it, and totals stay as long as flows do that were to go.
-    pub async fn carry_out(&self, plan: &Plan, mut tell: impl FnMut(&Goes, Result<Deleted, Stays>)) {
+    pub async fn carry_out(&self, plan: &Plan, mut tell: impl FnMut(&Goes, Result<Uncounted, Stays>)) {
         let mut kept = BTreeSet::new();
         for goes in &plan.goes {
             let behind = match goes.part {
@@ -102,11 +111,11 @@ impl Expiry<'_> {
         }
     }
 
-    /// Drops a part, after what is to outlive it was counted. Returns which open segments went with it uncounted.
+    /// Drops a part, after what is to outlive it was counted. Returns what went with it uncounted.
     ///
     /// # Errors
     /// Why it stays; another try may be luckier.
-    pub async fn drop_part(&self, part: Part) -> Result<Deleted, Stays> {
+    pub async fn drop_part(&self, part: Part) -> Result<Uncounted, Stays> {
         let (mut stuck, mut otherwise) = (Vec::new(), None);
         if let Part::Day(DailyTable::FlowSegments, day) = part {
             let rest = self.seal_all(day, day.plus(DAY)).await?;
@@ -129,10 +138,11 @@ impl Expiry<'_> {
             );
         }
         // The day is gone. What could not be deleted now goes when it is older than segments are kept.
-        Ok(self.drop_stuck(&stuck, "its day goes").await.unwrap_or_else(|error| {
+        let deleted = self.drop_stuck(&stuck, "its day goes").await.unwrap_or_else(|error| {
             tracing::warn!("open segments of a day that went stay for now: {error}");
             Deleted::default()
-        }))
+        });
+        Ok(Uncounted { hours: stuck, deleted })
     }
 
     /// The hours of a day whose totals were counted by other networks or rules, and stay so when its flows go.
