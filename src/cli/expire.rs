@@ -2,16 +2,16 @@
 
 use super::database::with_database;
 use super::environment;
-use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::clock::{Clock, DAY, SystemClock, Timestamp};
 use crate::config::Config;
 use crate::flow::local::Local;
 use crate::keep;
-use crate::keep::expiry::{Expiry, Stays};
+use crate::keep::expiry::{Expiry, Stays, Uncounted};
 use crate::keep::partitions::oldest_kept;
 use crate::keep::retention::{Goes, Why};
 use crate::server;
 use crate::store::Database;
-use crate::store::drops::{Deleted, Part};
+use crate::store::drops::{OpenHour, Part};
 use crate::store::partitions::DailyTable;
 use clap::Args;
 use std::error::Error;
@@ -26,7 +26,8 @@ pub struct Arguments {
     dry_run: bool,
 }
 
-/// Prints a line for each partition that goes, with its size and why, and, unless it is a dry run, drops it.
+/// Prints a line for each partition that goes, with its size and why, and for each open hour that goes uncounted with it, or
+/// may, and, unless it is a dry run, drops it.
 ///
 /// # Errors
 /// What is wrong with the configuration or the database.
@@ -47,12 +48,20 @@ async fn expire(
     let (local, counting) = (Local::new(&config.network.local), config.counting());
     let expiry = Expiry { database, local: &local, counting: &counting };
     let plan = keep::plan(&settings, database, now, true).await?;
+    let oldest = oldest_kept(now, database.newest_received().await?, settings.segments_days);
     let (mut gone, mut stay, mut lines) = (0usize, 0usize, Vec::new());
-    let mut tell = |goes: &Goes, outcome: Result<Deleted, Stays>| match outcome {
-        Ok(_) => {
+    let mut tell = |goes: &Goes, outcome: Result<Uncounted, Stays>| match outcome {
+        Ok(uncounted) => {
             gone = gone.saturating_add(goes.partitions.len());
             let line = |(name, bytes): &(String, u64)| format!("{name}: {bytes} bytes, {}", reason(goes.why));
             lines.extend(goes.partitions.iter().map(line));
+            let line = |hour| {
+                format!("the open hour {hour}: went with its day and could not be sealed, its totals are not used")
+            };
+            lines.extend(uncounted.hours.iter().map(line));
+            if uncounted.deleted.segments > 0 {
+                lines.push(format!("deleted {} flows that waited in open hours of it", uncounted.deleted.flows));
+            }
         }
         Err(why) => {
             stay = stay.saturating_add(goes.partitions.len());
@@ -60,13 +69,19 @@ async fn expire(
         }
     };
     if arguments.dry_run {
-        plan.goes.iter().for_each(|goes| tell(goes, Ok(Deleted::default())));
+        plan.goes.iter().for_each(|goes| tell(goes, Ok(Uncounted::default())));
         for goes in plan.goes.iter().chain(&plan.later) {
             let Part::Day(DailyTable::FlowSegments, day) = goes.part else { continue };
             if let Some(otherwise) = expiry.counted_otherwise(day).await? {
                 let (told, remedy) = (otherwise.told(), otherwise.remedy());
                 lines.push(format!("WARNING: {told}, and stay so when their flows go; run before: {remedy}"));
             }
+            // Those before are named below, whatever their day is.
+            let open = database.open_hours(day.max(oldest), day.plus(DAY), &counting.fingerprint(&local)).await?;
+            let line = |open: &OpenHour| {
+                format!("the open hour {}: goes with its day, uncounted where it cannot be sealed", open.hour)
+            };
+            lines.extend(open.iter().map(line));
         }
     } else {
         expiry.carry_out(&plan, tell).await;
@@ -80,8 +95,6 @@ async fn expire(
     if plan.excess > 0 {
         writeln!(out, "{} bytes stay above [storage] max_bytes: only today and totals of late are left", plan.excess)?;
     }
-    let newest = database.newest_received().await?;
-    let oldest = oldest_kept(now, newest, settings.segments_days);
     if arguments.dry_run {
         for open in database.open_hours(Timestamp::from_micros(0), oldest, &counting.fingerprint(&local)).await? {
             writeln!(

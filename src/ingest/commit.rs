@@ -14,8 +14,7 @@ use crate::flow::segment::Segment;
 use crate::store::StoreError;
 use crate::store::commit::Batch;
 use crate::store::facts::{FACT_LIMIT, FACTS};
-use crate::store::partitions::DailyTable;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -64,8 +63,8 @@ pub(super) struct Stage<'a> {
     empty: &'a SyncSender<FlowBatch>,
     /// The hour in which partitions for open segments were last made.
     open_hour: Option<Timestamp>,
-    /// Days of rows that have their partitions.
-    days: HashSet<Timestamp>,
+    /// Whether rows of these days are written, as the database said in this hour.
+    days: HashMap<Timestamp, bool>,
     /// Batches on their way, in the order of the journal.
     under_way: VecDeque<UnderWay>,
     /// While storing fails.
@@ -103,7 +102,7 @@ impl<'a> Stage<'a> {
             pieces,
             empty,
             open_hour: None,
-            days: HashSet::new(),
+            days: HashMap::new(),
             under_way,
             trouble: None,
         }
@@ -129,8 +128,8 @@ impl<'a> Stage<'a> {
             let Ok(piece) = self.pieces.try_recv() else { break };
             self.begin(piece);
         }
-        let Some(UnderWay { batch, loading }) = self.under_way.pop_front() else { return Ok(Tried::Nothing) };
-        match self.store(&batch, loading) {
+        let Some(UnderWay { mut batch, loading }) = self.under_way.pop_front() else { return Ok(Tried::Nothing) };
+        match self.store(&mut batch, loading) {
             Ok(refused) => {
                 self.stored(batch, refused);
                 Ok(Tried::Stored)
@@ -144,9 +143,9 @@ impl<'a> Stage<'a> {
     }
 
     fn begin(&mut self, piece: Packed) {
-        let batch = Arc::new(together(piece, self.pieces, self.shared.author));
+        let mut batch = Arc::new(together(piece, self.pieces, self.shared.author));
         // Without its partitions it cannot be loaded; storing it in its turn tries again and tells why.
-        let ready = self.prepare(&batch).is_ok();
+        let ready = self.prepare(&mut batch).is_ok();
         let loading = ready.then(|| self.shared.database.load(self.next_segment, &batch));
         let segments = i64::try_from(batch.segments.len()).unwrap_or(i64::MAX);
         self.next_segment = self.next_segment.saturating_add(segments);
@@ -154,7 +153,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Tries to store a batch. Returns how many facts were refused.
-    fn store(&mut self, batch: &Batch, loading: Option<Box<dyn Loading>>) -> Result<u64, IngestError> {
+    fn store(&mut self, batch: &mut Arc<Batch>, loading: Option<Box<dyn Loading>>) -> Result<u64, IngestError> {
         if let Some(loading) = loading
             && let Some(refused) = loading.finish(self.journal, batch)?
         {
@@ -194,7 +193,7 @@ impl<'a> Stage<'a> {
             later.loading = None;
         }
         self.shared.metrics.failed_commits.inc();
-        // A partition may have been dropped by hand; the next try makes it again.
+        // A partition may have been dropped; the next try asks again.
         self.days.clear();
         self.open_hour = None;
         let now = self.shared.clock.instant();
@@ -216,19 +215,29 @@ impl<'a> Stage<'a> {
         pause
     }
 
-    /// Makes sure that there are partitions for the batch. They were made ahead, so this asks the database once an hour.
-    fn prepare(&mut self, batch: &Batch) -> Result<(), IngestError> {
+    /// Makes sure that there are partitions for the batch, but for rows of days whose partition was dropped: these flows go to
+    /// segments alone. Most partitions were made ahead, so this asks the database once an hour, and for each day of flows.
+    fn prepare(&mut self, batch: &mut Arc<Batch>) -> Result<(), IngestError> {
         let hour = self.shared.clock.now().hour();
         if self.open_hour != Some(hour) && !batch.segments.is_empty() {
             self.shared.database.ensure_open()?;
             self.open_hour = Some(hour);
+            self.days.clear();
         }
-        let rows = batch.segments.iter().filter(|_| self.shared.rows);
-        for day in rows.map(|segment| segment.received_first.day()) {
-            if !self.days.contains(&day) {
-                self.shared.database.ensure_day(DailyTable::Flows, day)?;
-                self.days.insert(day);
+        let mut without_rows = BTreeSet::new();
+        for segment in batch.segments.iter().filter(|_| self.shared.rows) {
+            let day = segment.received_first.day();
+            let written = match self.days.get(&day) {
+                Some(written) => *written,
+                None => self.shared.database.ensure_rows(day)?,
+            };
+            self.days.insert(day, written);
+            if !written {
+                without_rows.insert(day);
             }
+        }
+        if batch.without_rows != without_rows {
+            Arc::make_mut(batch).without_rows = without_rows;
         }
         Ok(())
     }
@@ -251,6 +260,7 @@ fn together(mut piece: Packed, pieces: &Receiver<Packed>, author: i64) -> Batch 
         complete_until: piece.complete_until,
         segments: piece.segments,
         rows: piece.flows,
+        without_rows: BTreeSet::new(),
         activity: piece.ledger.activity(),
         loss: piece.ledger.loss(),
         facts: piece.ledger.take_facts(),

@@ -145,15 +145,15 @@ mod tests {
     use crate::ingest::{Metrics, Settings};
     use crate::journal::{self, Datagram, Record, Transport};
     use crate::store::commit::{Batch, DecoderState, StoredPosition};
-    use crate::store::partitions::DailyTable;
     use std::net::IpAddr;
     use std::sync::atomic::{AtomicBool, AtomicU64};
     use std::sync::{Arc, Mutex};
     use std::time::Instant;
 
-    /// A database that stores how far it is and how many flows it has.
+    /// A database that stores how far it is, how many flows it has, and how often it was asked for rows of a day, of which it
+    /// wants none.
     #[derive(Clone, Default)]
-    struct Sums(Arc<Mutex<(u64, u64)>>);
+    struct Sums(Arc<Mutex<(u64, u64)>>, Arc<AtomicU64>);
 
     impl Sums {
         fn flows(&self) -> u64 {
@@ -187,8 +187,9 @@ mod tests {
             Ok(())
         }
 
-        fn ensure_day(&self, _: DailyTable, _: Timestamp) -> Result<(), IngestError> {
-            Ok(())
+        fn ensure_rows(&self, _: Timestamp) -> Result<bool, IngestError> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            Ok(false)
         }
 
         fn ensure_open(&self) -> Result<(), IngestError> {
@@ -202,6 +203,7 @@ mod tests {
         fn commit(&self, _: &str, batch: &Batch) -> Result<u64, IngestError> {
             let mut sums = self.0.lock().unwrap();
             assert_eq!(batch.start, sums.0, "each stretch of the journal once, in its order");
+            assert_eq!(batch.without_rows.is_empty(), batch.segments.is_empty());
             let flows: u64 = batch.segments.iter().map(|segment| u64::from(segment.rows)).sum();
             *sums = (batch.end, sums.1 + flows);
             Ok(0)
@@ -273,8 +275,10 @@ mod tests {
         };
         std::thread::scope(|scope| {
             let pipeline = scope.spawn(|| run(&shared, reader));
-            send(50);
-            wait_for(50);
+            for commits in 1..=10 {
+                send(5);
+                wait_for(5 * commits);
+            }
             shared.pack_panics.store(true, Ordering::Release);
             // In many pieces, so that some follow the one that is not compressed.
             for _ in 0..10 {
@@ -286,6 +290,9 @@ mod tests {
             shared.stopping.store(true, Ordering::Release);
             pipeline.join().unwrap();
         });
+        // Once in each life, and once more where the hour or the day changes, but not for each commit.
+        let (asked, commits) = (sums.1.load(Ordering::Relaxed), shared.metrics.commits.get());
+        assert!(asked <= 4 && commits > 10, "asked {asked} times for rows of a day in {commits} commits");
         assert_eq!((sums.flows(), told.lock().unwrap().as_slice()), (100, &[true, false, true, false, false][..]));
     }
 }

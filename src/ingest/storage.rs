@@ -7,7 +7,6 @@ use super::IngestError;
 use crate::clock::Timestamp;
 use crate::flow::parked::ParkedSet;
 use crate::store::commit::{Batch, DecoderState, Loaded, StoredPosition};
-use crate::store::partitions::DailyTable;
 use crate::store::{Database, PATIENCE, StoreError};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -28,7 +27,7 @@ pub(super) trait Storage: Send + Sync {
     fn exporter_ids(&self) -> Result<Vec<(IpAddr, u32)>, IngestError>;
     fn exporter_id(&self, address: IpAddr) -> Result<u32, IngestError>;
     fn name_exporters(&self, names: &[(u32, &str)]) -> Result<(), IngestError>;
-    fn ensure_day(&self, table: DailyTable, day: Timestamp) -> Result<(), IngestError>;
+    fn ensure_rows(&self, day: Timestamp) -> Result<bool, IngestError>;
     fn ensure_open(&self) -> Result<(), IngestError>;
 
     /// Begins to copy the flows of a batch and returns at once.
@@ -105,8 +104,8 @@ impl Storage for Postgres {
         self.ask(PATIENCE, self.database.name_exporters(names))
     }
 
-    fn ensure_day(&self, table: DailyTable, day: Timestamp) -> Result<(), IngestError> {
-        self.ask(PATIENCE, self.database.ensure_day(table, day))
+    fn ensure_rows(&self, day: Timestamp) -> Result<bool, IngestError> {
+        self.ask(PATIENCE, self.database.ensure_rows(day))
     }
 
     fn ensure_open(&self) -> Result<(), IngestError> {

@@ -1,7 +1,8 @@
 //! Carrying out what `retention` decided: hours of a day of segments are sealed before it goes, because their totals outlive it.
 //!
-//! Where an hour cannot be sealed, because a segment of it is damaged or because flows it was counted with are gone and the
-//! rules of that count are, too, its day goes all the same, and that is told.
+//! Where an hour cannot be sealed, because a segment of it is damaged, or because flows it was counted with are gone and the rules
+//! of that count are, too, its day goes all the same, and that is told. An error that may pass keeps the day, and no other hour
+//! from being sealed.
 
 use super::retention::{Goes, Plan};
 use super::seal::{SealError, seal};
@@ -57,6 +58,15 @@ pub enum Stays {
     /// It holds an hour that somebody else seals or stores flows of.
     #[error("the hour {0} is not sealed yet, and its totals outlive its flows")]
     NotSealed(Timestamp),
+    /// It holds an hour that cannot be sealed now.
+    #[error("the hour {hour} cannot be sealed now, and its totals outlive its flows: {source}")]
+    Fails {
+        /// The hour.
+        hour: Timestamp,
+        /// Why not.
+        #[source]
+        source: StoreError,
+    },
     /// It holds totals of hours that have segments.
     #[error("segments of it are there")]
     HasSegments,
@@ -65,19 +75,28 @@ pub enum Stays {
     Behind,
 }
 
+/// The open hours that went with a day although they could not be sealed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Uncounted {
+    /// Which.
+    pub hours: Vec<Timestamp>,
+    /// What of them waited in open segments.
+    pub deleted: Deleted,
+}
+
 /// The open hours of a stretch, after all that can be sealed were.
 #[derive(Debug, Default)]
 struct Rest {
     /// Those that can never be sealed.
     stuck: Vec<Timestamp>,
-    /// One that will be.
-    busy: Option<Timestamp>,
+    /// Why others, which may be, are not yet.
+    later: Vec<Stays>,
 }
 
 impl Expiry<'_> {
     /// Carries out a plan, and tells what became of each of its parts. Where a day stays, later days of its table stay, too,
     /// because who uses a table uses all of it, and totals stay as long as flows do that were to go.
-    pub async fn carry_out(&self, plan: &Plan, mut tell: impl FnMut(&Goes, Result<Deleted, Stays>)) {
+    pub async fn carry_out(&self, plan: &Plan, mut tell: impl FnMut(&Goes, Result<Uncounted, Stays>)) {
         let mut kept = BTreeSet::new();
         for goes in &plan.goes {
             let behind = match goes.part {
@@ -92,16 +111,16 @@ impl Expiry<'_> {
         }
     }
 
-    /// Drops a part, after what is to outlive it was counted. Returns which open segments went with it uncounted.
+    /// Drops a part, after what is to outlive it was counted. Returns what went with it uncounted.
     ///
     /// # Errors
     /// Why it stays; another try may be luckier.
-    pub async fn drop_part(&self, part: Part) -> Result<Deleted, Stays> {
+    pub async fn drop_part(&self, part: Part) -> Result<Uncounted, Stays> {
         let (mut stuck, mut otherwise) = (Vec::new(), None);
         if let Part::Day(DailyTable::FlowSegments, day) = part {
             let rest = self.seal_all(day, day.plus(DAY)).await?;
-            if let Some(hour) = rest.busy {
-                return Err(Stays::NotSealed(hour));
+            if let Some(stays) = rest.later.into_iter().next() {
+                return Err(stays);
             }
             stuck = rest.stuck;
             otherwise = self.counted_otherwise(day).await?;
@@ -119,10 +138,11 @@ impl Expiry<'_> {
             );
         }
         // The day is gone. What could not be deleted now goes when it is older than segments are kept.
-        Ok(self.drop_stuck(&stuck, "its day goes").await.unwrap_or_else(|error| {
+        let deleted = self.drop_stuck(&stuck, "its day goes").await.unwrap_or_else(|error| {
             tracing::warn!("open segments of a day that went stay for now: {error}");
             Deleted::default()
-        }))
+        });
+        Ok(Uncounted { hours: stuck, deleted })
     }
 
     /// The hours of a day whose totals were counted by other networks or rules, and stay so when its flows go.
@@ -140,6 +160,9 @@ impl Expiry<'_> {
     /// When the database does not answer, or an hour is in use.
     pub async fn drop_open(&self, oldest: Timestamp) -> Result<Deleted, StoreError> {
         let rest = self.seal_all(Timestamp::from_micros(0), oldest).await?;
+        for stays in rest.later.iter().filter(|stays| matches!(stays, Stays::Fails { .. })) {
+            tracing::warn!("old open segments stay for now: {stays}");
+        }
         self.drop_stuck(&rest.stuck, "it is older than [storage] segments_days").await
     }
 
@@ -159,6 +182,10 @@ impl Expiry<'_> {
         Ok(sum)
     }
 
+    async fn seal(&self, hour: Timestamp) -> Result<bool, SealError> {
+        seal(self.database, hour, self.local, self.counting).await
+    }
+
     /// Seals the open hours from `from` up to `to`, as far as that can be.
     async fn seal_all(&self, from: Timestamp, to: Timestamp) -> Result<Rest, StoreError> {
         let mut rest = Rest::default();
@@ -171,17 +198,24 @@ impl Expiry<'_> {
                 rest.stuck.push(open.hour);
                 continue;
             }
-            match seal(self.database, open.hour, self.local, self.counting).await {
+            match self.seal(open.hour).await {
                 Ok(true) => {}
-                Ok(false) => rest.busy = Some(open.hour),
-                Err(SealError::Store(error)) if !error.is_damage() => return Err(error),
+                Ok(false) => rest.later.push(Stays::NotSealed(open.hour)),
+                // When the database is away, that is not the hour's fault.
+                Err(SealError::Store(error)) if error.is_outage() && self.database.now().await.is_err() => {
+                    return Err(error);
+                }
+                // Totals are not given up for what may pass, such as a file that cannot be read at the moment.
+                Err(SealError::Store(source)) if !source.is_damage() => {
+                    rest.later.push(Stays::Fails { hour: open.hour, source });
+                }
                 // A later version of this program can.
                 Err(error @ SealError::Columns { source: ColumnsError::Version { .. }, .. }) => {
                     tracing::error!("{error}");
-                    rest.busy = Some(open.hour);
+                    rest.later.push(Stays::NotSealed(open.hour));
                 }
                 Err(error) => {
-                    tracing::warn!("{error}");
+                    tracing::warn!("the hour {} cannot be sealed: {error}", open.hour);
                     rest.stuck.push(open.hour);
                 }
             }

@@ -19,10 +19,9 @@ use crate::clock::{DAY, SharedClock, Timestamp};
 use crate::flow::counting::Counting;
 use crate::flow::local::Local;
 use crate::metrics::{Counter, Gauge, Registry};
-use crate::store::drops::Deleted;
 use crate::store::partitions::{DailyTable, MonthlyTable};
 use crate::store::{Database, StoreError};
-use expiry::{Expiry, Stays};
+use expiry::{Expiry, Stays, Uncounted};
 use partitions::{due, oldest_kept};
 use retention::{Goes, Plan, Why};
 use sealing::Failed;
@@ -292,14 +291,14 @@ impl Upkeep {
     /// Drops what a plan says. Returns how many bytes are still there although they were to go.
     async fn carry_out(&self, plan: &Plan) -> u64 {
         let mut stays = 0u64;
-        let tell = |goes: &Goes, outcome: Result<Deleted, Stays>| {
+        let tell = |goes: &Goes, outcome: Result<Uncounted, Stays>| {
             let names = goes.names();
             if outcome.is_err() {
                 stays = stays.saturating_add(goes.bytes());
             }
             match (outcome, goes.why) {
-                (Ok(deleted), why) => {
-                    self.metrics.unsealed.inc_by(deleted.flows);
+                (Ok(uncounted), why) => {
+                    self.metrics.unsealed.inc_by(uncounted.deleted.flows);
                     self.metrics.dropped.inc_by(goes.partitions.len() as u64);
                     match why {
                         Why::Age => tracing::info!("dropped {names}: older than the days that are kept"),

@@ -2,7 +2,8 @@
 //!
 //! A round seals for a few minutes at most and each of its steps is bounded by itself, so that hours that take long, or fail, keep
 //! no other step from being done. What fails is tried again in the next round, but an hour only after some minutes: to try it
-//! means to decode all of it. When the database is away, that is not the hour's fault.
+//! means to decode all of it, and later hours are sealed meanwhile. When the database is away, or its disk is full, that is not
+//! the hour's fault: the round ends.
 
 use super::seal::{SealError, seal};
 use super::{LONGEST, Upkeep, in_time, pack, sum_days};
@@ -81,7 +82,12 @@ impl Upkeep {
                         sealed = sealed.saturating_add(1);
                     }
                     Ok(Ok(false)) => {}
-                    Ok(Err(SealError::Store(error))) if error.is_outage() => return Err(error),
+                    // Where the database answers, it is the hour's: a lock that somebody keeps, a file that cannot be read.
+                    Ok(Err(SealError::Store(error)))
+                        if error.is_full_disk() || error.is_outage() && database.now().await.is_err() =>
+                    {
+                        return Err(error);
+                    }
                     Ok(Err(error)) => {
                         failed.note(*hour, self.clock.instant());
                         self.failed(&format!("the hour {hour} stays open"), &error);

@@ -107,14 +107,14 @@ impl Snapshot {
         Ok(now.into())
     }
 
-    /// The days that have a partition, ascending.
+    /// The days that have a partition, ascending. Of one that is being detached nothing can be read any more.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn days(&mut self, table: DailyTable) -> Result<Vec<Timestamp>, StoreError> {
         let names: Vec<String> = sqlx::query_scalar(
             "SELECT child.relname::text FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid \
-             WHERE inhparent = $1::regclass",
+             WHERE inhparent = $1::regclass AND NOT inhdetachpending",
         )
         .bind(table.name())
         .fetch_all(self.connection())

@@ -17,6 +17,7 @@ use crate::flow::segment::Segment;
 use chrono::{DateTime, Utc};
 use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, Postgres};
+use std::collections::BTreeSet;
 
 /// How far a journal is stored.
 const POSITION: &str =
@@ -135,6 +136,8 @@ pub struct Batch {
     pub segments: Vec<Segment>,
     /// The same flows for the table `flows`; empty when rows are not kept.
     pub rows: Vec<FlowBatch>,
+    /// UTC days of which [`Database::ensure_rows`] has said that no rows are to be written.
+    pub without_rows: BTreeSet<Timestamp>,
     /// What the decoder learned.
     pub decoder_state: Vec<DecoderState>,
     /// Data sets that began to wait for their template.
@@ -192,7 +195,7 @@ impl Database {
             segments::write(connection, Place::Open, (first_segment..).zip(&batch.segments)).await?;
         }
         for rows in &batch.rows {
-            flows::write(connection, rows).await?;
+            flows::write(connection, rows, &batch.without_rows).await?;
         }
         Ok(Loaded { session, first_segment: Some(first_segment) })
     }

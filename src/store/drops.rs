@@ -6,7 +6,7 @@
 //!
 //! Under load ingest always has a transaction on the table `flows`, and that moment may never come. Then, and always for
 //! partitions of open segments, which hold nothing any more, the partition is detached first. This waits for those who use the
-//! table without holding up anybody, but while it waits nobody can store flows of that time: it is not begun when somebody rests
+//! table without holding up anybody, but while it waits no rows of that time can be stored: it is not begun when somebody rests
 //! in a transaction. What was left in the middle of it is found later, by its name or its comment.
 
 use super::partitions::{DailyTable, MonthlyTable, OPEN, month_of, open_hour};

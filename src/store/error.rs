@@ -85,6 +85,12 @@ impl StoreError {
         cause.code().is_some_and(|code| ["55P03", "57014"].contains(&&*code))
     }
 
+    /// Whether the disk of the database is full. It answers questions then, and stores nothing.
+    pub fn is_full_disk(&self) -> bool {
+        let Self::Database(error) = self else { return false };
+        error.as_database_error().is_some_and(|cause| cause.code().as_deref() == Some("53100"))
+    }
+
     /// Whether what is stored is damaged, so that no other try can read it.
     pub fn is_damage(&self) -> bool {
         match self {

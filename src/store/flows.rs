@@ -5,9 +5,15 @@ use crate::clock::Timestamp;
 use crate::flow::batch::{Addresses, Column, Cursor, FlowBatch, Values};
 use crate::flow::fields::{Field, Kind};
 use sqlx::PgConnection;
+use std::collections::BTreeSet;
 
-/// Copies all flows of `batch` into `flows`. Only columns that some flow has are named; the others become NULL.
-pub(super) async fn write(connection: &mut PgConnection, batch: &FlowBatch) -> Result<(), StoreError> {
+/// Copies the flows of `batch` into `flows`, but for those of the UTC days in `without`. Only columns that some flow has are
+/// named; the others become NULL.
+pub(super) async fn write(
+    connection: &mut PgConnection,
+    batch: &FlowBatch,
+    without: &BTreeSet<Timestamp>,
+) -> Result<(), StoreError> {
     let mut columns: Vec<_> = Field::ALL
         .into_iter()
         .filter(|&field| !batch.column(field).present().is_empty())
@@ -16,7 +22,11 @@ pub(super) async fn write(connection: &mut PgConnection, batch: &FlowBatch) -> R
     let names: Vec<_> = columns.iter().map(|column| column.field.name()).collect();
     let statement = format!("COPY flows ({}) FROM STDIN (FORMAT binary)", names.join(", "));
     let mut copy = copy::CopyIn::begin(connection, &statement).await?;
+    let received = batch.column(Field::Received).values();
     for row in 0..batch.rows() {
+        if !without.is_empty() && day_of(received, row).is_some_and(|day| without.contains(&day)) {
+            continue;
+        }
         copy::row(&mut copy.out, columns.len());
         for column in &mut columns {
             column.write(&mut copy.out, row);
@@ -24,6 +34,12 @@ pub(super) async fn write(connection: &mut PgConnection, batch: &FlowBatch) -> R
         copy.send_when_full().await?;
     }
     copy.finish().await
+}
+
+/// The UTC day on which the flow in `row` was received.
+fn day_of(received: &Values, row: usize) -> Option<Timestamp> {
+    let Values::Time(moments) = received else { return None };
+    moments.get(row).map(|moment| Timestamp::from_micros(*moment).day())
 }
 
 /// A column on its way into rows.

@@ -112,6 +112,8 @@ pub struct ImportBatch {
     pub segments: Vec<Segment>,
     /// Those of them that the table `flows` keeps.
     pub rows: Vec<FlowBatch>,
+    /// UTC days of which [`Database::ensure_rows`] has said that no rows are to be written.
+    pub without_rows: BTreeSet<Timestamp>,
     /// What is known to be missing.
     pub loss: Vec<Loss>,
 }
@@ -327,7 +329,7 @@ async fn store(
         segments::write(&mut *connection, Place::Open, open.into_iter()).await?;
     }
     for rows in &batch.rows {
-        flows::write(&mut *connection, rows).await?;
+        flows::write(&mut *connection, rows, &batch.without_rows).await?;
     }
     // What was computed from the hours of these flows no longer holds. Those in between that only lack something were on the
     // other collector's record, too.

@@ -1,6 +1,6 @@
 //! Days, hours and months as partitions: named by their time, made ahead. How they are dropped is [`super::drops`]'s.
 
-use super::{Database, StoreError};
+use super::{Database, StoreError, answer};
 use crate::clock::{DAY, HOUR, Timestamp};
 use chrono::{DateTime, Datelike, Months, NaiveDate, Utc};
 use sqlx::AssertSqlSafe;
@@ -138,6 +138,33 @@ impl Database {
         self.ensure(&Partition::of_day(table, moment)).await
     }
 
+    /// Makes the partition of `flows` of the UTC day that begins at `day`, unless it is there, or flows of the day are stored
+    /// without it: then it was dropped, or rows were not wanted, and a new one would hold a part of the day and look like all
+    /// of it. Returns whether rows of the day are to be written.
+    ///
+    /// # Errors
+    /// As [`Database::ensure_day`].
+    pub async fn ensure_rows(&self, day: Timestamp) -> Result<bool, StoreError> {
+        let partition = Partition::of_day(DailyTable::Flows, day);
+        // In one statement, and so of one moment: whoever stores the first flows of a day has made the partition before.
+        let written = sqlx::query_scalar(
+            "SELECT CASE WHEN EXISTS (SELECT FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid \
+             WHERE inhparent = $1::regclass AND child.relname = $2 AND NOT inhdetachpending) THEN true \
+             WHEN EXISTS (SELECT FROM segment_headers WHERE received_first >= $3 AND received_first < $4) THEN false END",
+        );
+        let written: Option<bool> = written
+            .bind(partition.parent)
+            .bind(&partition.name)
+            .bind(partition.from.to_utc())
+            .bind(partition.to.to_utc())
+            .fetch_one(&self.writers)
+            .await?;
+        if written.is_none() {
+            self.ensure(&partition).await?;
+        }
+        Ok(written.unwrap_or(true))
+    }
+
     /// Makes the partition of the UTC month that `moment` lies in, as [`Database::ensure_day`] does.
     ///
     /// # Errors
@@ -166,14 +193,14 @@ impl Database {
     /// # Errors
     /// When the database does not answer.
     pub async fn now(&self) -> Result<Timestamp, StoreError> {
-        let now: DateTime<Utc> = sqlx::query_scalar("SELECT now()").fetch_one(&self.writers).await?;
+        let now: DateTime<Utc> = answer(sqlx::query_scalar("SELECT now()").fetch_one(&self.writers)).await?;
         Ok(now.into())
     }
 
     async fn ensure(&self, partition: &Partition) -> Result<(), StoreError> {
         match self.is_leaving(partition.parent, &partition.name).await? {
             Some(false) => return Ok(()),
-            // Flows of a day come that was to be dropped: it is attached again.
+            // It was to be dropped and is wanted now: it is attached again.
             Some(true) => self.finish_leaving(partition.parent, &partition.name).await?,
             None => {}
         }

@@ -3,7 +3,7 @@
 use crate::support::postgres::{TestDatabase, wait_on};
 use crate::support::server::TestServer;
 use crate::support::traffic;
-use flowledger::clock::{Clock, SystemClock, Timestamp};
+use flowledger::clock::{Clock, DAY, SystemClock, Timestamp};
 use flowledger::columns::Encoder;
 use flowledger::flow::batch::FlowBatch;
 use flowledger::flow::fields::Field;
@@ -80,6 +80,37 @@ fn a_batch_whose_answer_was_lost_is_neither_stored_nor_copied_again() {
         database.close().await;
     });
     assert_eq!(stored(&test), [vec!["10"], vec![]]);
+}
+
+#[test]
+fn a_day_of_rows_is_made_before_its_first_flows_only_and_a_batch_can_leave_out_some_of_its_days() {
+    let (test, now) = (TestDatabase::create(), SystemClock.now());
+    let yesterday = now.plus(-DAY);
+    wait_on(async {
+        let (database, _) = database(&test, now).await;
+        let (days, dropped) = (database.days(DailyTable::Flows).await.unwrap(), yesterday.day());
+        // Several begin at once; one that ended before its first commit left a day without flows.
+        for _ in 0..2 {
+            for written in futures_util::future::join_all((0..4).map(|_| database.ensure_rows(dropped))).await {
+                assert!(written.unwrap());
+            }
+        }
+        database.commit(JOURNAL, &batch(yesterday, 0, 10)).await.unwrap();
+        assert!(database.ensure_rows(dropped).await.unwrap());
+        database.drop_day(DailyTable::Flows, dropped).await.unwrap();
+        // What waited for its template makes a batch reach over midnight.
+        let (mut two_days, late) = (batch(now, 1, 20), batch(yesterday, 1, 30));
+        two_days.rows[0].append(&late.rows[0]);
+        two_days.rows[0].append(&batch(now, 1, 40).rows[0]);
+        two_days.segments.extend(late.segments);
+        assert!(!database.ensure_rows(dropped).await.unwrap());
+        assert!(database.commit(JOURNAL, &two_days).await.unwrap_err().lacks_partition());
+        two_days.without_rows.insert(dropped);
+        database.commit(JOURNAL, &two_days).await.unwrap();
+        assert_eq!(database.days(DailyTable::Flows).await.unwrap(), days);
+        database.close().await;
+    });
+    assert_eq!(stored(&test), [vec!["10", "20", "30"], vec!["20", "40"]]);
 }
 
 /// Asks again and again until the answer is `expected`.

@@ -1,11 +1,12 @@
-//! Imported days that are dropped, and imports around the first start: what is there is answered, what is gone is told.
+//! Imported days that are dropped, and imports around the first start: what is there is answered, what is gone is told, and rows
+//! of a day are all there or not at all.
 
 use crate::import::{flows, hour, import, imported, sums, window, write};
 use crate::support::archives::nfdump_1_6;
 use crate::support::postgres::wait_on;
 use crate::support::server::TestServer;
-use crate::support::wait_for;
-use chrono::{DateTime, TimeDelta, Utc};
+use crate::support::{traffic, wait_for};
+use chrono::{DateTime, Days, TimeDelta, Utc};
 use flowledger::clock::{Clock, SystemClock, Timestamp};
 use flowledger::store::partitions::DailyTable;
 use flowledger::store::{Address, Database};
@@ -188,24 +189,41 @@ fn gaps_in_an_archive_are_told_of_the_hours_between_its_flows_which_stay_sealed(
 }
 
 #[test]
-fn a_day_that_is_dropped_while_its_archive_goes_in_is_made_anew() {
+fn a_day_of_rows_that_is_dropped_while_its_archive_goes_in_does_not_come_back_in_part() {
     let server = TestServer::at_rest(&[("STORAGE__FLOWS_DAYS", "60")]);
     let begin = morning(9);
+    // A day of which nothing is stored gets its rows.
     imported(&server, &write(&server, "nfcapd.1", &nfdump_1_6(&flows(10, begin, 46), 100, 0)));
+    let (rows, segments) = ("SELECT count(*) FROM flows", "SELECT sum(flow_rows) FROM segment_headers");
+    assert_eq!((count(&server, rows), count(&server, segments)), (10, 10));
     let path = write(&server, "nfcapd.2", &nfdump_1_6(&flows(20_000, begin, 47), 100, 0));
     let mut child = server.begin(&["import", "--flows-at-once", "200", path.to_str().unwrap()]);
-    let mut dropped = 0;
-    let rows = "SELECT count(*) FROM flows";
-    while dropped < 3 && child.try_wait().unwrap().is_none() {
-        if count(&server, rows) > 0 {
-            drop_day(&server, DailyTable::Flows, begin);
-            dropped += 1;
-        }
-    }
+    wait_for("rows of the archive", 60, || (count(&server, rows) > 10).then_some(()));
+    drop_day(&server, DailyTable::Flows, begin);
+    assert!(count(&server, segments) < 20_010, "the import was at its end before anything was dropped");
     assert!(child.wait().unwrap().success());
-    assert!(dropped > 1, "the import was at its end before anything was dropped");
-    assert!(count(&server, rows) < 20_000);
-    assert_eq!(count(&server, "SELECT sum(flow_rows) FROM segment_headers"), 20_010);
+    assert_eq!((count(&server, rows), count(&server, segments)), (0, 20_010));
     assert_eq!(count(&server, "SELECT count(*) FROM imports WHERE state <> 'done'"), 0);
     assert!(import(&server, &[], &path).status.success());
+    // Neither does another file bring it back, and the doctor compares nothing that is not there.
+    imported(&server, &write(&server, "nfcapd.3", &nfdump_1_6(&flows(30, begin, 48), 100, 0)));
+    assert_eq!((count(&server, rows), count(&server, segments)), (0, 20_040));
+    let told = String::from_utf8(server.command(&["doctor", "--all"]).stdout).unwrap();
+    assert!(told.contains("no chosen day has both rows and segments"), "{told}");
+}
+
+#[test]
+fn flows_that_come_for_a_day_whose_rows_were_dropped_are_in_segments_alone() {
+    let server = TestServer::with(&[("INGEST__COMMIT_INTERVAL_MS", "50")]);
+    traffic::send(server.collector(), "v9", 2_000, 2_000, 49);
+    server.wait_for_flows(2_000);
+    let today = Utc::now();
+    drop_day(&server, DailyTable::Flows, today);
+    traffic::send(server.collector(), "v9", 2_000, 2_000, 50);
+    server.wait_for_flows(4_000);
+    let rows = format!("SELECT count(*) FROM flows WHERE received < '{} 00:00Z'", today.date_naive() + Days::new(1));
+    assert_eq!(count(&server, &rows), 0);
+    assert_eq!(count(&server, "SELECT sum(flow_rows) FROM segment_headers"), 4_000);
+    assert!(server.metric("ingest_commits_failed_total") > 0, "its rows were copied once more");
+    assert_eq!(server.metric("ingest_restarts_total"), 0);
 }

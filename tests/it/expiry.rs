@@ -156,25 +156,27 @@ fn a_day_that_was_detached_to_be_dropped_goes_later_and_one_that_somebody_keeps_
             }
             ask(&test, &format!("ALTER TABLE flows DETACH PARTITION flows_p2023_11_{day}"));
         }
-        // Flows of a day come once more before it is dropped: it is taken back.
+        // Flows of a day come once more before it is dropped: it is not taken back.
         ledger.store(flows(&mut random, DAY.plus(24 * HOUR), 30), 30).await;
         ledger.database.drop_left_behind().await.unwrap();
         let days = ["15", "16", "17"].map(|day| format!("to_regclass('flows_p2023_11_{day}')::text"));
         let left = ask(&test, &format!("SELECT {}", days.join(", "))).remove(0);
-        assert_eq!(left, [None, Some("flows_p2023_11_16".to_owned()), Some("flows_p2023_11_17".to_owned())]);
-        assert_eq!(ask(&test, "SELECT count(*)::text FROM flows")[0][0].as_deref(), Some("130"));
+        assert_eq!(left, [None, None, Some("flows_p2023_11_17".to_owned())]);
+        assert_eq!(ask(&test, "SELECT count(*)::text FROM flows")[0][0].as_deref(), Some("0"));
+        assert_eq!(ask(&test, "SELECT sum(flow_rows)::text FROM segment_headers")[0][0].as_deref(), Some("330"));
         ledger.database.close().await;
     });
 }
 
 #[test]
-fn a_day_whose_detaching_a_reader_held_up_goes_when_he_ends_and_takes_flows_again_when_they_come() {
+fn a_day_whose_detaching_a_reader_held_up_goes_when_he_ends_and_what_comes_meanwhile_waits_for_nobody() {
     let test = TestDatabase::create();
     let mut random = fastrand::Rng::with_seed(23);
     wait_on(async {
         let mut ledger = Ledger::open(&test).await;
         let mut session = PgConnection::connect(&test.url()).await.unwrap();
-        for (round, comes) in [false, true].into_iter().enumerate() {
+        for (round, [comes, is_empty]) in [[false, false], [true, false], [false, true]].into_iter().enumerate() {
+            ask(&test, "DELETE FROM flow_segments_open");
             ledger.store(flows(&mut random, DAY, 100), 100).await;
             let mut reader = PgConnection::connect(&test.url()).await.unwrap();
             reader.execute("BEGIN; SELECT FROM flows LIMIT 1").await.unwrap();
@@ -184,17 +186,28 @@ fn a_day_whose_detaching_a_reader_held_up_goes_when_he_ends_and_takes_flows_agai
             let detaching = session.execute("ALTER TABLE flows DETACH PARTITION flows_p2023_11_15 CONCURRENTLY").await;
             assert!(detaching.is_err());
             assert!(ledger.database.drop_left_behind().await.unwrap_err().is_in_use());
-            let day = ledger.database.ensure_day(DailyTable::Flows, DAY).await.unwrap_err();
-            assert!(day.is_outage(), "what comes waits and is tried again: {day}");
-            reader.execute("COMMIT").await.unwrap();
+            // The doctor looks at it no more, since none of its rows can be read.
+            let mut snapshot = ledger.database.snapshot_of_flows().await.unwrap();
+            assert_eq!(snapshot.days(DailyTable::Flows).await.unwrap(), []);
+            drop(snapshot);
             if comes {
                 ledger.store(flows(&mut random, DAY, 20), 20).await;
             }
+            if is_empty {
+                // Nothing of the day is stored any more: it is taken back.
+                ask(&test, "DELETE FROM flow_segments_open");
+                let day = ledger.database.ensure_rows(DAY).await.unwrap_err();
+                assert!(day.is_outage(), "what comes waits and is tried again: {day}");
+            }
+            reader.execute("COMMIT").await.unwrap();
+            if is_empty {
+                ledger.store(flows(&mut random, DAY, 20), 20).await;
+            }
             ledger.database.drop_left_behind().await.unwrap();
-            let rows = if comes { 120 } else { 0 };
+            let rows = if is_empty { 120 } else { 0 };
             let found = ask(&test, "SELECT count(*)::text FROM flows")[0][0].clone();
             assert_eq!(found, Some(rows.to_string()), "{round}");
-            assert_eq!(ledger.database.days(DailyTable::Flows).await.unwrap().len(), usize::from(comes));
+            assert_eq!(ledger.database.days(DailyTable::Flows).await.unwrap().len(), usize::from(is_empty));
         }
         // The comment is gone with the intention.
         let sql = "SELECT obj_description('flows_p2023_11_15'::regclass, 'pg_class')";

@@ -5,7 +5,7 @@ use crate::seal::{DAY, Ledger, flows};
 use crate::support::postgres::{Session, TestDatabase, wait_on};
 use crate::support::server::TestServer;
 use crate::support::{traffic, wait_for};
-use flowledger::clock::HOUR;
+use flowledger::clock::{Clock, DAY as LENGTH, HOUR, SystemClock};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -154,6 +154,28 @@ fn what_goes_by_age_and_for_the_budget_is_named_once_and_is_what_then_goes() {
         ),
     );
     assert_eq!(left, 0);
+}
+
+#[test]
+fn an_open_hour_that_cannot_be_sealed_is_named_before_its_day_goes_for_the_budget_and_when_it_goes() {
+    let mut server = TestServer::start();
+    server.terminate();
+    fill(&server, 2..=3);
+    let database = server.database.as_ref().unwrap();
+    wait_on(async { Ledger::open(database).await.database.close().await });
+    let hour = SystemClock.now().day().plus(13 * HOUR - 2 * LENGTH);
+    database.query(&format!(
+        "INSERT INTO flow_segments_open (segment_id, received_first, received_last, flow_rows, total_bytes, total_packets, \
+         total_flows, received) VALUES (9, '{hour}', '{hour}', 7, 0, 0, 7, '\\x01ff'); INSERT INTO hours (hour) VALUES ('{hour}')"
+    ));
+    // Younger than segments are kept.
+    server.set("STORAGE__MAX_BYTES", "1");
+    let (_, _, said) = expire(&server, &["--dry-run"]);
+    let named = format!("the open hour {hour}: goes with its day, uncounted where it cannot be sealed\n");
+    assert_eq!(said.matches(&named).count(), 1, "{said}");
+    let (_, _, done) = expire(&server, &[]);
+    let named = format!("the open hour {hour}: went with its day and could not be sealed");
+    assert!(done.contains(&named) && done.contains("deleted 7 flows that waited in open hours of it\n"), "{done}");
 }
 
 #[test]

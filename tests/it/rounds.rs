@@ -1,5 +1,5 @@
-//! Rounds of upkeep: a damaged hour is left alone for a while, an hour that somebody fills is not forgotten, and totals that
-//! were counted by other networks are told as long as they can be mended.
+//! Rounds of upkeep: an hour that fails is named and left alone for a while, and keeps no later one open; an hour that somebody
+//! fills is not forgotten, and totals that were counted by other networks are told as long as they can be mended.
 
 use crate::import::{flows as archived, hour, imported, write};
 use crate::seal::{DAY, Ledger, ask, flows, local};
@@ -7,12 +7,14 @@ use crate::support::archives::nfdump_1_6;
 use crate::support::postgres::{TestDatabase, wait_on};
 use crate::support::server::TestServer;
 use crate::support::wait_for;
-use flowledger::clock::{HOUR, ManualClock};
+use flowledger::clock::{DAY as LENGTH, HOUR, ManualClock, Timestamp};
 use flowledger::flow::counting::Counting;
 use flowledger::flow::local::Local;
+use flowledger::keep::expiry::{Expiry, Stays, Uncounted};
 use flowledger::keep::seal::seal;
 use flowledger::keep::{Keeper, Metrics, Settings};
 use flowledger::metrics::Registry;
+use flowledger::store::drops::{Deleted, Part};
 use flowledger::store::hours::CountedOtherwise;
 use flowledger::store::partitions::DailyTable;
 use sqlx::{Connection, Executor, PgConnection};
@@ -51,6 +53,117 @@ fn an_hour_that_cannot_be_sealed_is_not_tried_again_in_the_next_round() {
         let told = registry.encode();
         assert!(told.contains("flowledger_keep_failures_total 1\n"), "{told}");
         keeper.stop().await;
+        ledger.database.close().await;
+    });
+}
+
+/// Lets the database refuse the totals of hours with the code that the table `refused` has for them, each time.
+const REFUSE: &str = "CREATE TABLE refused (hour timestamptz, code text); \
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE found text; BEGIN \
+    SELECT code INTO found FROM refused WHERE hour = NEW.hour; \
+    IF found IS NOT NULL THEN RAISE EXCEPTION 'refused' USING ERRCODE = found; END IF; RETURN NEW; END $$; \
+    CREATE TRIGGER refuse BEFORE INSERT ON host_traffic_hourly FOR EACH ROW EXECUTE FUNCTION refuse()";
+
+#[test]
+fn an_hour_that_meets_what_is_an_outage_elsewhere_is_named_and_later_ones_are_sealed() {
+    let mut server = TestServer::at_rest(&[("NETWORK__LOCAL", r#"["192.168.0.0/16"]"#)]);
+    let begin = hour(10);
+    let at = |number: i64| begin + chrono::TimeDelta::hours(number);
+    let bring_in = |server: &TestServer, number: i64| {
+        let file = nfdump_1_6(&archived(50, at(number), 76 + number as u64), 100, 0);
+        imported(server, &write(server, &format!("nfcapd.{number}"), &file));
+    };
+    (0..5).for_each(|number| bring_in(&server, number));
+    let codes = ["57014", "58030", "58P01", "55P03"];
+    let database = server.database.as_ref().unwrap();
+    database.query(REFUSE);
+    for (number, code) in (0..).zip(codes) {
+        database.query(&format!("INSERT INTO refused VALUES ('{}', '{code}')", at(number).to_rfc3339()));
+    }
+    server.launch();
+    for number in [4, 5] {
+        wait_for("the hour behind them to be sealed", 30, || {
+            let sealed =
+                format!("SELECT FROM hours WHERE sealed_at IS NOT NULL AND hour = '{}'", at(number).to_rfc3339());
+            (!server.database.as_ref().unwrap().query(&sealed).is_empty()).then_some(())
+        });
+        // The next is sealed in another round, in which the others are left alone.
+        if number == 4 {
+            bring_in(&server, 5);
+        }
+    }
+    for number in 0..4 {
+        let named = format!("the hour {} stays open", Timestamp::from(at(number)));
+        assert_eq!(server.log().matches(&named).count(), 1, "{named}\n{}", server.log());
+    }
+    assert_eq!(server.metric("keep_failures_total"), 4);
+}
+
+#[test]
+fn an_outage_of_the_database_is_not_the_fault_of_the_hour_that_meets_it() {
+    let test = TestDatabase::create();
+    let mut random = fastrand::Rng::with_seed(77);
+    wait_on(async {
+        let mut ledger = Ledger::open(&test).await;
+        for number in 0..2 {
+            ledger.store(flows(&mut random, DAY.plus(number * HOUR), 20), 5).await;
+        }
+        let mut holder = PgConnection::connect(&test.url()).await.unwrap();
+        holder.execute("BEGIN; SELECT FROM hours FOR UPDATE").await.unwrap();
+        let settings = Settings { flows_days: 1_000, segments_days: 1_000, max_bytes: None };
+        let clock = Arc::new(ManualClock::new(DAY.plus(30 * HOUR)));
+        let database = ledger.database.clone();
+        let keeper = Keeper::start(settings, local(), Counting::default(), database, clock, Metrics::default());
+        let becomes = async |what: &str, sql: &str| {
+            for _ in 0..600 {
+                if !ask(&test, sql).is_empty() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            panic!("{what} does not come");
+        };
+        let waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' \
+                     AND query LIKE '%FROM hours%FOR UPDATE'";
+        becomes("the sealer's wait", waits).await;
+        std::thread::scope(|scope| scope.spawn(|| test.close()).join().unwrap());
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        std::thread::scope(|scope| scope.spawn(|| test.open()).join().unwrap());
+        // Sooner than an hour is tried again that has failed by itself.
+        let sealed = "SELECT FROM hours HAVING count(*) FILTER (WHERE sealed_at IS NOT NULL) = 2";
+        becomes("the end of both hours", sealed).await;
+        keeper.stop().await;
+        ledger.database.close().await;
+    });
+}
+
+#[test]
+fn an_hour_that_may_be_sealed_later_keeps_its_day() {
+    let test = TestDatabase::create();
+    let mut random = fastrand::Rng::with_seed(78);
+    wait_on(async {
+        let mut ledger = Ledger::open(&test).await;
+        ask(&test, REFUSE);
+        let (local, counting) = (local(), Counting::default());
+        for (number, code) in (0..).zip(["55P03", "57014", "58030", "58P01"]) {
+            let day = DAY.plus(number * LENGTH);
+            for hour in 0..2 {
+                ledger.store(flows(&mut random, day.plus(hour * HOUR), 20), 5).await;
+            }
+            ask(&test, &format!("INSERT INTO refused VALUES ('{day}', '{code}')"));
+            let expiry = Expiry { database: &ledger.database, local: &local, counting: &counting };
+            let part = Part::Day(DailyTable::FlowSegments, day);
+            let gone = expiry.drop_part(part).await;
+            let open = ask(&test, "SELECT hour::text FROM hours WHERE sealed_at IS NULL");
+            assert_eq!(open.len(), 1, "the other hour is sealed: {code}: {open:?}");
+            let stays = gone.unwrap_err();
+            assert!(matches!(&stays, Stays::Fails { hour, .. } if *hour == day), "{stays}");
+            assert!(stays.to_string().contains(&format!("the hour {day} cannot be sealed now")), "{stays}");
+            assert_eq!(expiry.drop_open(day.plus(LENGTH)).await.unwrap(), Deleted::default());
+            ask(&test, "DELETE FROM refused");
+            expiry.drop_part(part).await.unwrap();
+            assert!(!ledger.database.days(DailyTable::FlowSegments).await.unwrap().contains(&day), "{code}");
+        }
         ledger.database.close().await;
     });
 }

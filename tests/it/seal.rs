@@ -95,10 +95,11 @@ impl Ledger {
         let segments: Vec<_> =
             firsts.map(|first| encoder.encode(&flows, first..flows.rows().min(first + size)).unwrap()).collect();
         let hour = segments[0].received_first;
-        self.database.ensure_day(DailyTable::Flows, hour).await.unwrap();
+        let written = self.database.ensure_rows(hour.day()).await.unwrap();
+        let without_rows = (!written).then(|| hour.day()).into_iter().collect();
         let (start, end) = (self.position, self.position + 1);
         let complete_until = hour.plus(HOUR);
-        let batch = Batch { start, end, complete_until, segments, rows: vec![flows], ..Batch::default() };
+        let batch = Batch { start, end, complete_until, segments, rows: vec![flows], without_rows, ..Batch::default() };
         self.database.commit(self.journal, &batch).await.unwrap();
         self.position = end;
     }

@@ -3,13 +3,14 @@
 use super::Kept;
 use super::piece::Piece;
 use super::progress::Progress;
+use crate::clock::Timestamp;
 use crate::columns::{ColumnsError, Encoder};
 use crate::flow::batch::FlowBatch;
 use crate::flow::segment::{MAX_SEGMENT_FLOWS, Segment};
 use crate::store::imports::ImportBatch;
 use crate::store::partitions::DailyTable;
 use crate::store::{Database, StoreError};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -62,16 +63,18 @@ pub(super) struct Storing {
     kept: Kept,
     progress: Arc<Progress>,
     encoder: Encoder,
-    days: HashSet<(DailyTable, i64)>,
+    /// Days that have their partitions, and whether their rows are written.
+    days: HashMap<Timestamp, bool>,
 }
 
 impl Storing {
     pub(super) fn new(database: Database, runtime: Handle, kept: Kept, progress: Arc<Progress>) -> Self {
-        Self { database, runtime, kept, progress, encoder: Encoder::new(LEVEL), days: HashSet::new() }
+        Self { database, runtime, kept, progress, encoder: Encoder::new(LEVEL), days: HashMap::new() }
     }
 
-    /// Stores a piece, again and again while the database is away or days are dropped. A day that is dropped while its files
-    /// are read is made anew for what follows: upkeep decides when it goes again.
+    /// Stores a piece, again and again while the database is away or days are dropped. A day of segments that is dropped while
+    /// its files are read is made anew for what follows: upkeep decides when it goes again. A day of `flows` is not, since it
+    /// would hold a part of the day.
     pub(super) fn store(&mut self, piece: Piece) -> Result<(), StoringError> {
         let loss = piece.loss();
         let (mut segments, mut rows) = (Vec::new(), Vec::new());
@@ -84,10 +87,10 @@ impl Storing {
             }
         }
         let stored = segments.iter().map(|segment| u64::from(segment.rows)).sum();
-        let batch = ImportBatch { steps: piece.steps, segments, rows, loss };
+        let mut batch = ImportBatch { steps: piece.steps, segments, rows, without_rows: BTreeSet::new(), loss };
         let mut tries = 0;
         loop {
-            match self.attempt(&batch) {
+            match self.attempt(&mut batch) {
                 Ok(()) => break,
                 Err(error) if (error.is_outage() || error.lacks_partition()) && tries < TRIES.0 => {
                     self.days.clear();
@@ -102,19 +105,27 @@ impl Storing {
         Ok(())
     }
 
-    fn attempt(&mut self, batch: &ImportBatch) -> Result<(), StoreError> {
+    fn attempt(&mut self, batch: &mut ImportBatch) -> Result<(), StoreError> {
+        batch.without_rows.clear();
         for segment in &batch.segments {
             let day = segment.received_first.day();
-            let with_rows = self.kept.rows_from.is_some_and(|from| day >= from);
-            for table in DailyTable::ALL {
-                let needed = table == DailyTable::FlowSegments || with_rows;
-                if needed && !self.days.contains(&(table, day.micros())) {
-                    self.runtime.block_on(self.database.ensure_day(table, day))?;
-                    self.days.insert((table, day.micros()));
-                }
+            let written = match self.days.get(&day) {
+                Some(written) => *written,
+                None => self.make(day)?,
+            };
+            self.days.insert(day, written);
+            if !written {
+                batch.without_rows.insert(day);
             }
         }
         self.runtime.block_on(self.database.commit_import(batch))
+    }
+
+    /// Makes the partitions of a day. Returns whether its rows are written.
+    fn make(&self, day: Timestamp) -> Result<bool, StoreError> {
+        self.runtime.block_on(self.database.ensure_day(DailyTable::FlowSegments, day))?;
+        let with_rows = self.kept.rows_from.is_some_and(|from| day >= from);
+        Ok(with_rows && self.runtime.block_on(self.database.ensure_rows(day))?)
     }
 }
 

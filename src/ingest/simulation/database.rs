@@ -12,7 +12,6 @@ use crate::ingest::IngestError;
 use crate::ingest::storage::{Loading, Storage};
 use crate::store::StoreError;
 use crate::store::commit::{Batch, DecoderState, StoredPosition, Turn, position_moved, turn};
-use crate::store::partitions::DailyTable;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,7 +38,7 @@ pub(super) struct World {
     pub(super) log: Vec<String>,
     /// Whether the history is written down.
     pub(super) telling: bool,
-    days: BTreeSet<(DailyTable, Timestamp)>,
+    days: BTreeSet<Timestamp>,
     segments: BTreeSet<i64>,
     /// Batches whose flows lie in open transactions, with their first segments.
     open: Vec<(Arc<Batch>, i64)>,
@@ -186,7 +185,7 @@ impl World {
         let mut stored = Vec::new();
         for (at, segment) in (0..).zip(&batch.segments) {
             assert!(self.segments.insert(self.stored.next_segment + at), "a segment's number is used twice");
-            let day = (DailyTable::Flows, segment.received_first.day());
+            let day = segment.received_first.day();
             assert!(batch.rows.is_empty() || self.days.contains(&day), "no partition");
             let rows = segment.rows as usize;
             let (field, block) = segment.columns.iter().find(|(field, _)| *field == Field::InBytes).unwrap();
@@ -297,11 +296,11 @@ impl Storage for Database {
         Ok(())
     }
 
-    fn ensure_day(&self, table: DailyTable, day: Timestamp) -> Result<(), IngestError> {
+    fn ensure_rows(&self, day: Timestamp) -> Result<bool, IngestError> {
         let mut world = self.world();
         world.ask()?;
-        world.days.insert((table, day));
-        Ok(())
+        world.days.insert(day);
+        Ok(true)
     }
 
     fn ensure_open(&self) -> Result<(), IngestError> {
