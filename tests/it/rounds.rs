@@ -10,7 +10,7 @@ use crate::support::wait_for;
 use flowledger::clock::{DAY as LENGTH, HOUR, ManualClock, Timestamp};
 use flowledger::flow::counting::Counting;
 use flowledger::flow::local::Local;
-use flowledger::keep::expiry::{Expiry, Stays, Uncounted};
+use flowledger::keep::expiry::{Expiry, Stays};
 use flowledger::keep::seal::seal;
 use flowledger::keep::{Keeper, Metrics, Settings};
 use flowledger::metrics::Registry;
