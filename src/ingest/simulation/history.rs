@@ -194,21 +194,8 @@ impl History {
             world.reference.openings.push(Opening { at: left, ended: self.ended.unwrap_or(started), started });
         }
         self.seen = hand.look(reader.opened());
-        let shared = Shared {
-            settings: self.ingest.clone(),
-            database: Box::new(Database { world: Arc::clone(&self.world), process }),
-            clock,
-            metrics: Metrics::default(),
-            rows: self.rows,
-            stopping: AtomicBool::new(false),
-            abandon: Arc::new(AtomicBool::new(false)),
-            broken: AtomicBool::new(false),
-            started: reader.opened(),
-            author: process.into(),
-            stored: AtomicU64::new(0),
-            tell: Box::new(|_| {}),
-            pack_panics: AtomicBool::new(false),
-        };
+        let database = Database { world: Arc::clone(&self.world), process };
+        let shared = shared(self.ingest.clone(), database, clock, reader.opened(), self.rows);
         if let Some(ended) = self.ended {
             let down = shared.started.micros() - ended.micros();
             if down >= SHORT_DOWNTIME {
@@ -448,6 +435,31 @@ struct Life<'a> {
     writer: &'a Writer,
     hand: &'a Hand,
     end: End,
+}
+
+/// What the stages of a process share that began at `started`.
+pub(super) fn shared(
+    settings: Settings,
+    database: Database,
+    clock: SharedClock,
+    started: Timestamp,
+    rows: bool,
+) -> Shared {
+    Shared {
+        settings,
+        author: database.process.into(),
+        database: Box::new(database),
+        clock,
+        metrics: Metrics::default(),
+        rows,
+        stopping: AtomicBool::new(false),
+        abandon: Arc::new(AtomicBool::new(false)),
+        broken: AtomicBool::new(false),
+        started,
+        stored: AtomicU64::new(0),
+        tell: Box::new(|_| {}),
+        pack_panics: AtomicBool::new(false),
+    }
 }
 
 fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {

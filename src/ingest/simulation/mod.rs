@@ -15,6 +15,7 @@
 //! `script/simulate --seed 7` lives one history again and prints it; `script/simulate --seeds 100000` lives so many instead of
 //! the usual ones. They set `FLOWLEDGER_SEED` and `FLOWLEDGER_SEEDS`, since the test harness passes no arguments on.
 
+mod beginning;
 mod database;
 mod history;
 mod reference;
