@@ -28,6 +28,8 @@ use tokio::task::{JoinError, JoinHandle};
 
 /// How often the parts are looked at.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long each part that stops behind the receiving ones may take.
+const PATIENCE: Duration = Duration::from_secs(35);
 
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -350,16 +352,16 @@ impl Running {
         }
         drop(rest);
         if let Some(reports) = reports {
-            reports.stop().await;
+            in_time("running reports", reports.stop()).await;
         }
         if let Some(keeper) = keeper {
-            keeper.stop().await;
+            in_time("upkeep", keeper.stop()).await;
         }
         if let Some(api) = api {
-            api.handle.stop(true).await;
+            in_time("answering", api.handle.stop(true)).await;
         }
         if let Some(database) = database {
-            database.close().await;
+            in_time("the end of all sessions", database.close()).await;
         }
         if let Some(launcher) = launcher {
             let mut launcher = launcher.lock().await;
@@ -374,6 +376,14 @@ impl Running {
         {
             tracing::error!("stopping PostgreSQL ended by a defect");
         }
+    }
+}
+
+/// Waits for the end of a part that may wait for a database that is gone without a word. Nothing is lost with it: what a part
+/// does that stops behind all that was received is done in a transaction, or gone on with at the next start.
+async fn in_time(part: &str, end: impl Future<Output = ()>) {
+    if tokio::time::timeout(PATIENCE, end).await.is_err() {
+        tracing::warn!("{part} has not ended within {} s and is given up", PATIENCE.as_secs());
     }
 }
 
