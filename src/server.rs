@@ -379,8 +379,9 @@ impl Running {
     }
 }
 
-/// Waits for the end of a part that may wait for a database that is gone without a word. Nothing is lost with it: what a part
-/// does that stops behind all that was received is done in a transaction, or gone on with at the next start.
+/// Waits for the end of a part that may wait for a database that is gone without a word: a session that comes back to the pool is
+/// asked once more by sqlx, without a limit. Nothing is lost with it: what a part does that stops behind all that was received is
+/// done in a transaction, or gone on with at the next start.
 async fn in_time(part: &str, end: impl Future<Output = ()>) {
     if tokio::time::timeout(PATIENCE, end).await.is_err() {
         tracing::warn!("{part} has not ended within {} s and is given up", PATIENCE.as_secs());
