@@ -110,8 +110,6 @@ pub(super) struct Stage<'a> {
     recorded_until: Option<Timestamp>,
     /// Where the records of this process begin in the journal.
     opened_at: Position,
-    /// Whether streams of earlier processes are still remembered, for what they left in the journal.
-    dead_streams: bool,
     /// The piece that is being made.
     piece: Option<Piece>,
     /// When the last record was received that tells it.
@@ -173,7 +171,6 @@ impl<'a> Stage<'a> {
             recorded_until: stored.complete_until,
             last_received: stored.complete_until.unwrap_or_default(),
             opened_at,
-            dead_streams: start < opened_at.get(),
             piece: None,
             last_cut: None,
             heartbeat: shared.clock.instant(),
@@ -217,15 +214,16 @@ impl<'a> Stage<'a> {
             let ours = position > self.opened_at;
             if ours && std::mem::take(&mut self.catching_up) {
                 self.note_downtime(&mut current.ledger, started);
+                // Otherwise the streams that are remembered are those of this process.
+                if self.start < self.opened_at.get() {
+                    self.note_dead_streams(&mut current.ledger, started);
+                }
             } else if let Some(opening) = opening.take_if(|opening| position > opening.at && !ours) {
                 self.note_downtime(&mut current.ledger, opening.begun.unwrap_or(received));
                 // Otherwise it may be the same process behind something that is lost, and its streams go on.
                 if let Some(begun) = opening.begun {
                     self.note_dead_streams(&mut current.ledger, begun);
                 }
-            }
-            if ours && std::mem::take(&mut self.dead_streams) {
-                self.note_dead_streams(&mut current.ledger, started);
             }
             // Nobody knows when what was damaged had come; what lies behind it may be older.
             if !matches!(record, Record::Dropped(Dropped { cause: DropCause::Corrupt { .. }, .. })) {
@@ -250,7 +248,6 @@ impl<'a> Stage<'a> {
             // that was stored before.
             current.end = current.end.saturating_add(1);
             self.note_downtime(&mut current.ledger, started);
-            self.dead_streams = false;
             self.note_dead_streams(&mut current.ledger, started);
         }
         if let Some(piece) = piece.take_if(|piece| self.due(piece).is_zero() || (caught_up && stopping)) {

@@ -182,10 +182,6 @@ impl Expiry<'_> {
         Ok(sum)
     }
 
-    async fn seal(&self, hour: Timestamp) -> Result<bool, SealError> {
-        seal(self.database, hour, self.local, self.counting).await
-    }
-
     /// Seals the open hours from `from` up to `to`, as far as that can be.
     async fn seal_all(&self, from: Timestamp, to: Timestamp) -> Result<Rest, StoreError> {
         let mut rest = Rest::default();
@@ -198,7 +194,7 @@ impl Expiry<'_> {
                 rest.stuck.push(open.hour);
                 continue;
             }
-            match self.seal(open.hour).await {
+            match seal(self.database, open.hour, self.local, self.counting).await {
                 Ok(true) => {}
                 Ok(false) => rest.later.push(Stays::NotSealed(open.hour)),
                 // When the database is away, that is not the hour's fault.

@@ -270,11 +270,10 @@ fn a_stream_that_ended_with_the_server_is_told_although_nothing_ever_follows() {
         // Killed, then stopped in order: nobody knows in either case what the exporter had sent by then.
         if cut == 1 {
             server.kill();
-            server.launch();
         } else {
             server.terminate();
-            server.launch();
         }
+        server.launch();
         wait_for("the stream to be told", 20, || (server.lost("stream_cut") == cut).then_some(()));
     }
 }

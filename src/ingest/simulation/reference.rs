@@ -117,17 +117,15 @@ impl Reference {
     /// Goes on to `position`, as the process of this number sees the journal. Returns the numbers of the flows.
     pub(super) fn advance(&mut self, position: u64, process: u32, exporters: &BTreeMap<IpAddr, u32>) -> Vec<u32> {
         let mut flows = FlowBatch::default();
-        while let Some(entry) = self.entries.get_mut(self.next).filter(|entry| entry.end <= position) {
+        while let Some(entry) = self.entries.get(self.next).filter(|entry| entry.end <= position) {
+            let (index, end) = (self.next, entry.end);
             self.next += 1;
             if entry.gone_for.is_some_and(|since| since <= process) {
                 continue;
             }
-            let begun = self.openings.iter().take(process as usize).skip(self.begun);
-            for opening in begun.take_while(|opening| opening.at < entry.end) {
-                self.begun += 1;
-                forget_streams(opening, &mut self.decoder, &mut self.dead_streams);
-            }
-            self.position = entry.end;
+            self.forget_streams(end, process);
+            let entry = &mut self.entries[index];
+            self.position = end;
             entry.stored = true;
             let id = |address: IpAddr| exporters.get(&address).copied();
             match &entry.said {
@@ -152,14 +150,21 @@ impl Reference {
                 note(&mut self.books, id, received, &unparked.outcome, 0);
             }
         }
-        let begun = self.openings.iter().take(process as usize).skip(self.begun);
-        for opening in begun.take_while(|opening| opening.at < position) {
-            self.begun += 1;
-            forget_streams(opening, &mut self.decoder, &mut self.dead_streams);
-        }
+        self.forget_streams(position, process);
         self.position = position;
         self.remember();
         numbers(&flows)
+    }
+
+    /// Streams end with their process: they are forgotten behind its records.
+    fn forget_streams(&mut self, position: u64, process: u32) {
+        let begun = self.openings.iter().take(process as usize).skip(self.begun);
+        for opening in begun.take_while(|opening| opening.at < position) {
+            self.begun += 1;
+            if !self.decoder.forget_all_streams().is_empty() {
+                self.dead_streams.push((opening.ended, opening.started));
+            }
+        }
     }
 
     fn remember(&mut self) {
@@ -184,13 +189,6 @@ impl Reference {
                 self.books.sessions.insert(key, (session.templates, session.state));
             }
         }
-    }
-}
-
-/// Streams end with their process: they are forgotten behind its records.
-fn forget_streams(opening: &Opening, decoder: &mut Decoder, dead: &mut Vec<(Timestamp, Timestamp)>) {
-    if !decoder.forget_all_streams().is_empty() {
-        dead.push((opening.ended, opening.started));
     }
 }
 
