@@ -148,20 +148,20 @@ fn add(journal: &Path, decoder: &mut Decoder, exporters: &mut HashMap<IpAddr, u3
 
 /// What the database holds, as segments and as rows; both must agree.
 pub fn stored(url: &str) -> Totals {
-    let sums = |statement: &str| -> Totals {
-        let rows = query(url, statement);
-        let number = |index: usize| rows[0][index].as_deref().unwrap().parse().unwrap();
-        Totals { bytes: number(0), packets: number(1), flows: number(2) }
-    };
-    let rows = sums(
+    // In one statement, and so of one moment.
+    let found = query(
+        url,
         "SELECT coalesce(sum(coalesce(in_bytes, 0) + coalesce(out_bytes, 0)), 0), \
          coalesce(sum(coalesce(in_packets, 0) + coalesce(out_packets, 0)), 0), \
-         coalesce(sum(coalesce(aggregated_flows, 1)), 0) FROM flows",
+         coalesce(sum(coalesce(aggregated_flows, 1)), 0), 1 FROM flows UNION ALL \
+         SELECT coalesce(sum(total_bytes), 0), coalesce(sum(total_packets), 0), coalesce(sum(total_flows), 0), 2 \
+         FROM segment_headers ORDER BY 4",
     );
-    let segments = sums(
-        "SELECT coalesce(sum(total_bytes), 0), coalesce(sum(total_packets), 0), coalesce(sum(total_flows), 0) \
-         FROM segment_headers",
-    );
+    let sums = |row: &[Option<String>]| -> Totals {
+        let number = |index: usize| row[index].as_deref().unwrap().parse().unwrap();
+        Totals { bytes: number(0), packets: number(1), flows: number(2) }
+    };
+    let (rows, segments) = (sums(&found[0]), sums(&found[1]));
     assert_eq!(rows, segments, "rows and segments were stored in one transaction");
     segments
 }
