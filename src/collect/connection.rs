@@ -2,7 +2,8 @@
 //!
 //! Promises: a message is appended as soon as it is complete, together with the others of the same read. While the journal
 //! is full nothing is read, so that the peer's TCP waits instead of anything being dropped. Records of a stream stand
-//! between those of its beginning and end; a connection that never sends a message leaves none.
+//! between those of its beginning and end; a connection that never begins a message leaves none. Whoever has sent a message may
+//! be silent for as long as it likes: it may not notice that we close the connection, and what it sends next would be lost.
 
 use super::ListenerLabel;
 use super::framing::{self, Buffer, NotIpfix};
@@ -31,7 +32,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub(super) struct Shared {
     pub(super) name: String,
     pub(super) number: u16,
-    /// How long a connection may go without a complete message.
+    /// How long a connection may go without a first message, and how long any message may take.
     pub(super) idle: Duration,
     pub(super) journal: Writer,
     pub(super) clock: SharedClock,
@@ -78,7 +79,7 @@ impl Counters {
 enum End {
     /// The other side closed it.
     Peer,
-    /// No message was completed for too long.
+    /// No first message came, or one was not completed, for too long.
     Idle,
     /// No TLS connection came about.
     Handshake,
@@ -106,7 +107,7 @@ impl End {
 
     /// Whether the other side may have sent more, which its own machine or ours took over and nobody read.
     const fn may_lose(self) -> bool {
-        matches!(self, Self::NotIpfix | Self::Error | Self::Stopped)
+        matches!(self, Self::NotIpfix | Self::Error)
     }
 }
 
@@ -157,13 +158,13 @@ impl Connection {
         let cut = end != End::NotIpfix && !self.buffer.is_empty();
         counters.truncated.inc_by(u64::from(cut));
         tracing::debug!("{}: the connection from {} ended: {}", self.shared.name, self.source, end.name());
-        if self.told {
+        // After a stop, as after a kill, the next process finds the stream open, and tells of all the time until it listens again.
+        if (self.told || cut) && end != End::Stopped {
             self.tell(if cut || end.may_lose() { StreamEvent::Cut } else { StreamEvent::Closed });
         }
     }
 
-    /// Tells the journal of the stream's end, waiting as long as the journal is full. After a stop nobody waits: the next process
-    /// finds the stream open.
+    /// Tells the journal of the stream's end, waiting as long as the journal is full, but not beyond a stop.
     fn tell(&self, event: StreamEvent) {
         while matches!(self.shared.journal.offer(&[Record::Stream(self.boundary(event))]), Ok(0)) && !self.stopping() {
             thread::sleep(RETRY);
@@ -207,6 +208,11 @@ impl Connection {
                 Err(error) => match error.kind() {
                     io::ErrorKind::Interrupted => continue,
                     io::ErrorKind::TimedOut if stopping => return End::Stopped,
+                    // The kernel looks whether the other side is still there.
+                    io::ErrorKind::TimedOut if self.told && self.buffer.is_empty() => {
+                        last_message = Instant::now();
+                        continue;
+                    }
                     io::ErrorKind::TimedOut => return End::Idle,
                     _ => return End::Error,
                 },

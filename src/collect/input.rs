@@ -1,6 +1,7 @@
 //! Where the bytes of a connection come from: its socket, or TLS on it.
 //!
-//! Promises: no call lasts beyond the deadline, however slowly bytes drip in, but for what is sent, which TLS alone wants.
+//! Promises: no call lasts beyond the deadline, however slowly bytes drip in, but for what is sent, which TLS alone wants. An end
+//! within a TLS record is an error; what it held cannot be read.
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::io::{self, Read, Write};
@@ -12,7 +13,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(super) enum Input {
     Plain(Socket),
-    Tls(Box<StreamOwned<ServerConnection, Socket>>),
+    Tls(Box<StreamOwned<ServerConnection, Records>>),
 }
 
 /// A socket whose reads end at a moment.
@@ -31,7 +32,10 @@ impl Input {
         let socket = Socket { stream: Arc::clone(stream), deadline: Instant::now() };
         Ok(match tls {
             None => Self::Plain(socket),
-            Some(config) => Self::Tls(Box::new(StreamOwned::new(ServerConnection::new(Arc::clone(config))?, socket))),
+            Some(config) => {
+                let records = Records { socket, head: Vec::new(), left: 0 };
+                Self::Tls(Box::new(StreamOwned::new(ServerConnection::new(Arc::clone(config))?, records)))
+            }
         })
     }
 
@@ -39,7 +43,7 @@ impl Input {
     pub(super) fn set_deadline(&mut self, deadline: Instant) {
         match self {
             Self::Plain(socket) => socket.deadline = deadline,
-            Self::Tls(tls) => tls.sock.deadline = deadline,
+            Self::Tls(tls) => tls.sock.socket.deadline = deadline,
         }
     }
 
@@ -60,10 +64,62 @@ impl Read for Input {
             Self::Plain(socket) => socket.read(buffer),
             Self::Tls(tls) => match tls.read(buffer) {
                 // The peer closed the connection without a word in TLS; messages tell their own length.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && tls.sock.is_between() => Ok(0),
                 read => read,
             },
         }
+    }
+}
+
+/// A socket that TLS comes from, and where in its records it is (RFC 8446 section 5.1): five bytes tell the length of what follows.
+#[derive(Debug)]
+pub(super) struct Records {
+    socket: Socket,
+    /// The bytes of a record's head that have come.
+    head: Vec<u8>,
+    /// How many bytes of a record are still to come behind its head.
+    left: usize,
+}
+
+impl Records {
+    /// Whether what has come ends with a record.
+    fn is_between(&self) -> bool {
+        self.head.is_empty() && self.left == 0
+    }
+
+    fn came(&mut self, mut bytes: &[u8]) {
+        while let Some((first, behind)) = bytes.split_first() {
+            if self.left > 0 {
+                let of_record = self.left.min(bytes.len());
+                self.left = self.left.saturating_sub(of_record);
+                bytes = bytes.get(of_record..).unwrap_or_default();
+                continue;
+            }
+            self.head.push(*first);
+            bytes = behind;
+            if let &[_, _, _, high, low] = self.head.as_slice() {
+                self.left = u16::from_be_bytes([high, low]).into();
+                self.head.clear();
+            }
+        }
+    }
+}
+
+impl Read for Records {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.socket.read(buffer)?;
+        self.came(buffer.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+}
+
+impl Write for Records {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.socket.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.socket.flush()
     }
 }
 

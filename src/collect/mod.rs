@@ -63,7 +63,7 @@ pub struct Settings {
     pub tls: tls::Settings,
     /// The most connections at once, of all listeners together, 1 to 65,535. Half of them are open to one source address.
     pub max_connections: u32,
-    /// After how many seconds without a complete message a connection is closed, 1 to 604,800.
+    /// After how many seconds without a first message, or amid any, a connection is closed, 1 to 604,800.
     pub idle_seconds: u64,
 }
 

@@ -10,12 +10,15 @@ use super::pace::Pace;
 use super::places::Places;
 use super::socket::PATIENCE;
 use super::{ListenerLabel, Surroundings};
+use crate::clock::Timestamp;
+use crate::journal::{Record, Stream, StreamEvent};
 use crate::metrics::Counter;
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
@@ -27,6 +30,8 @@ const BACKLOG: i32 = 128;
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// How long the other side may take to accept what we send, which is only what TLS wants.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+/// Of so many addresses an hour it is told that they were refused: who was let in may have handed flows to its kernel by then.
+const TOLD: usize = 256;
 /// The stack of a connection's thread. The system gives memory only to the pages that are used.
 const STACK_BYTES: usize = 512 << 10;
 
@@ -38,6 +43,8 @@ pub(super) struct Listener {
     places: Arc<Places>,
     shared: Arc<Shared>,
     refused: Counter<u64>,
+    /// Whose refusal the journal was told, and in which hour.
+    told: (Timestamp, HashSet<IpAddr>),
     receive_errors: Counter<u64>,
     crowd: Pace,
     errors: Pace,
@@ -85,6 +92,7 @@ impl Listener {
             places: Arc::clone(around.places),
             shared: Arc::new(shared),
             refused: around.metrics.connections_refused.get_or_create(&label).clone(),
+            told: Default::default(),
             receive_errors: around.metrics.receive_errors.get_or_create(&label).clone(),
             crowd: Pace::default(),
             errors: Pace::default(),
@@ -120,9 +128,25 @@ impl Listener {
             Ok(thread) => Some(thread),
             Err(reason) => {
                 self.refused.inc();
+                self.tell(source);
                 let name = self.endpoint;
                 self.crowd.warn(|more| tracing::warn!("{name}: a connection from {source} is refused: {reason}{more}"));
                 None
+            }
+        }
+    }
+
+    /// Tells the journal, once an hour, that a connection from there was refused, and with it what had been sent on it.
+    fn tell(&mut self, source: SocketAddr) {
+        let received = self.shared.clock.now();
+        let (hour, addresses) = &mut self.told;
+        if *hour != received.hour() {
+            (*hour, *addresses) = (received.hour(), HashSet::new());
+        }
+        if addresses.len() < TOLD && addresses.insert(source.ip()) {
+            let cut = Stream { received, source, listener: self.shared.number, event: StreamEvent::Cut };
+            if let Err(error) = self.shared.journal.append(&[Record::Stream(cut)]) {
+                tracing::error!("{}: a refusal of {source} cannot be told: {error}", self.endpoint);
             }
         }
     }

@@ -17,7 +17,8 @@ use crate::journal::{self, Chunk, Datagram, DropCause, Dropped, Position, Reader
 use crate::store::commit::{DecoderState, StoredPosition};
 use crate::wire::{Context, Decoder, Limits, Loss, Reason, SessionState, Transport, Unparked};
 use crate::wire::{exporter_address, recognise};
-use noting::{NETWORK, STREAM_CUT};
+use noting::NETWORK;
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
@@ -108,6 +109,8 @@ pub(super) struct Stage<'a> {
     set_back: bool,
     /// Until when earlier processes are known to have recorded.
     recorded_until: Option<Timestamp>,
+    /// When streams of exporters were cut that have opened none since.
+    cut_since: HashMap<u32, Timestamp>,
     /// Where the records of this process begin in the journal.
     opened_at: Position,
     /// The piece that is being made.
@@ -170,6 +173,7 @@ impl<'a> Stage<'a> {
             set_back,
             recorded_until: stored.complete_until,
             last_received: stored.complete_until.unwrap_or_default(),
+            cut_since: HashMap::new(),
             opened_at,
             piece: None,
             last_cut: None,
@@ -297,9 +301,11 @@ impl<'a> Stage<'a> {
                     self.missed(ledger, stream.received);
                     self.decoder.forget_stream(exporter.id, stream.source);
                 }
-                if stream.event == StreamEvent::Cut {
-                    let exporter = exporter.map_or(0, |known| known.id);
-                    self.lost(ledger, exporter, stream.received, STREAM_CUT.name, "streams", 1);
+                let exporter = exporter.map_or(0, |known| known.id);
+                match stream.event {
+                    StreamEvent::Opened => self.note_reopened(ledger, exporter, stream.received),
+                    StreamEvent::Closed => {}
+                    StreamEvent::Cut => self.note_cut(ledger, exporter, stream.received),
                 }
             }
             Record::Dropped(dropped) => self.note_dropped(dropped, ledger),

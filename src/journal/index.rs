@@ -5,9 +5,9 @@
 use super::error::JournalError;
 use super::files::{self, Disk};
 use super::metrics::Metrics;
-use super::record;
+use super::record::{self, DropCause, Dropped, Record};
 use super::segment::{HEADER_BYTES, Header, HeaderFault, Segment};
-use super::writer::State;
+use super::writer::{Room, State};
 use super::{JournalId, Settings};
 use crate::clock::{SharedClock, Timestamp};
 use std::collections::VecDeque;
@@ -175,17 +175,23 @@ impl Shared {
         Ok(shared)
     }
 
-    /// Lets the next record have `position`, if that is later than the next one would be.
-    pub(super) fn advance(&self, position: u64) -> Result<(), JournalError> {
+    /// If the end lies before `position`, lets a new run begin behind it and a gap, as an opening would, and returns where. What
+    /// this process has appended lies before `position` and counts as read, so all its time is told as lost.
+    pub(super) fn advance(&self, position: u64) -> Result<Option<u64>, JournalError> {
         if position > LAST_START {
             return Err(JournalError::Exhausted { position });
         }
         let mut state = lock(&self.writer);
-        if position > lock(&self.index).end {
-            tracing::warn!(position, "the journal was asked for a position it has not reached: it goes on from there");
-            state.restart_at(self, position);
+        if position <= lock(&self.index).end {
+            return Ok(None);
         }
-        Ok(())
+        tracing::warn!(position, "the journal was asked for a position it has not reached: it goes on from there");
+        let start = position.saturating_add(self.settings.gap());
+        state.restart_at(self, start);
+        let (received, cause) = (self.clock.now(), DropCause::StoodStill { since: self.opened });
+        let lost = Record::Dropped(Dropped { received, listener: 0, cause, exporter: None, count: 0 });
+        state.append(self, &[lost], Room::Reserved);
+        Ok(Some(start))
     }
 }
 

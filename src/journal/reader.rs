@@ -175,12 +175,15 @@ impl Reader {
     }
 
     /// Reads on from `position`, which stood beside a record, or from the first record after it. A position beyond the end,
-    /// as after the directory was restored from a backup, moves the end there, so that new records count as new.
+    /// as after the directory was restored from a backup, moves the end behind it, so that new records count as new; what was
+    /// appended since the opening is lost then, and told as [`DropCause::StoodStill`].
     ///
     /// # Errors
     /// [`JournalError::Exhausted`] when no journal can have given out the position.
     pub fn seek(&mut self, position: Position) -> Result<(), JournalError> {
-        self.shared.advance(position.get())?;
+        if let Some(start) = self.shared.advance(position.get())? {
+            self.opened_at = Position(start);
+        }
         (self.position, self.current, self.damaged_from) = (position.get(), None, None);
         (self.opening, self.expected, self.received) = (None, None, None);
         Ok(())

@@ -295,15 +295,21 @@ fn after_a_power_cut_no_new_record_counts_as_committed() {
 }
 
 #[test]
-fn a_position_beyond_the_end_moves_the_end() {
+fn a_position_beyond_the_end_moves_the_end_behind_it_and_what_came_by_then_is_told() {
     let directory = TempDir::new().unwrap();
     let (writer, mut reader) = open(settings(directory.path())).unwrap();
     append_numbered(&writer, 0..3);
     let far = Position::new(reader.end().get() + 1_000_000);
     reader.seek(far).unwrap();
     append_numbered(&writer, 3..6);
-    assert_eq!(numbers_of(&read_all(&mut reader)), [3, 4, 5]);
-    assert!(reader.end() > far);
+    let records = read_all(&mut reader);
+    assert_eq!(numbers_of(&records), [3, 4, 5]);
+    let Owned::Dropped(Dropped { cause, .. }) = &records[0].1 else { panic!("{records:?}") };
+    assert_eq!(*cause, DropCause::StoodStill { since: reader.opened() });
+    // As if it had been opened there.
+    let gap = settings(directory.path()).gap();
+    assert_eq!(reader.opened_at().get(), far.get() + gap);
+    assert!(records.iter().all(|(position, _)| *position > reader.opened_at()));
     assert!(matches!(reader.seek(Position::new(u64::MAX)), Err(JournalError::Exhausted { .. })));
 }
 

@@ -51,6 +51,25 @@ fn a_process_that_stood_still_says_for_how_long() {
 }
 
 #[test]
+fn a_journal_that_was_set_back_goes_on_behind_its_database_and_what_came_by_then_is_told() {
+    let mut server = TestServer::with(&[("INGEST__COMMIT_INTERVAL_MS", "50")]);
+    let mut exporters = Exporters::new(1, 2, server.collector());
+    exporters.send(100);
+    server.wait_for_flows(exporters.flows);
+    server.terminate();
+    // More than an opening leaves free.
+    let database = server.database.as_ref().unwrap();
+    database.query("UPDATE journal_positions SET position = position + 100000000000");
+    assert_eq!(database.query("SELECT FROM loss WHERE cause = 'collector_down'").len(), 0);
+    server.launch();
+    wait_for("it to be told", 20, || (server.lost("collector_down") > 0).then_some(()));
+    assert!(server.log().contains("the journal was asked for a position it has not reached"), "{}", server.log());
+    let sent = exporters.flows;
+    exporters.send(100);
+    server.wait_for_flows(exporters.flows - sent);
+}
+
+#[test]
 fn what_a_database_that_was_set_back_lacks_is_told_where_the_journal_no_longer_has_it() {
     set_back(
         "UPDATE journal_positions AS now SET (position, next_segment, complete_until) = \

@@ -65,6 +65,31 @@ fn both_versions_of_tls_carry_messages() {
 }
 
 #[test]
+fn a_stream_that_ends_within_a_record_of_tls_is_cut_and_one_that_ends_between_two_is_closed() {
+    let certificates = certificates();
+    let mut rig = rig(&settings(&certificates, None));
+    for missing in [0, 1, 20, 116] {
+        let mut client = dial(&rig, client(&certificates, &certificates.path("ca.pem"), None, &TLS13));
+        client.write_all(&message(100, 1)).unwrap();
+        client.flush().unwrap();
+        let own = port(&client.sock);
+        assert_eq!(rig.records(2), [Seen::Opened(own), Seen::Message(own, message(100, 1))]);
+        let mut record = Vec::new();
+        client.conn.writer().write_all(&message(100, 2)).unwrap();
+        client.conn.write_tls(&mut record).unwrap();
+        assert_eq!(record.len(), 5 + 100 + 17);
+        client.sock.write_all(&record[..record.len() - missing]).unwrap();
+        client.sock.shutdown(std::net::Shutdown::Write).unwrap();
+        let expected = match missing {
+            0 => vec![Seen::Message(own, message(100, 2)), Seen::Closed(own)],
+            _ => vec![Seen::Cut(own)],
+        };
+        assert_eq!(rig.records(expected.len()), expected, "{missing} bytes short");
+    }
+    assert_eq!((rig.closed(0, "peer"), rig.closed(0, "error")), (1, 3));
+}
+
+#[test]
 fn client_certificates_of_our_authority_are_required_where_one_is_named() {
     let certificates = certificates();
     let mut rig = rig(&settings(&certificates, Some("ca.pem")));

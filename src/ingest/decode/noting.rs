@@ -25,7 +25,7 @@ pub(super) struct Cause {
 /// What sequence numbers show.
 pub(super) const NETWORK: Cause = Cause { name: "network", later: "network_later" };
 /// Streams that ended amid a message, or of whose end nobody knows.
-pub(super) const STREAM_CUT: Cause = Cause { name: "stream_cut", later: "stream_cut_later" };
+const STREAM_CUT: Cause = Cause { name: "stream_cut", later: "stream_cut_later" };
 const KERNEL: Cause = Cause { name: "kernel", later: "kernel_later" };
 const JOURNAL_CORRUPT: Cause = Cause { name: "journal_corrupt", later: "journal_corrupt_later" };
 /// The cause for seconds in which nobody received.
@@ -175,6 +175,25 @@ impl Stage<'_> {
         let since = self.recorded_until.unwrap_or(started).min(started);
         for exporter in self.decoder.forget_all_streams() {
             self.lost_between(ledger, exporter, (since, started), STREAM_CUT, "streams", 1);
+            self.cut_since.insert(exporter, started);
+        }
+    }
+
+    /// Notes that a stream was cut; the exporter's number is 0 while nothing of it has been recognised.
+    pub(super) fn note_cut(&mut self, ledger: &mut Ledger, exporter: u32, received: Timestamp) {
+        self.lost(ledger, exporter, received, STREAM_CUT.name, "streams", 1);
+        if exporter != 0 {
+            self.cut_since.insert(exporter, received);
+        }
+    }
+
+    /// Notes that an exporter whose stream was cut has opened one again: what it had to say in between, to itself or to a
+    /// connection of which it did not know that it was none any more, is lost. The hour of the cut tells so already.
+    pub(super) fn note_reopened(&mut self, ledger: &mut Ledger, exporter: u32, received: Timestamp) {
+        let Some(cut) = self.cut_since.remove(&exporter) else { return };
+        let since = cut.hour().plus(HOUR).max(received.plus(-LONGEST_LOSS));
+        for (hour, _) in hours(since, received) {
+            ledger.lost_earlier(exporter, hour, STREAM_CUT.later, "streams", 1);
         }
     }
 }
