@@ -72,7 +72,7 @@ impl Database {
     pub async fn begin_seal_again(&self, hour: Timestamp) -> Result<Again, StoreError> {
         match self.take_hour(hour).await? {
             Some(mut seal) if seal.state.sealed => {
-                if !seal.state.flows_dropped && !seal.segments().await?.is_empty() {
+                if !seal.state.flows_dropped && (!seal.segments().await?.is_empty() || !seal.has_totals().await?) {
                     return Ok(Again::Begun(seal));
                 }
                 give_up(Some(seal)).await.map(|_| Again::Gone)
@@ -114,6 +114,12 @@ async fn state(
 }
 
 impl Seal {
+    /// Whether the hour has host totals. One of which only losses are known has neither these nor flows.
+    async fn has_totals(&mut self) -> Result<bool, StoreError> {
+        let statement = sqlx::query_scalar("SELECT EXISTS (SELECT FROM host_traffic_hourly WHERE hour = $1)");
+        Ok(statement.bind(self.hour.to_utc()).fetch_one(&mut *self.transaction).await?)
+    }
+
     /// The segments of the hour, in the order of time.
     ///
     /// # Errors

@@ -3,8 +3,9 @@
 use crate::import::{flows, hour, import, imported, simulated, sums, totals, window, write};
 use crate::support::archives::{capture, capture_from, nfdump_1_6, nfdump_1_7, nfdump_1_7_in};
 use crate::support::messages::{message, set, template, words};
-use crate::support::postgres::wait_on;
+use crate::support::postgres::{Session, query, wait_on};
 use crate::support::server::TestServer;
+use crate::support::wait_for;
 use flowledger::store::imports::{ImportBatch, ImportFile, ImportState, ImportStep};
 use flowledger::store::{Address, Database};
 use std::path::Path;
@@ -122,6 +123,95 @@ fn a_capture_that_has_grown_brings_in_what_is_new_and_what_was_missing_stays_mis
         assert_eq!(code, Some(i32::from(cut > 0)), "{told}");
         assert_eq!(totals(&server, &window(begin, 1)).1, bytes, "{told}");
         assert_eq!(loss(&server), ["no_template sets 1"], "{told}");
+    }
+}
+
+#[test]
+fn a_file_that_is_still_being_copied_counts_once_when_it_is_whole() {
+    let server = TestServer::start();
+    let url = server.database.as_ref().unwrap().url();
+    let (first, second) = (hour(3), hour(2));
+    let made = flows(1_000, first, 33);
+    for (name, whole, begin, flows) in [
+        ("nfcapd.1", nfdump_1_6(&made, 100, 0), first, 1_000),
+        ("copied.pcap", capture(&simulated("v5", 900, second), 2_055), second, 900),
+    ] {
+        let path = write(&server, name, &whole[..whole.len() * 2 / 3]);
+        // It is known by what it held first, and waits here before that is read.
+        let mut other = Session::open(&url);
+        other.run("BEGIN; LOCK TABLE imports IN EXCLUSIVE MODE");
+        let mut reading = server.begin(&["import", path.to_str().unwrap()]);
+        let waits = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'imports'::regclass";
+        wait_for("the import to wait", 20, || (query(&url, waits).len() == 1).then_some(()));
+        std::fs::write(&path, &whole).unwrap();
+        other.run("ROLLBACK");
+        reading.wait().unwrap();
+        let part = totals(&server, &window(begin, 1)).0;
+        assert!(part < flows, "{part} flows of {name} were brought in");
+        let (code, told) = said(&server, &[], &path);
+        assert_eq!((code, totals(&server, &window(begin, 1)).0), (Some(0), flows), "{told}");
+    }
+}
+
+#[test]
+fn a_capture_that_cannot_be_read_for_a_moment_goes_in_with_the_next_import() {
+    let server = TestServer::start();
+    let begin = hour(2);
+    let datagrams = simulated("v5", 45_000, begin);
+    let path = write(&server, "far.pcap", &capture(&datagrams, 2_055));
+    let path_said = path.to_str().unwrap();
+    let mut failed = 0;
+    for read in 1.. {
+        // Each time from a later read on: while it is looked at, surveyed, and brought in.
+        let inject = format!("inject=read:error=EIO:when={read}+");
+        let tracer = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", path_said, "-e", "trace=read", "-e", &inject];
+        let output = server.command_under(&tracer, &["import", path_said]);
+        let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        if output.status.success() {
+            break;
+        }
+        assert!(told.contains("far.pcap: cannot be read: Input/output error"), "{told}");
+        failed += 1;
+    }
+    assert!(failed > 10, "{failed} reads failed");
+    assert_eq!(totals(&server, &window(begin, 1)).0, 45_000);
+}
+
+#[test]
+fn one_template_makes_no_more_of_what_waited_for_it_than_memory_holds_and_the_rest_is_told() {
+    const SETS: u64 = 1_100;
+    let server = TestServer::with(&[("STORAGE__FLOWS_DAYS", "0")]);
+    let begin = hour(2);
+    let at = |micros: u64| begin.timestamp_micros() as u64 + micros;
+    let data = set(256, &[6; 8_192]);
+    let mut datagrams: Vec<_> = (0..SETS).map(|number| (at(number), message(9, number as u32, 1_000, &data))).collect();
+    datagrams.push((at(SETS), message(9, SETS as u32, 1_000, &template(0, 256, &[(4, 1)]))));
+    let (code, told) = said(&server, &[], &write(&server, "made.pcap", &capture(&datagrams, 2_055)));
+    let kept = (64 << 20) / 8;
+    assert!(code == Some(0) && told.starts_with(&format!("{kept} flows of 1 files")), "{told}");
+    assert_eq!(totals(&server, &window(begin, 1)).0, kept);
+    assert_eq!(loss(&server), [format!("output_limit records {}", SETS * 8_192 - kept)]);
+}
+
+#[test]
+fn an_hour_of_losses_alone_is_counted_by_other_networks_as_any_hour_is() {
+    let mut server = TestServer::start();
+    let begin = hour(3);
+    let data = message(9, 0, 1_000, &set(256, &words(&[1, 2])));
+    let file = capture(&[(begin.timestamp_micros() as u64, data)], 2_055);
+    let (_, told) = said(&server, &[], &write(&server, "lost.pcap", &file));
+    assert_eq!(loss(&server), ["no_template sets 1"], "{told}");
+    let sealed = format!("SELECT FROM hours WHERE hour = '{begin}' AND sealed_at IS NOT NULL");
+    wait_for("the hour to be sealed", 30, || {
+        (server.database.as_ref().unwrap().query(&sealed).len() == 1).then_some(())
+    });
+    server.set("NETWORK__LOCAL", r#"["10.0.0.4/30"]"#);
+    let from = begin.format("%FT%TZ").to_string();
+    for count in [1, 0] {
+        let output = server.command(&["rebuild-totals", "--from", &from]);
+        let told = String::from_utf8(output.stdout).unwrap();
+        assert!(told.starts_with(&format!("hours counted anew: {count};")), "{told}");
+        assert!(!told.contains("no longer kept"), "{told}");
     }
 }
 

@@ -16,9 +16,11 @@ use fragments::Fragments;
 use pcap_parser::pcapng::Block;
 use pcap_parser::traits::PcapReaderIterator;
 use pcap_parser::{LegacyPcapReader, PcapBlockOwned, PcapError, PcapNGReader};
+use std::cell::Cell;
 use std::fmt;
 use std::io::Read;
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 /// The most bytes of one block or packet with its head; captures hold packets of 256 KiB at most.
 const LARGEST: usize = 1 << 20;
@@ -47,12 +49,23 @@ pub enum Step {
     End(Option<Damage>),
 }
 
-/// Reads as much as there is room for: the parser takes what comes with the first read for the whole head.
-struct Greedy<R>(R);
+/// Reads as much as there is room for: the parser takes what comes with the first read for the whole head. Puts the error of a
+/// read aside, which the parser does not give.
+struct Greedy<R> {
+    input: R,
+    failed: Failed,
+}
+
+/// Why the input could not be read.
+type Failed = Rc<Cell<Option<std::io::Error>>>;
 
 impl<R: Read> Read for Greedy<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        super::fill(&mut self.0, buffer)
+        super::fill(&mut self.input, buffer).map_err(|error| {
+            let kind = error.kind();
+            self.failed.set(Some(error));
+            kind.into()
+        })
     }
 }
 
@@ -69,6 +82,7 @@ struct Interface {
 /// A file that is being read.
 pub struct Capture {
     reader: Box<dyn PcapReaderIterator>,
+    failed: Failed,
     offset: u64,
     interfaces: Vec<Interface>,
     fragments: Fragments,
@@ -87,18 +101,24 @@ impl Capture {
     /// Reads the head.
     ///
     /// # Errors
-    /// When it is neither pcap nor pcapng.
+    /// When it is neither pcap nor pcapng, or cannot be read.
     pub fn open(mut input: impl Read + 'static) -> Result<Self, ArchiveError> {
         let mut head = [0; super::HEAD];
         let filled = super::fill(&mut input, &mut head)?;
-        let all = Greedy(std::io::Cursor::new(head.into_iter().take(filled).collect::<Vec<_>>()).chain(input));
-        let failed = |error: PcapError<&[u8]>| ArchiveError::Head(format!("its head cannot be read: {}", told(&error)));
-        let reader: Box<dyn PcapReaderIterator> = if head == [0x0a, 0x0d, 0x0d, 0x0a] {
-            Box::new(PcapNGReader::new(LARGEST, all).map_err(failed)?)
-        } else {
-            Box::new(LegacyPcapReader::new(LARGEST, all).map_err(failed)?)
+        let input = std::io::Cursor::new(head.into_iter().take(filled).collect::<Vec<_>>()).chain(input);
+        let failed = Failed::default();
+        let all = Greedy { input, failed: failed.clone() };
+        let wrong = |error: PcapError<&[u8]>| match failed.take() {
+            Some(error) => ArchiveError::Read(error),
+            None => ArchiveError::Head(format!("its head cannot be read: {}", told(&error))),
         };
-        Ok(Self { reader, offset: 0, interfaces: Vec::new(), fragments: Fragments::default(), cut: 0, first_cut: 0 })
+        let reader: Box<dyn PcapReaderIterator> = if head == [0x0a, 0x0d, 0x0d, 0x0a] {
+            Box::new(PcapNGReader::new(LARGEST, all).map_err(wrong)?)
+        } else {
+            Box::new(LegacyPcapReader::new(LARGEST, all).map_err(wrong)?)
+        };
+        let (interfaces, fragments) = (Vec::new(), Fragments::default());
+        Ok(Self { reader, failed, offset: 0, interfaces, fragments, cut: 0, first_cut: 0 })
     }
 
     /// Where the next packet begins.
@@ -113,22 +133,19 @@ impl Capture {
     }
 
     /// Reads on, and gives the datagram of the packet to `take`, if it has one.
-    pub fn step(&mut self, mut take: impl FnMut(Datagram<'_>)) -> Step {
+    ///
+    /// # Errors
+    /// When reading fails. What stands there may be whole.
+    pub fn step(&mut self, mut take: impl FnMut(Datagram<'_>)) -> Result<Step, ArchiveError> {
         loop {
             let (length, found) = match self.reader.next() {
                 Ok(found) => found,
-                Err(PcapError::Eof) => return Step::End(None),
+                Err(PcapError::Eof) => return Ok(Step::End(None)),
                 Err(PcapError::Incomplete(_)) => match self.reader.refill() {
                     Ok(()) => continue,
-                    Err(error) => {
-                        let what = told(&error);
-                        return Step::End(Some(Damage { offset: self.offset, what }));
-                    }
+                    Err(error) => return end(self.offset, &error, self.failed.take()),
                 },
-                Err(error) => {
-                    let what = told(&error);
-                    return Step::End(Some(Damage { offset: self.offset, what }));
-                }
+                Err(error) => return end(self.offset, &error, self.failed.take()),
             };
             let cut = self.cut;
             let mut sink =
@@ -139,8 +156,16 @@ impl Capture {
             }
             self.reader.consume(length);
             self.offset = self.offset.saturating_add(length as u64);
-            return Step::Read;
+            return Ok(Step::Read);
         }
+    }
+}
+
+/// An end at `offset` that the parser tells, or that reading failed.
+fn end(offset: u64, error: &PcapError<&[u8]>, failed: Option<std::io::Error>) -> Result<Step, ArchiveError> {
+    match failed {
+        Some(error) => Err(error.into()),
+        None => Ok(Step::End(Some(Damage { offset, what: told(error) }))),
     }
 }
 
@@ -149,7 +174,6 @@ fn told(error: &PcapError<&[u8]>) -> String {
     match error {
         PcapError::UnexpectedEof | PcapError::Incomplete(_) => "the file ends within a packet".to_owned(),
         PcapError::BufferTooSmall => format!("a packet claims more than {LARGEST} bytes"),
-        PcapError::ReadError => "reading failed".to_owned(),
         _ => "what stands here is no packet".to_owned(),
     }
 }

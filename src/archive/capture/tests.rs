@@ -83,10 +83,38 @@ fn read(file: &[u8]) -> Result<Read, ArchiveError> {
     let mut found = Vec::new();
     loop {
         let take = |it: Datagram<'_>| found.push((it.received.micros(), it.source, it.payload.to_vec()));
-        if let Step::End(damage) = capture.step(take) {
+        if let Step::End(damage) = capture.step(take)? {
             assert!(capture.offset() <= file.len() as u64);
             return Ok((found, damage));
         }
+    }
+}
+
+/// A file of which no more can be read from some byte on.
+struct Failing(Cursor<Vec<u8>>);
+
+impl std::io::Read for Failing {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self.0.read(buffer)? {
+            0 => Err(std::io::Error::from_raw_os_error(5)),
+            count => Ok(count),
+        }
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_on_is_not_damaged() {
+    let file = pcapng(6, 7, &v4(&udp(b"flows"), 0));
+    for readable in 0..file.len() {
+        let input = Failing(Cursor::new(file[..readable].to_vec()));
+        let mut count = 0;
+        let error = Capture::open(input).and_then(|mut capture| {
+            while capture.step(|_| count += 1)? == Step::Read {}
+            Ok(())
+        });
+        let told = error.unwrap_err().to_string();
+        assert!(told.starts_with("cannot be read: ") && told.contains("os error 5"), "after {readable} bytes: {told}");
+        assert_eq!(count, 0);
     }
 }
 

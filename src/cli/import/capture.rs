@@ -20,6 +20,7 @@ use crate::wire::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -27,6 +28,9 @@ use std::path::Path;
 const PORTS: [u16; 10] = [2_055, 2_056, 4_432, 4_729, 4_739, 6_343, 9_555, 9_995, 9_996, 9_997];
 /// Memory for data that waits for its template.
 const PARKED: usize = 64 << 20;
+/// The most flows that one datagram makes of data that waited for its template: one for 8 bytes of it, which no exporter's is
+/// as short as. They become one piece, since the file stands behind that datagram only with all of them.
+const UNPARKED: usize = PARKED / 8;
 /// The most ports that are named.
 const NAMED: usize = 5;
 
@@ -64,7 +68,7 @@ impl Reading {
         file: &ImportFile<'_>,
         beginnings: &[[u8; 32]],
     ) -> Result<Ended, FileError> {
-        let mut found = self.survey(path)?;
+        let mut found = self.survey(path, file.size)?;
         let known = self.runtime.block_on(self.database.imported_ports(&file.hash));
         let known = known.map_err(|error| FileError::Fatal(error.into()))?;
         // Before captures were brought in port by port, nobody noted which ones were.
@@ -88,7 +92,7 @@ impl Reading {
         for port in found.ports {
             let file = ImportFile { port, ..file.clone() };
             let standing = self.begin(path, &file, beginnings, !again)?;
-            let this = standing.map_or(Ok(Ended::Known), |standing| self.port(path, port, &standing, again))?;
+            let this = standing.map_or(Ok(Ended::Known), |standing| self.port(path, &file, &standing, again))?;
             ended = ended.max(Some(this));
             again = true;
         }
@@ -105,9 +109,9 @@ impl Reading {
         Ok(ended.unwrap_or(Ended::Known))
     }
 
-    /// Looks which ports something was sent to.
-    fn survey(&self, path: &Path) -> Result<Found, FileError> {
-        let mut capture = Capture::open(File::open(path)?)?;
+    /// Looks which ports something was sent to, in the first `size` bytes.
+    fn survey(&self, path: &Path, size: u64) -> Result<Found, FileError> {
+        let mut capture = Capture::open(File::open(path)?.take(size))?;
         let mut found = Found::default();
         loop {
             let step = capture.step(|Datagram { destination, payload, .. }: Datagram<'_>| {
@@ -117,7 +121,7 @@ impl Reading {
                     let sum = found.others.entry(destination.port()).or_default();
                     *sum = sum.saturating_add(1);
                 }
-            });
+            })?;
             if let Step::End(damage) = step {
                 found.damage = damage;
                 return Ok(found);
@@ -130,9 +134,15 @@ impl Reading {
         if self.ports.is_empty() { &PORTS } else { &self.ports }
     }
 
-    /// Brings in what was sent to `port`.
-    fn port(&mut self, path: &Path, port: u16, standing: &ImportStanding, again: bool) -> Result<Ended, FileError> {
-        let mut capture = Capture::open(File::open(path)?)?;
+    /// Brings in what was sent to the port of `file`.
+    fn port(
+        &mut self,
+        path: &Path,
+        file: &ImportFile<'_>,
+        standing: &ImportStanding,
+        again: bool,
+    ) -> Result<Ended, FileError> {
+        let mut capture = Capture::open(File::open(path)?.take(file.size))?;
         let limits = Limits {
             parked_bytes: PARKED,
             parked_bytes_per_exporter: PARKED,
@@ -148,10 +158,10 @@ impl Reading {
             let mut taken = None;
             let step = capture.step(|datagram: Datagram<'_>| {
                 let Datagram { received, source, destination, payload } = datagram;
-                if destination.port() == port {
+                if destination.port() == file.port {
                     taken = Some(Taken { received, source, payload: payload.to_vec() });
                 }
-            });
+            })?;
             let end = capture.offset();
             if continues && end > standing.begins_at {
                 // At the end of the shorter file, what waited for a template was told as missing.
@@ -225,6 +235,7 @@ impl Reading {
 
     /// Decodes what waited for the template that has come; these flows belong to earlier moments.
     fn unpark(&mut self, part: &mut Part, decoding: &mut Decoding) {
+        let mut room = UNPARKED;
         loop {
             decoding.scratch.clear();
             let sampling = |id| self.sampling(id);
@@ -232,13 +243,21 @@ impl Reading {
             let (id, received) = (unparked.exporter_id, unparked.received);
             self.missing(part, decoding, id, received, Reason::Parked.name(), Reason::Parked.unit(), -1);
             self.outcome(part, decoding, id, received, &unparked.outcome);
-            let rows = decoding.scratch.rows();
+            let decoded = decoding.scratch.rows();
+            let rows = decoded.min(room);
+            room = room.saturating_sub(rows);
+            if let Some(left) = decoded.checked_sub(rows).filter(|left| *left > 0) {
+                let (reason, left) = (Reason::OutputLimit, i64::try_from(left).unwrap_or(i64::MAX));
+                self.missing(part, decoding, id, received, reason.name(), reason.unit(), left);
+            }
             if decoding.stored || rows == 0 || !self.is_kept(part, received, rows as u64) {
                 continue;
             }
             let batch = self.piece.hour(received, rows);
-            for row in 0..rows {
-                FlowRecord::of(&decoding.scratch, row).append(batch);
+            if rows == decoded {
+                batch.append(&decoding.scratch);
+            } else {
+                (0..rows).for_each(|row| FlowRecord::of(&decoding.scratch, row).append(batch));
             }
             part.took(received, rows as u64);
         }

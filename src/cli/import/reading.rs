@@ -16,7 +16,7 @@ use crate::store::imports::{ImportFile, ImportStanding, ImportState};
 use crate::store::{Database, StoreError};
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -175,7 +175,7 @@ impl Reading {
         let file = ImportFile { hash: identity.hash, port: 0, name: &name, size: identity.size, format: format.name() };
         let ended = match format {
             Format::Nfdump => match self.begin(&named.path, &file, &identity.beginnings, true)? {
-                Some(standing) => self.archive(&named.path, &standing)?,
+                Some(standing) => self.archive(&named.path, file.size, &standing)?,
                 None => Ended::Known,
             },
             Format::Capture => self.capture(&named.path, &file, &identity.beginnings)?,
@@ -227,9 +227,11 @@ impl Reading {
         Ok(None)
     }
 
-    fn archive(&mut self, path: &Path, standing: &ImportStanding) -> Result<Ended, FileError> {
-        let open =
-            || -> Result<_, FileError> { Ok(Archive::open(BufReader::with_capacity(BUFFER, File::open(path)?))?) };
+    /// Brings in the first `size` bytes, by which the file is known.
+    fn archive(&mut self, path: &Path, size: u64, standing: &ImportStanding) -> Result<Ended, FileError> {
+        let open = || -> Result<_, FileError> {
+            Ok(Archive::open(BufReader::with_capacity(BUFFER, File::open(path)?.take(size)))?)
+        };
         // Newer nfcapds write blocks in any order, so who the exporters are may stand behind their flows.
         let (mut sources, mut archive) = (Sources::default(), open()?);
         // What a shorter file told of its gaps is in the database.

@@ -369,6 +369,14 @@ impl TestServer {
         self.program(arguments).output().unwrap()
     }
 
+    /// Runs another command of the program under the program that `tracer` begins with.
+    pub fn command_under(&self, tracer: &[&str], arguments: &[&str]) -> std::process::Output {
+        let program = self.program(arguments);
+        let mut command = Command::new(tracer[0]);
+        command.args(&tracer[1..]).arg(program.get_program()).args(arguments);
+        command.current_dir(self.folder.path()).envs(&self.environment).stdin(Stdio::null()).output().unwrap()
+    }
+
     /// Begins another command of the program with the server's settings. What it says is lost.
     pub fn begin(&self, arguments: &[&str]) -> Child {
         self.program(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
