@@ -3,13 +3,15 @@
 //! Promises: a message is appended as soon as it is complete, together with the others of the same read. While the journal
 //! is full nothing is read, so that the peer's TCP waits instead of anything being dropped. Records of a stream stand
 //! between those of its beginning and end; a connection that never begins a message leaves none. Whoever has sent a message may
-//! be silent for as long as it likes: it may not notice that we close the connection, and what it sends next would be lost.
+//! be silent for as long as it likes, unless its place is wanted: it may not notice that we close the connection, and what it sends
+//! next would be lost.
 
 use super::ListenerLabel;
 use super::framing::{self, Buffer, NotIpfix};
 use super::input::Input;
 use super::metrics::{ClosedLabel, Metrics};
 use super::pace::Pace;
+use super::places::Place;
 use crate::clock::SharedClock;
 use crate::journal::{Datagram, Record, Stream, StreamEvent, Transport, Writer};
 use crate::metrics::{Counter, Gauge};
@@ -79,7 +81,7 @@ impl Counters {
 enum End {
     /// The other side closed it.
     Peer,
-    /// No first message came, or one was not completed, for too long.
+    /// No first message came, one was not completed, or none came where places were short, for too long.
     Idle,
     /// No TLS connection came about.
     Handshake,
@@ -107,7 +109,7 @@ impl End {
 
     /// Whether the other side may have sent more, which its own machine or ours took over and nobody read.
     const fn may_lose(self) -> bool {
-        matches!(self, Self::NotIpfix | Self::Error)
+        matches!(self, Self::Idle | Self::NotIpfix | Self::Error)
     }
 }
 
@@ -131,14 +133,16 @@ impl Drop for Open {
 pub(super) struct Connection {
     shared: Arc<Shared>,
     source: SocketAddr,
+    place: Place,
     buffer: Buffer,
     /// Whether the journal knows of it.
     told: bool,
 }
 
 impl Connection {
-    pub(super) fn new(shared: Arc<Shared>, source: SocketAddr) -> Self {
-        Self { shared, source, buffer: Buffer::default(), told: false }
+    /// One from `source`, which gives its place back at its end.
+    pub(super) fn new(shared: Arc<Shared>, source: SocketAddr, place: Place) -> Self {
+        Self { shared, source, place, buffer: Buffer::default(), told: false }
     }
 
     /// Serves it to its end.
@@ -159,7 +163,8 @@ impl Connection {
         counters.truncated.inc_by(u64::from(cut));
         tracing::debug!("{}: the connection from {} ended: {}", self.shared.name, self.source, end.name());
         // After a stop, as after a kill, the next process finds the stream open, and tells of all the time until it listens again.
-        if (self.told || cut) && end != End::Stopped {
+        let tells = if self.told { end != End::Stopped } else { cut };
+        if tells {
             self.tell(if cut || end.may_lose() { StreamEvent::Cut } else { StreamEvent::Closed });
         }
     }
@@ -201,6 +206,7 @@ impl Connection {
             let idle_at = last_message.checked_add(self.shared.idle);
             let farewell_at = stopped_at.and_then(|at| at.checked_add(FAREWELL));
             input.set_deadline(idle_at.into_iter().chain(farewell_at).min().unwrap_or(last_message));
+            let begins = self.buffer.is_empty();
             match input.read(self.buffer.room()) {
                 Ok(0) if self.stopping() => return End::Stopped,
                 Ok(0) => return End::Peer,
@@ -208,14 +214,18 @@ impl Connection {
                 Err(error) => match error.kind() {
                     io::ErrorKind::Interrupted => continue,
                     io::ErrorKind::TimedOut if stopping => return End::Stopped,
-                    // The kernel looks whether the other side is still there.
-                    io::ErrorKind::TimedOut if self.told && self.buffer.is_empty() => {
+                    // The kernel looks whether the other side is still there. Nobody gives way who needs not to.
+                    io::ErrorKind::TimedOut if self.told && begins && !self.place.is_wanted() => {
                         last_message = Instant::now();
                         continue;
                     }
                     io::ErrorKind::TimedOut => return End::Idle,
+                    _ if self.stopping() => return End::Stopped,
                     _ => return End::Error,
                 },
+            }
+            if begins && self.told {
+                last_message = Instant::now();
             }
             let (taken, fault) = self.take_messages();
             if let Some(fault) = fault {

@@ -63,7 +63,8 @@ pub struct Settings {
     pub tls: tls::Settings,
     /// The most connections at once, of all listeners together, 1 to 65,535. Half of them are open to one source address.
     pub max_connections: u32,
-    /// After how many seconds without a first message, or amid any, a connection is closed, 1 to 604,800.
+    /// After how many seconds without a first message, amid any message, or, where there are no places left, without another one
+    /// a connection is closed, 1 to 604,800.
     pub idle_seconds: u64,
 }
 
@@ -130,7 +131,7 @@ struct Surroundings<'a> {
     allow: &'a Arc<AllowList>,
     places: &'a Arc<Places>,
     stop: &'a Arc<AtomicBool>,
-    /// How long a connection may go without a complete message.
+    /// How long a connection may go without a first message, and how long any message may take.
     idle: Duration,
 }
 

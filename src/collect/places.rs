@@ -37,18 +37,23 @@ impl Places {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Why there is no place for a connection from `source`, if there is none.
+    fn refusal(&self, taken: &Taken, source: IpAddr) -> Option<&'static str> {
+        if taken.connections.len() >= self.most {
+            return Some("[collector] max_connections are open");
+        }
+        let own = taken.connections.values().filter(|(address, _)| *address == source).count();
+        (own >= self.most.div_ceil(2)).then_some("half of [collector] max_connections are open to this address alone")
+    }
+
     /// Takes a place for a connection from `source`.
     ///
     /// # Errors
     /// With the reason when there is none.
     pub(super) fn take(self: &Arc<Self>, source: IpAddr, stream: &Arc<TcpStream>) -> Result<Place, &'static str> {
         let mut taken = self.lock();
-        if taken.connections.len() >= self.most {
-            return Err("[collector] max_connections are open");
-        }
-        let own = taken.connections.values().filter(|(address, _)| *address == source).count();
-        if own >= self.most.div_ceil(2) {
-            return Err("half of [collector] max_connections are open to this address alone");
+        if let Some(reason) = self.refusal(&taken, source) {
+            return Err(reason);
         }
         let number = taken.next;
         taken.next = number.wrapping_add(1);
@@ -62,6 +67,15 @@ impl Places {
             // One that the peer has closed already needs it no more.
             let _ = stream.shutdown(Shutdown::Read);
         }
+    }
+}
+
+impl Place {
+    /// Whether another connection of the same source would find no place.
+    pub(super) fn is_wanted(&self) -> bool {
+        let taken = self.places.lock();
+        let source = taken.connections.get(&self.number).map(|(address, _)| *address);
+        source.is_some_and(|source| self.places.refusal(&taken, source).is_some())
     }
 }
 

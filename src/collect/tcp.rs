@@ -143,10 +143,11 @@ impl Listener {
         if *hour != received.hour() {
             (*hour, *addresses) = (received.hour(), HashSet::new());
         }
-        if addresses.len() < TOLD && addresses.insert(source.ip()) {
+        if addresses.len() < TOLD && !addresses.contains(&source.ip()) {
             let cut = Stream { received, source, listener: self.shared.number, event: StreamEvent::Cut };
-            if let Err(error) = self.shared.journal.append(&[Record::Stream(cut)]) {
-                tracing::error!("{}: a refusal of {source} cannot be told: {error}", self.endpoint);
+            // Where there is no room, the next refusal tries again.
+            if matches!(self.shared.journal.offer(&[Record::Stream(cut)]), Ok(1)) {
+                addresses.insert(source.ip());
             }
         }
     }
@@ -155,11 +156,8 @@ impl Listener {
     fn serve(&self, stream: &Arc<TcpStream>, source: SocketAddr) -> Result<JoinHandle<()>, String> {
         let place = self.places.take(source.ip(), stream)?;
         prepare(stream).map_err(|error| format!("it cannot be set up: {error}"))?;
-        let (connection, stream) = (Connection::new(Arc::clone(&self.shared), source), Arc::clone(stream));
-        let run = move || {
-            connection.run(&stream);
-            drop(place);
-        };
+        let (connection, stream) = (Connection::new(Arc::clone(&self.shared), source, place), Arc::clone(stream));
+        let run = move || connection.run(&stream);
         let thread = thread::Builder::new().name("collect-tcp".into()).stack_size(STACK_BYTES).spawn(run);
         thread.map_err(|error| format!("no thread can be started: {error}"))
     }

@@ -47,6 +47,7 @@ pub(super) struct Standing {
     stored: StoredPosition,
     decoder: Decoder,
     exporters: Exporters,
+    cut_since: HashMap<u32, Timestamp>,
 }
 
 impl Standing {
@@ -74,8 +75,11 @@ impl Standing {
         }
         decoder.restore_parked(parked);
         let exporters = Exporters::load(shared)?;
+        let mut cut_since: HashMap<_, _> = database.cut_streams()?.into_iter().collect();
+        // These go on, or are told as those of a former process.
+        cut_since.retain(|exporter, _| !decoder.has_streams_of(*exporter));
         shared.stored.store(stored.position, Ordering::Release);
-        Ok(Self { stored, decoder, exporters })
+        Ok(Self { stored, decoder, exporters, cut_since })
     }
 
     /// The id of the segment that is stored next.
@@ -153,7 +157,7 @@ impl<'a> Stage<'a> {
         empty: Receiver<FlowBatch>,
         works: SyncSender<Work>,
     ) -> Result<Self, IngestError> {
-        let Standing { stored, decoder, exporters } = standing;
+        let Standing { stored, decoder, exporters, cut_since } = standing;
         let start = stored.position;
         let opened_at = reader.opened_at();
         let set_back = reader.has_released_beyond(Position::new(start));
@@ -173,7 +177,7 @@ impl<'a> Stage<'a> {
             set_back,
             recorded_until: stored.complete_until,
             last_received: stored.complete_until.unwrap_or_default(),
-            cut_since: HashMap::new(),
+            cut_since,
             opened_at,
             piece: None,
             last_cut: None,

@@ -175,6 +175,10 @@ mod tests {
             Ok(Vec::new())
         }
 
+        fn cut_streams(&self) -> Result<Vec<(u32, Timestamp)>, IngestError> {
+            Ok(Vec::new())
+        }
+
         fn exporter_ids(&self) -> Result<Vec<(IpAddr, u32)>, IngestError> {
             Ok(Vec::new())
         }

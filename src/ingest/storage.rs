@@ -24,6 +24,7 @@ pub(super) trait Storage: Send + Sync {
     fn journal_position(&self, journal: &str, since: Timestamp) -> Result<StoredPosition, IngestError>;
     fn decoder_state(&self, journal: &str) -> Result<Vec<DecoderState>, IngestError>;
     fn parked_sets(&self, journal: &str) -> Result<Vec<ParkedSet>, IngestError>;
+    fn cut_streams(&self) -> Result<Vec<(u32, Timestamp)>, IngestError>;
     fn exporter_ids(&self) -> Result<Vec<(IpAddr, u32)>, IngestError>;
     fn exporter_id(&self, address: IpAddr) -> Result<u32, IngestError>;
     fn name_exporters(&self, names: &[(u32, &str)]) -> Result<(), IngestError>;
@@ -90,6 +91,10 @@ impl Storage for Postgres {
 
     fn parked_sets(&self, journal: &str) -> Result<Vec<ParkedSet>, IngestError> {
         self.ask(REMEMBERED, self.database.parked_sets(journal))
+    }
+
+    fn cut_streams(&self) -> Result<Vec<(u32, Timestamp)>, IngestError> {
+        self.ask(PATIENCE, self.database.cut_streams())
     }
 
     fn exporter_ids(&self) -> Result<Vec<(IpAddr, u32)>, IngestError> {

@@ -107,6 +107,24 @@ impl Database {
         Ok(())
     }
 
+    /// Exporters of which a stream was cut and nothing has come since, with the hour of the cut. What was later in that hour
+    /// cannot be told apart.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn cut_streams(&self) -> Result<Vec<(u32, Timestamp)>, StoreError> {
+        let rows: Vec<(i64, DateTime<Utc>)> = sqlx::query_as(
+            "SELECT exporter_id, cut FROM (SELECT exporter_id, max(hour) AS cut FROM loss \
+             WHERE cause = 'stream_cut' AND count > 0 AND exporter_id <> 0 AND hour > now() - interval '31 days' \
+             GROUP BY exporter_id) AS cuts \
+             WHERE NOT EXISTS (SELECT FROM exporter_activity AS activity WHERE activity.exporter_id = cuts.exporter_id \
+             AND activity.last_seen >= cut + interval '1 hour')",
+        )
+        .fetch_all(&self.writers)
+        .await?;
+        Ok(rows.into_iter().filter_map(|(id, cut)| Some((u32::try_from(id).ok()?, cut.into()))).collect())
+    }
+
     /// What the decoders of `journal` remember.
     ///
     /// # Errors

@@ -486,7 +486,12 @@ impl Decoder {
 
     /// Whether any stream is remembered.
     pub fn has_streams(&self) -> bool {
-        self.sessions.has_streams()
+        self.sessions.has_streams(|_| true)
+    }
+
+    /// Whether any stream of the exporter is remembered.
+    pub fn has_streams_of(&self, exporter_id: u32) -> bool {
+        self.sessions.has_streams(|key| key.exporter_id == exporter_id)
     }
 
     /// How many sessions are remembered.

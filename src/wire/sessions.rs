@@ -341,9 +341,9 @@ impl Sessions {
         whose
     }
 
-    /// Whether there is a session of a stream.
-    pub(super) fn has_streams(&self) -> bool {
-        self.by_key.keys().any(|key| key.transport == Transport::Stream)
+    /// Whether there is a session of a stream that is meant.
+    pub(super) fn has_streams(&self, meant: impl Fn(&SessionKey) -> bool) -> bool {
+        self.by_key.keys().any(|key| key.transport == Transport::Stream && meant(key))
     }
 
     /// Carries out a withdrawal (RFC 7011, 8.1), which counts only in a stream: over UDP it may come late, or be forged.

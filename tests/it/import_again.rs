@@ -2,6 +2,7 @@
 
 use crate::import::{flows, hour, import, imported, simulated, sums, totals, window, write};
 use crate::support::archives::{capture, capture_from, nfdump_1_6, nfdump_1_7, nfdump_1_7_in};
+use crate::support::faults::{failing, given};
 use crate::support::messages::{message, set, template, words};
 use crate::support::postgres::{Session, query, wait_on};
 use crate::support::server::TestServer;
@@ -163,8 +164,8 @@ fn a_capture_that_cannot_be_read_for_a_moment_goes_in_with_the_next_import() {
     let mut failed = 0;
     for read in 1.. {
         // Each time from a later read on: while it is looked at, surveyed, and brought in.
-        let inject = format!("inject=read:error=EIO:when={read}+");
-        let tracer = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", path_said, "-e", "trace=read", "-e", &inject];
+        let Some(mut tracer) = given(failing("read", &format!("error=EIO:when={read}+"))) else { return };
+        tracer.extend(["-P".to_owned(), path_said.to_owned()]);
         let output = server.command_under(&tracer, &["import", path_said]);
         let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
         if output.status.success() {

@@ -281,38 +281,45 @@ fn a_stream_that_ended_with_the_server_is_told_although_nothing_ever_follows() {
 
 #[test]
 fn what_an_exporter_had_to_say_between_a_cut_and_its_next_stream_is_told_in_every_hour() {
-    let mut server = TestServer::with(&[("COLLECTOR__LISTEN", "tcp://127.0.0.1:0")]);
-    server.terminate();
-    let settings = journal::Settings { directory: server.journal(), ..journal::Settings::default() };
-    let (writer, reader) = journal::open(settings).unwrap();
-    let first = SystemClock.now().hour().plus(-6 * HOUR);
-    let source = "192.0.2.1:4739".parse().unwrap();
-    let payloads = messages(&mut exporter(Protocol::Ipfix, 30, 1));
-    // Cut in the first hour, open again in the fourth, closed in order and open again in the sixth.
-    for (hour, event) in [
-        (0, StreamEvent::Opened),
-        (0, StreamEvent::Cut),
-        (3, StreamEvent::Opened),
-        (3, StreamEvent::Closed),
-        (5, StreamEvent::Opened),
-        (5, StreamEvent::Closed),
-    ] {
-        let received = first.plus(hour * HOUR);
-        let boundary = journal::Stream { received, source, listener: 0, event };
-        writer.append(&[Record::Stream(boundary)]).unwrap();
-        for payload in payloads.iter().filter(|_| event == StreamEvent::Opened) {
-            let transport = Transport::Stream;
-            writer.append(&[Record::Datagram(Datagram { received, source, listener: 0, transport, payload })]).unwrap();
+    // With and without a restart between the two.
+    for restarts in [false, true] {
+        let mut server = TestServer::with(&[("COLLECTOR__LISTEN", "tcp://127.0.0.1:0")]);
+        server.terminate();
+        let first = SystemClock.now().hour().plus(-6 * HOUR);
+        let source = "192.0.2.1:4739".parse().unwrap();
+        let payloads = messages(&mut exporter(Protocol::Ipfix, 30, 1));
+        let append = |server: &TestServer, said: &[(i64, StreamEvent)]| {
+            let settings = journal::Settings { directory: server.journal(), ..journal::Settings::default() };
+            let (writer, _reader) = journal::open(settings).unwrap();
+            for (hour, event) in said {
+                let (received, event) = (first.plus(hour * HOUR), *event);
+                let boundary = journal::Stream { received, source, listener: 0, event };
+                writer.append(&[Record::Stream(boundary)]).unwrap();
+                for payload in payloads.iter().filter(|_| event == StreamEvent::Opened) {
+                    let datagram = Datagram { received, source, listener: 0, transport: Transport::Stream, payload };
+                    writer.append(&[Record::Datagram(datagram)]).unwrap();
+                }
+            }
+        };
+        append(&server, &[(0, StreamEvent::Opened), (0, StreamEvent::Cut)]);
+        if restarts {
+            server.launch();
+            server.wait_for_flows(30);
+            server.terminate();
         }
+        // It is closed in order then, and opened once more.
+        let (opened, closed) = (StreamEvent::Opened, StreamEvent::Closed);
+        append(&server, &[(3, opened), (3, closed), (5, opened), (5, closed)]);
+        server.launch();
+        server.wait_for_flows(if restarts { 60 } else { 90 });
+        let rows = server.database.as_ref().unwrap().query(&format!(
+            "SELECT extract(epoch FROM hour - '{first}')::bigint / 3600, cause, count FROM loss WHERE cause LIKE 'stream%' ORDER BY 1"
+        ));
+        let told: Vec<_> =
+            rows.into_iter().map(|row| row.into_iter().flatten().collect::<Vec<_>>().join(" ")).collect();
+        let expected = ["0 stream_cut 1", "1 stream_cut_later 1", "2 stream_cut_later 1", "3 stream_cut 1"];
+        assert_eq!(told, expected, "{restarts}");
     }
-    drop((writer, reader));
-    server.launch();
-    server.wait_for_flows(90);
-    let rows = server.database.as_ref().unwrap().query(&format!(
-        "SELECT extract(epoch FROM hour - '{first}')::bigint / 3600, cause, count FROM loss WHERE cause LIKE 'stream%' ORDER BY 1"
-    ));
-    let told: Vec<_> = rows.into_iter().map(|row| row.into_iter().flatten().collect::<Vec<_>>().join(" ")).collect();
-    assert_eq!(told, ["0 stream_cut 1", "1 stream_cut_later 1", "2 stream_cut_later 1"]);
 }
 
 #[test]

@@ -90,6 +90,22 @@ fn a_stream_that_ends_within_a_record_of_tls_is_cut_and_one_that_ends_between_tw
 }
 
 #[test]
+fn a_stop_within_a_record_of_tls_is_a_stop() {
+    let certificates = certificates();
+    let mut rig = rig(&settings(&certificates, None));
+    let mut client = dial(&rig, client(&certificates, &certificates.path("ca.pem"), None, &TLS13));
+    client.write_all(&message(100, 1)).unwrap();
+    client.flush().unwrap();
+    rig.records(2);
+    client.sock.write_all(&[23, 3, 3, 0, 117, 1, 2, 3]).unwrap();
+    thread::sleep(Duration::from_millis(50));
+    rig.stop();
+    // The next process tells of the stream.
+    assert_eq!(rig.reader.read(&mut Chunk::default(), Duration::from_millis(50)).unwrap(), 0);
+    assert_eq!((rig.closed(0, "stopped"), rig.closed(0, "error")), (1, 0));
+}
+
+#[test]
 fn client_certificates_of_our_authority_are_required_where_one_is_named() {
     let certificates = certificates();
     let mut rig = rig(&settings(&certificates, Some("ca.pem")));

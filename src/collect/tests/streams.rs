@@ -275,6 +275,31 @@ fn a_message_that_is_not_completed_ends_its_connection_however_it_drips_and_rest
 }
 
 #[test]
+fn who_rests_gives_way_where_places_are_short() {
+    let mut rig = rig(&Settings { idle_seconds: 1, max_connections: 2, ..settings(&["tcp://127.0.0.1:0"]) });
+    let mut first = connect(rig.addresses[0], "127.0.0.1");
+    first.write_all(&message(16, 1)).unwrap();
+    let own = port(&first);
+    assert_eq!(rig.records(3)[..], [Seen::Opened(own), Seen::Message(own, message(16, 1)), Seen::Cut(own)]);
+    assert!(is_ended(&mut first));
+    assert_eq!(rig.closed(0, "idle"), 1);
+}
+
+#[test]
+fn a_message_has_its_time_however_long_its_stream_rested_before() {
+    let mut rig = rig(&Settings { idle_seconds: 2, ..settings(&["tcp://127.0.0.1:0"]) });
+    let mut stream = connect(rig.addresses[0], "127.0.0.1");
+    stream.write_all(&message(16, 1)).unwrap();
+    rig.records(2);
+    let late = message(16, 2);
+    thread::sleep(Duration::from_millis(1_500));
+    stream.write_all(&late[..7]).unwrap();
+    thread::sleep(Duration::from_millis(1_000));
+    stream.write_all(&late[7..]).unwrap();
+    assert_eq!(rig.records(1), [Seen::Message(port(&stream), late)]);
+}
+
+#[test]
 fn a_message_cut_by_the_end_of_its_stream_is_counted() {
     let mut rig = rig(&settings(&["tcp://127.0.0.1:0"]));
     for length in [1, 3, 4, 15, 99] {

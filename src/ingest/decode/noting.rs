@@ -182,18 +182,19 @@ impl Stage<'_> {
     /// Notes that a stream was cut; the exporter's number is 0 while nothing of it has been recognised.
     pub(super) fn note_cut(&mut self, ledger: &mut Ledger, exporter: u32, received: Timestamp) {
         self.lost(ledger, exporter, received, STREAM_CUT.name, "streams", 1);
-        if exporter != 0 {
+        // Another stream of the exporter, as after it began anew, goes on to tell what it has to say.
+        if exporter != 0 && !self.decoder.has_streams_of(exporter) {
             self.cut_since.insert(exporter, received);
         }
     }
 
     /// Notes that an exporter whose stream was cut has opened one again: what it had to say in between, to itself or to a
-    /// connection of which it did not know that it was none any more, is lost. The hour of the cut tells so already.
+    /// connection of which it did not know that it was none any more, is lost. The hour of the cut tells so already; if it is
+    /// a later one now, the stream counts once more.
     pub(super) fn note_reopened(&mut self, ledger: &mut Ledger, exporter: u32, received: Timestamp) {
         let Some(cut) = self.cut_since.remove(&exporter) else { return };
-        let since = cut.hour().plus(HOUR).max(received.plus(-LONGEST_LOSS));
-        for (hour, _) in hours(since, received) {
-            ledger.lost_earlier(exporter, hour, STREAM_CUT.later, "streams", 1);
+        if cut.hour() < received.hour() {
+            self.lost_between(ledger, exporter, (cut.hour().plus(HOUR), received), STREAM_CUT, "streams", 1);
         }
     }
 }

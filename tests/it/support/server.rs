@@ -370,9 +370,9 @@ impl TestServer {
     }
 
     /// Runs another command of the program under the program that `tracer` begins with.
-    pub fn command_under(&self, tracer: &[&str], arguments: &[&str]) -> std::process::Output {
+    pub fn command_under(&self, tracer: &[String], arguments: &[&str]) -> std::process::Output {
         let program = self.program(arguments);
-        let mut command = Command::new(tracer[0]);
+        let mut command = Command::new(&tracer[0]);
         command.args(&tracer[1..]).arg(program.get_program()).args(arguments);
         command.current_dir(self.folder.path()).envs(&self.environment).stdin(Stdio::null()).output().unwrap()
     }
