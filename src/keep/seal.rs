@@ -159,7 +159,6 @@ async fn finish(
     let findings;
     (_, findings) = on_columns(merger, hour, |merger| merger.double_counting.findings()).await?;
     seal.write_double_counting(&findings).await?;
-    database.flush_log().await;
     Ok(seal.finish(&counting.fingerprint(local)).await?)
 }
 
