@@ -77,7 +77,7 @@ impl Standing {
         let exporters = Exporters::load(shared)?;
         let mut cut_since: HashMap<_, _> = database.cut_streams()?.into_iter().collect();
         // These go on, or are told as those of a former process.
-        cut_since.retain(|exporter, _| !decoder.has_streams_of(*exporter));
+        cut_since.retain(|exporter, _| !decoder.has_streams(Some(*exporter)));
         shared.stored.store(stored.position, Ordering::Release);
         Ok(Self { stored, decoder, exporters, cut_since })
     }
@@ -248,7 +248,7 @@ impl<'a> Stage<'a> {
         if caught_up
             && earlier
             && std::mem::take(&mut self.catching_up)
-            && (self.down_since(started).is_some() || self.decoder.has_streams())
+            && (self.down_since(started).is_some() || self.decoder.has_streams(None))
         {
             let begin = || Piece::begin(self.start, started, self.shared.clock.instant(), started);
             let current = piece.get_or_insert_with(begin);

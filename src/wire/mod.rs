@@ -484,14 +484,9 @@ impl Decoder {
         self.sessions.forget_streams(|_| true)
     }
 
-    /// Whether any stream is remembered.
-    pub fn has_streams(&self) -> bool {
-        self.sessions.has_streams(|_| true)
-    }
-
-    /// Whether any stream of the exporter is remembered.
-    pub fn has_streams_of(&self, exporter_id: u32) -> bool {
-        self.sessions.has_streams(|key| key.exporter_id == exporter_id)
+    /// Whether any stream is remembered; of one exporter, where one is named.
+    pub fn has_streams(&self, of: Option<u32>) -> bool {
+        self.sessions.has_streams(|key| of.is_none_or(|exporter| key.exporter_id == exporter))
     }
 
     /// How many sessions are remembered.

@@ -183,7 +183,7 @@ impl Stage<'_> {
     pub(super) fn note_cut(&mut self, ledger: &mut Ledger, exporter: u32, received: Timestamp) {
         self.lost(ledger, exporter, received, STREAM_CUT.name, "streams", 1);
         // Another stream of the exporter, as after it began anew, goes on to tell what it has to say.
-        if exporter != 0 && !self.decoder.has_streams_of(exporter) {
+        if exporter != 0 && !self.decoder.has_streams(Some(exporter)) {
             self.cut_since.insert(exporter, received);
         }
     }
