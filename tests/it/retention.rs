@@ -201,8 +201,9 @@ fn the_budget_is_held_while_more_comes_in_than_it_has_room_for() {
                UNION ALL SELECT relid FROM pg_partition_tree('flow_segments_open')) AS tree \
                WHERE relid::regclass::text <> ALL('{NAMES}')";
     let rows = number(database, &sql.replace("NAMES", &names[0].join(",")));
-    // What comes in between two looks at the size, which is every 5 s, and while a day is dropped.
-    let slack = 10 << 20;
+    // What comes in between two looks at the size, which is every 5 s, and while a day is dropped: on a busy machine, what waited
+    // for the database at once. It is half of what comes in all in all.
+    let slack = 18 << 20;
     assert!(most <= budget + slack, "{most} bytes, {budget} allowed");
     assert!(rows > slack + (6 << 20), "only {rows} bytes came in: this proves nothing");
     stream.stop();

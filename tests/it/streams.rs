@@ -276,6 +276,10 @@ fn a_stream_that_ended_with_the_server_is_told_although_nothing_ever_follows() {
         }
         server.launch();
         wait_for("the stream to be told", 20, || (server.lost("stream_cut") == cut).then_some(()));
+        // The position has moved although the journal has not.
+        let output = server.command(&["doctor"]);
+        let told = String::from_utf8(output.stdout).unwrap();
+        assert!(told.contains("OK          journal"), "{told}");
     }
 }
 

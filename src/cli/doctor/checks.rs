@@ -19,6 +19,9 @@ use std::net::{IpAddr, SocketAddr};
 const CLOCKS: i64 = 5 * SECOND;
 /// Bytes by which a file may begin after the one before it: one that could not be written gives its position up.
 const GIVEN_UP: u64 = 1;
+/// How far the database may be ahead of the journal's end: a process that receives nothing and has to tell for how long nobody
+/// received lets the position go on by one, into what the next opening leaves free.
+const RESTARTS: u64 = 65_536;
 
 /// A UTC day as people write it.
 fn date(day: Timestamp) -> String {
@@ -245,7 +248,7 @@ pub(super) fn journal(before: &Survey, stored: &[StoredJournal], after: &Survey)
         return Finding::of(check, "nothing was received yet", lost.into_iter().collect());
     };
     let mut differences = Vec::new();
-    if position > last.end.get() {
+    if position > last.end.get().saturating_add(RESTARTS) {
         differences.push(format!(
             "the database stores up to position {position}, but the journal ends at {}: its end is missing",
             last.end.get()

@@ -184,11 +184,11 @@ fn a_position_lies_within_the_journal_and_no_file_that_is_still_needed_is_gone()
     assert!(whole.files.len() >= 4, "{whole:?}");
     let (first, end) = (whole.files[0].start.get(), whole.files.last().unwrap().end.get());
     let check = |survey: &Survey, position| checks::journal(survey, &stored_at(survey, position), survey);
-    for position in [first, first + 1, end] {
+    for position in [first, first + 1, end, end + 1, end + 65_536] {
         assert_eq!(check(&whole, position).verdict, Verdict::Good, "{position}");
     }
     assert!(check(&whole, first).to_string().contains(&format!("{} bytes not stored yet", end - first)));
-    let ahead = check(&whole, end + 1);
+    let ahead = check(&whole, end + 65_537);
     assert!(ahead.to_string().contains("its end is missing"), "{ahead}");
     // The first file was deleted: good once it is stored.
     let mut rest = whole.clone();
