@@ -371,10 +371,7 @@ impl TestServer {
 
     /// Runs another command of the program under the program that `tracer` begins with.
     pub fn command_under(&self, tracer: &[String], arguments: &[&str]) -> std::process::Output {
-        let program = self.program(arguments);
-        let mut command = Command::new(&tracer[0]);
-        command.args(&tracer[1..]).arg(program.get_program()).args(arguments);
-        command.current_dir(self.folder.path()).envs(&self.environment).stdin(Stdio::null()).output().unwrap()
+        self.prepared(&tracer[0]).args(&tracer[1..]).arg(program()).args(arguments).output().unwrap()
     }
 
     /// Begins another command of the program with the server's settings. What it says is lost.
@@ -383,8 +380,15 @@ impl TestServer {
     }
 
     fn program(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program());
-        command.args(arguments).current_dir(self.folder.path()).envs(&self.environment).stdin(Stdio::null());
+        let mut command = self.prepared(&program());
+        command.args(arguments);
+        command
+    }
+
+    /// A command in the server's folder, with its settings.
+    fn prepared(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.folder.path()).envs(&self.environment).stdin(Stdio::null());
         command
     }
 }
