@@ -77,8 +77,8 @@ fn assert_told(server: &TestServer, began: Timestamp, hours: &Hours, full: &Expo
     assert!(told.is_superset(&hours.certain) && told.is_subset(&hours.possible), "{told:?}, {hours:?}");
     let whose: BTreeSet<_> = known.iter().filter(|row| row[2] != "kernel").map(|row| row[0].clone()).collect();
     assert_eq!(whose.into_iter().collect::<Vec<_>>(), ["127.0.0.1", "127.0.0.2"], "{known:?}");
-    // The same in the answer, as if the collector had been installed before.
-    database.query("UPDATE journal_positions SET created_at = created_at - interval '3 days'");
+    // The same in the answer.
+    database.record_for_three_days();
     let told = stamp(server, began.hour(), now.hour().plus(HOUR));
     let counts = json!([
         {"cause": "journal_full", "unit": "datagrams", "count": tally.journal_dropped},

@@ -12,8 +12,7 @@ fn what_a_tiny_receive_buffer_drops_is_counted_to_the_unit_and_told_in_the_answe
     for buffer in ["1", "65536"] {
         let settings = [("INGEST__COMMIT_INTERVAL_MS", "50"), ("COLLECTOR__RECEIVE_BUFFER_BYTES", buffer)];
         let server = TestServer::with(&settings);
-        let database = server.database.as_ref().unwrap();
-        database.query("UPDATE journal_positions SET created_at = created_at - interval '3 days'");
+        server.database.as_ref().unwrap().record_for_three_days();
         let hour = SystemClock.now().hour();
         let mut exporters = Exporters::new(1, 2, server.collector());
         // Nobody knows of what is lost before the first datagram that is heard.

@@ -24,9 +24,7 @@ fn data(records: u32) -> Vec<u8> {
 /// The stamp of what was received today, beside sums and everything else of the answer.
 fn today(server: &TestServer) -> String {
     let day = chrono::Utc::now().format("%F");
-    let database = server.database.as_ref().unwrap();
-    // As if the collector had been installed before.
-    database.query("UPDATE journal_positions SET created_at = created_at - interval '3 days'");
+    server.database.as_ref().unwrap().record_for_three_days();
     format!("/api/v1/top?by=src_ip&from={day}T00:00:00Z&to={day}T23:59:59Z")
 }
 

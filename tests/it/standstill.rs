@@ -21,8 +21,7 @@ fn a_process_that_stood_still_says_for_how_long() {
     let mut exporters = Exporters::new(1, 2, server.collector());
     exporters.send(100);
     server.wait_for_flows(exporters.flows);
-    // As if it had been installed before.
-    server.database.as_ref().unwrap().query("UPDATE journal_positions SET created_at = created_at - interval '3 days'");
+    server.database.as_ref().unwrap().record_for_three_days();
     // A pause like that of a busy machine is none.
     server.signal("STOP");
     std::thread::sleep(Duration::from_secs(2));

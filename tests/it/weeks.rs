@@ -265,16 +265,18 @@ fn totals_segments_and_rows_agree_while_weeks_are_imported_sealed_and_interrupte
         );
         (open + unsummed == 0).then_some(())
     });
-    for _ in 0..rounds(15, 300) {
+    // Windows go with the day of the test, and few may cut a day that has flows.
+    let enough = |sources: &[u64]| sources.iter().all(|sum| *sum > 5);
+    for asked in 0..300 {
+        if asked >= rounds(15, 300) && enough(&sources) {
+            break;
+        }
         for (sum, more) in sources.iter_mut().zip(ask(&server, counts, &mut random)) {
             *sum += more;
         }
     }
     println!("read from {sources:?} days, hours and segments");
-    assert!(
-        sources.iter().all(|sum| *sum > 5),
-        "too little was read from one of days, hours and segments: {sources:?}"
-    );
+    assert!(enough(&sources), "too little was read from one of days, hours and segments: {sources:?}");
     assert_eq!(number(&server, "SELECT sum(flow_rows) FROM segment_headers"), sent);
     assert_eq!(number(&server, "SELECT count(*) FROM flows"), sent);
 }

@@ -1,6 +1,9 @@
 //! One real PostgreSQL for a run of the tests, and a database of its own for each test.
 
+use flowledger::clock::{Clock, DAY, SystemClock};
 use flowledger::private_postgres::{Durability, PrivatePostgres, Settings};
+use flowledger::store::partitions::DailyTable;
+use flowledger::store::{Address, Database};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -93,6 +96,17 @@ impl TestDatabase {
     /// Makes it what an interrupted `DROP DATABASE` leaves: nobody can ever enter it again.
     pub fn invalidate(&self) {
         administer(format!("UPDATE pg_database SET datconnlimit = -2 WHERE datname = '{}'", self.name));
+    }
+
+    /// As if the collector had been installed three days ago, and something had come since: recording began when both were so.
+    pub fn record_for_three_days(&self) {
+        self.query("UPDATE journal_positions SET created_at = created_at - interval '3 days'");
+        wait_on(async {
+            let database = Database::new(&Address::Url(self.url())).unwrap();
+            let began = SystemClock.now().plus(-3 * DAY);
+            database.ensure_day(DailyTable::FlowSegments, began).await.unwrap();
+            database.close().await;
+        });
     }
 
     /// Runs one statement and gives the rows, each value as text.
