@@ -125,7 +125,8 @@ async fn compare(arguments: &Arguments, config: &Config, database: &Database) ->
     let (local, counting) = (Local::new(&config.network.local), config.counting());
     let counted_by = counting.fingerprint(&local);
     let found = database.double_counting(None, now.plus(-DAY), now, &counted_by).await?;
-    findings.push(checks::double_counting(&found));
+    let hours = database.hours_looked_through(now.plus(-DAY), now, &counted_by).await?;
+    findings.push(checks::double_counting(&found, hours));
     let otherwise = database.counted_otherwise(Timestamp::from_micros(0), now, &counted_by).await?;
     findings.push(checks::counted_by(otherwise.as_ref()));
     let chosen = chosen(arguments, segment_days, now);
@@ -138,7 +139,12 @@ async fn compare(arguments: &Arguments, config: &Config, database: &Database) ->
         (Some(before), Some(after)) => checks::journal(before, &journals, after),
         _ => Finding::not_applicable("journal", format!("there is none in {}", directory.display())),
     });
-    findings.extend(of_server(arguments, config, until).await?);
+    // Another collector that stores says nothing of ours.
+    let own = before.as_ref().and_then(|survey| {
+        let id = survey.id.to_string();
+        journals.iter().find(|journal| journal.id == id)
+    });
+    findings.extend(of_server(arguments, config, own.map_or(until, |own| own.complete_until)).await?);
     Ok(findings)
 }
 

@@ -28,7 +28,8 @@ use crate::flow::fields::Field;
 use crate::query::extract::{Extract, ExtractRequest, FlowSink, Flows};
 use crate::query::{Engine, Window};
 use manifest::Manifest;
-use place::{Directory, Output};
+use place::{Complete, Directory, Output, Staged, refused};
+use std::io::Write;
 use std::path::PathBuf;
 
 /// How flows are written.
@@ -95,7 +96,8 @@ pub struct Written {
     pub bytes: u64,
 }
 
-/// Writes what is asked for. When the future is dropped, or fails, nothing stays behind: files get their names at the end.
+/// Writes what is asked for. When the future is dropped, or fails, nothing stays behind: files get their names at the end, in
+/// one step in which it cannot be dropped.
 ///
 /// # Errors
 /// What is wrong with the request, the database or the place. [`ExportError::Closed`] when the reader of standard output has
@@ -103,13 +105,16 @@ pub struct Written {
 pub async fn run(engine: &Engine, clock: &SharedClock, request: &ExportRequest) -> Result<Outcome, ExportError> {
     let window = &request.flows.window;
     let (format, destination) = (request.format, request.destination.clone());
-    let mut written_fields = Vec::new();
+    let manifest_path = request.manifest.clone().or_else(|| manifest::path(format, &destination, window));
+    let (mut written_fields, mut staged) = (Vec::new(), None);
     let open = |fields: &[Field]| {
         written_fields = fields.to_vec();
-        Writer::open(format, &destination, window, fields)
+        let writer = Writer::open(format, &destination, window, fields)?;
+        // Now, so that a place where no manifest can be is told before hours of reading.
+        staged = manifest_path.as_deref().map(Staged::new).transpose()?;
+        Ok(writer)
     };
     let (writer, extract) = engine.extract(&request.flows, open).await?;
-    let manifest_path = request.manifest.clone().or_else(|| manifest::path(format, &destination, window));
     let manifest = |files: Vec<Written>| Manifest {
         format,
         files,
@@ -118,12 +123,19 @@ pub async fn run(engine: &Engine, clock: &SharedClock, request: &ExportRequest) 
         extract: &extract,
         generated_at: clock.now(),
     };
-    // The manifest comes last: whoever finds it finds what it tells of.
-    let files = tokio::task::spawn_blocking(move || writer.finish())
+    let (complete, files) = tokio::task::spawn_blocking(move || writer.complete())
         .await
         .map_err(|error| ExportError::Defect(error.to_string()))??;
-    if let Some(path) = &manifest_path {
-        place::write(path, &manifest(files).render()?)?;
+    // Nothing is waited for from here on. The manifest is on the disk before anything has its name, goes where it told of older
+    // data, and comes last: whoever finds one finds what it tells of.
+    if let Some(staged) = &mut staged {
+        staged.write_all(&manifest(files).render()?).map_err(refused)?;
+        staged.sync()?;
+        staged.clear()?;
+    }
+    complete.place()?;
+    if let Some(staged) = staged {
+        staged.place()?;
     }
     Ok(Outcome { extract, manifest: manifest_path })
 }
@@ -151,18 +163,18 @@ impl Writer {
         })
     }
 
-    /// Brings everything under its name.
-    fn finish(self) -> Result<Vec<Written>, ExportError> {
+    /// Brings everything to the disk.
+    fn complete(self) -> Result<(Complete, Vec<Written>), ExportError> {
         match self {
             Self::Csv(writer) => {
                 let (output, rows) = writer.finish()?;
-                Ok(output.finish(rows)?.into_iter().collect())
+                output.complete(rows)
             }
             Self::Ndjson(writer) => {
                 let (output, rows) = writer.finish();
-                Ok(output.finish(rows)?.into_iter().collect())
+                output.complete(rows)
             }
-            Self::Parquet(writer) => writer.finish(),
+            Self::Parquet(writer) => writer.complete(),
         }
     }
 }

@@ -11,7 +11,7 @@ mod tests;
 use super::Written;
 use super::cells::{Cells, Moments};
 use super::error::ExportError;
-use super::place::Directory;
+use super::place::{Complete, Directory};
 use crate::flow::batch::{Column, Values};
 use crate::flow::fields::{Field, Kind};
 use crate::query::extract::Flows;
@@ -100,11 +100,10 @@ impl ParquetWriter {
         Ok(())
     }
 
-    /// Brings all files to their places and tells which they are.
-    pub(super) fn finish(mut self) -> Result<Vec<Written>, ExportError> {
+    /// Ends all files and tells which they are.
+    pub(super) fn complete(mut self) -> Result<(Complete, Vec<Written>), ExportError> {
         self.end_part()?;
-        self.directory.finish()?;
-        Ok(self.written)
+        Ok((self.directory.complete()?, self.written))
     }
 
     fn begin_part(&mut self, day: NaiveDate) -> Result<(), ExportError> {

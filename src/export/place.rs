@@ -2,7 +2,7 @@
 //!
 //! A file is written under a temporary name beside its own, synced, and renamed when it is complete; a directory of Parquet is
 //! made in a temporary one inside, and its days are renamed into place together at the end. What is dropped before that
-//! takes its temporary files with it; only `kill -9` and a power cut leave them, under names that begin with a dot. Our user
+//! takes its temporary files with it; only a process that ends without that leaves them, under names that begin with a dot. Our user
 //! and group may read what we write. A symbolic link under the name of a file is replaced, not followed.
 
 use super::error::ExportError;
@@ -34,17 +34,19 @@ impl Output {
         })
     }
 
-    /// Brings what was written to its place, of which `rows` rows are told.
-    pub(super) fn finish(self, rows: u64) -> Result<Option<Written>, ExportError> {
+    /// Ends what was written, of which `rows` rows are told.
+    pub(super) fn complete(self, rows: u64) -> Result<(Complete, Vec<Written>), ExportError> {
         match self {
             Self::Stdout(mut stdout) => {
                 stdout.flush().map_err(stdout_error)?;
-                Ok(None)
+                Ok((Complete::Streamed, Vec::new()))
             }
-            Self::File(staged) => {
-                let (path, bytes) = staged.finish()?;
+            Self::File(mut staged) => {
+                staged.sync()?;
                 // The manifest lies beside it.
-                Ok(Some(Written { path: path.file_name().map_or_else(|| path.clone(), PathBuf::from), rows, bytes }))
+                let path = staged.path.file_name().map_or_else(|| staged.path.clone(), PathBuf::from);
+                let written = Written { path, rows, bytes: staged.bytes };
+                Ok((Complete::File(staged), vec![written]))
             }
         }
     }
@@ -75,6 +77,27 @@ pub(super) fn refused(error: io::Error) -> ExportError {
     error.downcast().unwrap_or_else(|error| ExportError::Defect(error.to_string()))
 }
 
+/// Whole and synced. What is dropped instead of placed leaves nothing.
+pub(super) enum Complete {
+    /// Read by somebody else already.
+    Streamed,
+    /// A file without its name.
+    File(Box<Staged>),
+    /// Days outside their directory.
+    Days(Directory),
+}
+
+impl Complete {
+    /// Brings it under its names.
+    pub(super) fn place(self) -> Result<(), ExportError> {
+        match self {
+            Self::Streamed => Ok(()),
+            Self::File(staged) => staged.place(),
+            Self::Days(directory) => directory.place(),
+        }
+    }
+}
+
 /// A file that gets its name when it is whole.
 pub(super) struct Staged {
     file: BufWriter<File>,
@@ -85,7 +108,7 @@ pub(super) struct Staged {
 }
 
 impl Staged {
-    fn new(path: &Path) -> Result<Self, ExportError> {
+    pub(super) fn new(path: &Path) -> Result<Self, ExportError> {
         let not_a_file = |what| Err(ExportError::NotAFile { path: path.to_owned(), what });
         let Some(name) = path.file_name() else { return not_a_file("no name of a file") };
         // A device or pipe would be replaced by a file.
@@ -100,13 +123,24 @@ impl Staged {
         Ok(Self { file, path: path.to_owned(), temporary, bytes: 0, done: false })
     }
 
-    /// The path, and how many bytes lie there.
-    fn finish(mut self) -> Result<(PathBuf, u64), ExportError> {
-        self.file.flush().and_then(|()| self.file.get_ref().sync_all()).map_err(ExportError::file(&self.temporary))?;
+    /// Brings everything to the disk.
+    pub(super) fn sync(&mut self) -> Result<(), ExportError> {
+        self.file.flush().and_then(|()| self.file.get_ref().sync_all()).map_err(ExportError::file(&self.temporary))
+    }
+
+    /// Takes away the file whose place this one takes.
+    pub(super) fn clear(&self) -> Result<(), ExportError> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(ExportError::file(&self.path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives it its name.
+    pub(super) fn place(mut self) -> Result<(), ExportError> {
         fs::rename(&self.temporary, &self.path).map_err(ExportError::file(&self.path))?;
         self.done = true;
-        sync_directory(parent(&self.path))?;
-        Ok((self.path.clone(), self.bytes))
+        sync_directory(parent(&self.path))
     }
 
     fn told(&self, error: io::Error) -> io::Error {
@@ -132,13 +166,6 @@ impl Drop for Staged {
             let _ = fs::remove_file(&self.temporary);
         }
     }
-}
-
-/// Writes `bytes` as a file.
-pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), ExportError> {
-    let mut staged = Staged::new(path)?;
-    staged.write_all(bytes).map_err(refused)?;
-    staged.finish().map(drop)
 }
 
 fn create(path: &Path) -> Result<File, ExportError> {
@@ -203,11 +230,16 @@ impl Directory {
         Ok((create(&temporary)?, temporary, within))
     }
 
-    /// Brings all days to their places, or none.
-    pub(super) fn finish(self) -> Result<(), ExportError> {
+    /// Ends what was written.
+    pub(super) fn complete(self) -> Result<Complete, ExportError> {
         for day in &self.days {
             sync_directory(&self.staging.join(day))?;
         }
+        Ok(Complete::Days(self))
+    }
+
+    /// Brings all days to their places, or none.
+    fn place(self) -> Result<(), ExportError> {
         for (index, day) in self.days.iter().enumerate() {
             let place = self.path.join(day);
             // A directory that has something in it is not replaced.

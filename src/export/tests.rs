@@ -3,7 +3,7 @@
 use super::cells::{Cells, Moments};
 use super::csv::CsvWriter;
 use super::ndjson::NdjsonWriter;
-use super::place::{self, Directory, Output, refused};
+use super::place::{Directory, Output, Staged, refused};
 use super::*;
 use crate::clock::Timestamp;
 use crate::flow::batch::{AddressRun, Column, FlowBatch};
@@ -184,11 +184,29 @@ fn a_file_has_its_name_when_it_is_whole_and_what_is_dropped_leaves_nothing() {
     for text in ["first", "second"] {
         let mut output = Output::open(&destination).unwrap();
         output.write_all(text.as_bytes()).unwrap();
-        let written = output.finish(7).unwrap().unwrap();
-        assert_eq!(written, Written { path: "flows.csv".into(), rows: 7, bytes: text.len() as u64 });
+        let (complete, written) = output.complete(7).unwrap();
+        assert_eq!(written, [Written { path: "flows.csv".into(), rows: 7, bytes: text.len() as u64 }]);
+        assert_eq!(fs::read_to_string(&path).unwrap_or_default(), if text == "first" { "" } else { "first" });
+        complete.place().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
         assert_eq!(names(place.path()), ["flows.csv"]);
     }
+}
+
+#[test]
+fn a_file_goes_before_what_it_tells_of_is_replaced() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("flows.csv.json");
+    for text in ["first", "second"] {
+        let mut staged = Staged::new(&path).unwrap();
+        staged.write_all(text.as_bytes()).unwrap();
+        staged.sync().unwrap();
+        staged.clear().unwrap();
+        assert!(!path.exists());
+        staged.place().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+    assert_eq!(names(place.path()), ["flows.csv.json"]);
 }
 
 #[test]
@@ -231,12 +249,12 @@ fn days_come_to_their_places_together_and_a_day_that_is_there_is_not_replaced() 
     let (mut first, mut second) = (Directory::open(&root, &window).unwrap(), Directory::open(&root, &window).unwrap());
     fill(&mut first);
     fs::create_dir_all(root.join("day=2026-11-24/someone's")).unwrap();
-    let error = first.finish().unwrap_err().to_string();
+    let error = first.complete().unwrap().place().unwrap_err().to_string();
     assert!(error.contains("day=2026-11-24 is there already"), "{error}");
     fs::remove_dir_all(root.join("day=2026-11-24")).unwrap();
     assert!(!root.join("day=2026-11-23").exists(), "half of an export stayed");
     fill(&mut second);
-    second.finish().unwrap();
+    second.complete().unwrap().place().unwrap();
     assert_eq!(names(&root), ["day=2026-11-23", "day=2026-11-24"]);
     assert_eq!(names(&root.join("day=2026-11-24")), ["part-0000.parquet"]);
     assert!(matches!(Directory::open(&root, &window).err().unwrap(), ExportError::Exists { .. }));
@@ -262,7 +280,4 @@ fn manifests_lie_beside_the_data_under_names_that_readers_of_directories_leave_o
         assert_eq!(path(format, place, window).unwrap(), Path::new(expected));
     }
     assert_eq!(manifest::path(Format::Csv, &Destination::Stdout, &whole), None);
-    let file = tempfile::tempdir().unwrap();
-    place::write(&file.path().join("m.json"), b"{}").unwrap();
-    assert_eq!(names(file.path()), ["m.json"]);
 }

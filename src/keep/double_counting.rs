@@ -9,8 +9,9 @@
 //! sizes in networks that have nothing to do with each other but their private addresses. Traffic behind address translation,
 //! and sampled flows of which the two exporters looked at different packets, cannot be recognised.
 //!
-//! Promises: at most [`MAX_KEPT`] flows are held, none from batch to batch as long as there is only one point. Which 5-tuples are
-//! held is chosen by a hash of theirs, so that all points tell of the same ones. Pure: batches come in, findings come out.
+//! Promises: at most [`MAX_KEPT`] flows are held, also of an hour that is of one point to its end: the flows of an archive lie
+//! together, and the other point may come last. Which 5-tuples are held is chosen by a hash of theirs, so that all points
+//! tell of the same ones. Pure: batches come in, findings come out.
 
 use crate::clock::SECOND;
 use crate::flow::batch::{Addresses, FlowBatch, Values};
@@ -171,9 +172,6 @@ pub struct DoubleCounting {
     limit: usize,
     /// Tuples are held whose hash has none of these bits, which are the lowest ones.
     mask: u64,
-    /// The only point that has told anything yet.
-    only: Option<Point>,
-    several: bool,
 }
 
 impl DoubleCounting {
@@ -187,7 +185,7 @@ impl DoubleCounting {
     fn holding(limit: usize, flows: usize) -> Self {
         let one_in = flows.div_ceil(limit).next_power_of_two();
         let mask = (one_in as u64).saturating_sub(1).min(MAX_MASK);
-        Self { hasher: RandomState::default(), kept: Vec::new(), limit, mask, only: None, several: false }
+        Self { hasher: RandomState::default(), kept: Vec::new(), limit, mask }
     }
 
     /// Looks at the flows of `batch` for which `counts` says that they count, given a row.
@@ -228,15 +226,9 @@ impl DoubleCounting {
                 self.keep(flow);
             }
         }
-        if !self.several {
-            self.kept = Vec::new();
-        }
     }
 
     fn keep(&mut self, flow: Flow) {
-        if !self.several {
-            self.several = *self.only.get_or_insert_with(|| flow.point()) != flow.point();
-        }
         while self.kept.len() >= self.limit && self.mask < MAX_MASK {
             self.mask = self.mask << 1 | 1;
             let mask = self.mask;

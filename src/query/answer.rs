@@ -2,7 +2,8 @@
 //!
 //! These types are neither HTTP shapes nor SQL rows: `api` and `reports` render them, the engine fills them.
 
-use crate::clock::Timestamp;
+use super::stamp::NOT_RECORDED;
+use crate::clock::{SECOND, Timestamp};
 use crate::filter::Expression;
 use crate::flow::counting::{Counting, CountingRule};
 use crate::flow::fields::Dimension;
@@ -206,6 +207,24 @@ impl Completeness {
         let estimated = counters == Counters::Scaled && sampled_flows > 0;
         let undercount = self.undercount.map(|known| Undercount { counted, ..known });
         Self { exact: self.exact && !estimated, estimated, sampled_flows, undercount, ..self }
+    }
+
+    /// The same for a longer window, of which the answer tells nothing for so many microseconds.
+    #[must_use]
+    pub fn without(mut self, micros: i64) -> Self {
+        let seconds = micros.max(0).cast_unsigned().div_ceil(SECOND.cast_unsigned());
+        if seconds == 0 {
+            return self;
+        }
+        match self.lost.iter_mut().find(|lost| lost.cause == NOT_RECORDED) {
+            Some(lost) => lost.count = lost.count.saturating_add(seconds),
+            None => {
+                let lost = LossCount { cause: NOT_RECORDED.to_owned(), unit: "seconds".to_owned(), count: seconds };
+                let place = self.lost.partition_point(|other| (&other.cause, &other.unit) < (&lost.cause, &lost.unit));
+                self.lost.insert(place, lost);
+            }
+        }
+        Self { exact: false, undercount: None, ..self }
     }
 }
 

@@ -254,7 +254,7 @@ impl Engine {
         let loss = snapshot.loss(window.from, window.to).await?;
         let known = Known {
             senders: snapshot.senders(&stamp::exporters_of(&loss)).await?,
-            unnumbered: snapshot.sent(UNNUMBERED.code(), window.from, window.to).await?,
+            unnumbered: snapshot.sent(UNNUMBERED.code(), window.from).await?,
             not_recorded: gone.not_recorded,
             imported_hours: gone.imported_hours,
             counted_otherwise: gone.counted_otherwise,

@@ -142,8 +142,8 @@ pub fn midnight(day: NaiveDate, zone: Tz) -> Timestamp {
     local(day.and_time(NaiveTime::MIN), zone)
 }
 
-/// The moment of a local time.
-fn local(time: NaiveDateTime, zone: Tz) -> Timestamp {
+/// The moment of a local time: the first one after a gap that it lies in, the earlier one of two.
+pub fn local(time: NaiveDateTime, zone: Tz) -> Timestamp {
     match zone.from_local_datetime(&time) {
         LocalResult::Single(moment) | LocalResult::Ambiguous(moment, _) => moment.into(),
         LocalResult::None => {

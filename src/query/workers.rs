@@ -56,9 +56,11 @@ pub(super) async fn run<S: Scan>(
         }
     }
     tasks.spawn(work(snapshot, queue, Arc::clone(budget), first));
-    let mut merged: Option<S> = None;
+    let (mut merged, mut held) = (None::<S>, Vec::new());
     while let Some(ended) = tasks.join_next().await {
-        let scan = ended.map_err(|error| QueryError::Worker(error.to_string()))??;
+        let (scan, snapshot) = ended.map_err(|error| QueryError::Worker(error.to_string()))??;
+        // The first one holds the partitions that the others may still read.
+        held.push(snapshot);
         merged = Some(match merged {
             None => scan,
             Some(mut merged) => {
@@ -73,13 +75,13 @@ pub(super) async fn run<S: Scan>(
     merged.ok_or_else(|| QueryError::Worker("it found nothing".into()))
 }
 
-/// One worker: loads and scans at the same time until the queue is empty.
+/// One worker: loads and scans at the same time until the queue is empty. Returns what it read from, too.
 async fn work<S: Scan>(
     mut snapshot: Snapshot,
     queue: Arc<Queue>,
     budget: Arc<Budget>,
     mut scan: S,
-) -> Result<S, QueryError> {
+) -> Result<(S, Snapshot), QueryError> {
     let mut loaded = load(&mut snapshot, &queue).await?;
     while let Some((ids, segments)) = loaded {
         let budget = Arc::clone(&budget);
@@ -88,7 +90,7 @@ async fn work<S: Scan>(
         scan = scanned.map_err(|error| QueryError::Worker(error.to_string()))??;
         loaded = next?;
     }
-    Ok(scan)
+    Ok((scan, snapshot))
 }
 
 /// The next load's segments with their ids, or nothing when the queue is empty.

@@ -246,6 +246,20 @@ impl Runner {
         }
     }
 
+    /// What the report tells of `window`. Where that cuts hours of which only totals are left, as days do in zones off by 30 or
+    /// 45 minutes, it tells of the whole hours within, and the stamp says how long nothing is told of.
+    async fn ask(&self, definition: &Definition, window: Window) -> Result<TopAnswer, QueryError> {
+        match self.answers.top(&definition.request(window)).await {
+            Err(QueryError::WindowNotOnHours { inner: Some(inner), .. }) => {
+                let answer = self.answers.top(&definition.request(inner)).await?;
+                let told = inner.to.micros().saturating_sub(inner.from.micros());
+                let cut = window.to.micros().saturating_sub(window.from.micros()).saturating_sub(told);
+                Ok(TopAnswer { completeness: answer.completeness.without(cut), ..answer })
+            }
+            other => other,
+        }
+    }
+
     /// One attempt. `None` when the claim is lost.
     async fn make_and_deliver(&self, definition: &Definition, claim: &Claim) -> Result<Option<Verdict>, StoreError> {
         let again = |pause, reason| match claim.age >= self.pace.give_up {
@@ -256,7 +270,7 @@ impl Runner {
             Some(kept) => Document::from(kept.clone()),
             None => {
                 let window = Window { from: claim.key.start, to: claim.key.end, zone: definition.schedule.zone() };
-                let answer = match self.answers.top(&definition.request(window)).await {
+                let answer = match self.ask(definition, window).await {
                     Ok(answer) => answer,
                     Err(error) => return again(self.pace.pause(claim.attempts), error.to_string()),
                 };
@@ -348,7 +362,7 @@ impl Runner {
         let zone = definition.schedule.zone();
         let span = span.unwrap_or_else(|| definition.period.previous(now, zone));
         let window = span.window(zone);
-        let answer = self.answers.top(&definition.request(window)).await?;
+        let answer = self.ask(definition, window).await?;
         let document = Document::new(definition, &span.to_string(), window, &answer, now)?;
         let path = file::write(definition.directory.clone(), document.clone()).await?;
         let mut outcome =

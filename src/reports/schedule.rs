@@ -8,8 +8,9 @@
 use super::error::ReportError;
 use crate::clock::{SECOND, Timestamp};
 use crate::query::Window;
-use crate::query::window::midnight;
-use chrono::{DateTime, Datelike, Days, Months, NaiveDate, Weekday};
+use crate::query::window::{local, midnight};
+use chrono::offset::LocalResult;
+use chrono::{DateTime, Datelike, Days, Months, NaiveDate, TimeDelta, TimeZone, Weekday};
 use chrono_tz::Tz;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
@@ -174,8 +175,24 @@ impl Schedule {
 
     /// The last moment at or before `now` at which a report was due.
     pub fn last_due(&self, now: Timestamp) -> Option<Timestamp> {
-        let second = DateTime::from_timestamp(now.micros().div_euclid(SECOND), 0)?.with_timezone(&self.zone);
-        self.cron.find_previous_occurrence(&second, true).ok().map(Timestamp::from)
+        let time =
+            DateTime::from_timestamp(now.micros().div_euclid(SECOND), 0)?.with_timezone(&self.zone).naive_local();
+        // In an hour that comes twice, local times up to its end have been before.
+        let repeated = match self.zone.from_local_datetime(&time) {
+            LocalResult::Ambiguous(earlier, later) => later.signed_duration_since(earlier),
+            _ => TimeDelta::zero(),
+        };
+        let mut latest = time.checked_add_signed(repeated)?;
+        loop {
+            // Looked for on a clock that never changes: for a time in a gap, croner's step back ends before the gap, which
+            // at midnight is the day before.
+            let found = self.cron.find_previous_occurrence(&latest.and_utc(), true).ok()?.naive_utc();
+            let moment = local(found, self.zone);
+            if moment <= now {
+                return Some(moment);
+            }
+            latest = found.checked_sub_signed(TimeDelta::seconds(1))?;
+        }
     }
 
     /// The periods that are due at `now` and not yet on record, oldest first. `recorded` is the end of the last period on
@@ -295,6 +312,47 @@ mod tests {
                 now = now.plus(60 * SECOND);
             }
             assert_eq!(told, days);
+        }
+    }
+
+    #[test]
+    fn a_schedule_in_a_gap_at_midnight_is_due_at_its_end_and_tells_of_the_day_before() {
+        // Clocks go from 00:00 to 01:00 on Friday 24 April in Cairo, and on Sunday 6 September in Santiago.
+        let (cairo, santiago) = (chrono_tz::Africa::Cairo, chrono_tz::America::Santiago);
+        for (schedule, period, zone, from, spans) in [
+            ("0 0 * * *", Period::Day, cairo, "2026-04-23T12:00:00Z", vec!["2026-04-23", "2026-04-24"]),
+            ("59 0 * * FRI", Period::Week, cairo, "2026-04-23T12:00:00Z", vec!["2026-W16"]),
+            ("30 0 * * *", Period::Day, santiago, "2026-09-05T12:00:00Z", vec!["2026-09-05", "2026-09-06"]),
+            ("0 0 * * SUN", Period::Week, santiago, "2026-09-05T12:00:00Z", vec!["2026-W35"]),
+        ] {
+            let schedule = Schedule::parse(schedule, zone).unwrap();
+            let from = at(from);
+            let mut recorded = Some(schedule.due(period, from, None)[0].window.to);
+            let (mut told, mut now) = (Vec::new(), from);
+            while now < from.plus(2 * DAY) {
+                let due = schedule.due(period, now, recorded);
+                assert!(due.iter().all(|due| due.at <= now && due.window.to <= due.at), "{due:?}");
+                told.extend(names(&due));
+                recorded = due.last().map_or(recorded, |due| Some(due.window.to));
+                now = now.plus(60 * SECOND);
+            }
+            assert_eq!(told, spans, "{zone}");
+        }
+        let midnight = Schedule::parse("0 0 * * *", cairo).unwrap();
+        assert_eq!(midnight.last_due(at("2026-04-24T12:00:00+03:00")), Some(at("2026-04-24T01:00:00+03:00")));
+    }
+
+    #[test]
+    fn an_hour_that_comes_twice_has_its_reports_in_the_first_of_both() {
+        let often = Schedule::parse("*/20 * * * *", Berlin).unwrap();
+        for (now, due) in [
+            ("2026-10-25T02:10:00+02:00", "2026-10-25T02:00:00+02:00"),
+            ("2026-10-25T02:59:59+02:00", "2026-10-25T02:40:00+02:00"),
+            ("2026-10-25T02:10:00+01:00", "2026-10-25T02:40:00+02:00"),
+            ("2026-10-25T02:59:59+01:00", "2026-10-25T02:40:00+02:00"),
+            ("2026-10-25T03:00:00+01:00", "2026-10-25T03:00:00+01:00"),
+        ] {
+            assert_eq!(often.last_due(at(now)), Some(at(due)), "{now}");
         }
     }
 

@@ -50,6 +50,8 @@ pub struct Sums {
     pub packets: u128,
     /// Flows, counting what the exporter aggregated.
     pub flows: u128,
+    /// Whether a segment holds more of something than it can say: a column of the database ends at 2^63 - 1.
+    pub cut: bool,
 }
 
 /// A journal as the database knows it.
@@ -129,13 +131,20 @@ impl Snapshot {
     /// # Errors
     /// When the database does not answer.
     pub async fn sums_of_day(&mut self, table: DailyTable, day: Timestamp) -> Result<Sums, StoreError> {
-        let (rows, bytes, packets, flows) = match table {
-            DailyTable::FlowSegments => ("sum(flow_rows)", "total_bytes", "total_packets", "total_flows"),
+        let (rows, bytes, packets, flows, largest) = match table {
+            DailyTable::FlowSegments => (
+                "sum(flow_rows)",
+                "total_bytes",
+                "total_packets",
+                "total_flows",
+                "max(greatest(total_bytes, total_packets, total_flows))",
+            ),
             DailyTable::Flows => (
                 "count(*)",
                 "coalesce(in_bytes, 0)::numeric + coalesce(out_bytes, 0)",
                 "coalesce(in_packets, 0)::numeric + coalesce(out_packets, 0)",
                 "coalesce(aggregated_flows, 1)",
+                "0",
             ),
         };
         let from = match table {
@@ -145,9 +154,9 @@ impl Snapshot {
         // Only names of this module.
         let statement = AssertSqlSafe(format!(
             "SELECT coalesce({rows}, 0)::text, coalesce(sum({bytes}), 0)::text, coalesce(sum({packets}), 0)::text, \
-             coalesce(sum({flows}), 0)::text FROM {from}",
+             coalesce(sum({flows}), 0)::text, coalesce({largest}, 0)::bigint FROM {from}",
         ));
-        let sums: (String, String, String, String) = sqlx::query_as(statement)
+        let sums: (String, String, String, String, i64) = sqlx::query_as(statement)
             .bind(day.to_utc())
             .bind(day.plus(DAY).to_utc())
             .fetch_one(self.connection())
@@ -155,7 +164,13 @@ impl Snapshot {
         let number = |text: &str| {
             text.parse().map_err(|_| StoreError::Unexpected { place: "sums of a day", detail: text.to_owned() })
         };
-        Ok(Sums { rows: number(&sums.0)?, bytes: number(&sums.1)?, packets: number(&sums.2)?, flows: number(&sums.3)? })
+        Ok(Sums {
+            rows: number(&sums.0)?,
+            bytes: number(&sums.1)?,
+            packets: number(&sums.2)?,
+            flows: number(&sums.3)?,
+            cut: sums.4 == i64::MAX,
+        })
     }
 
     /// Ids that more than one segment has, some of them.

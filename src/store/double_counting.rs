@@ -97,6 +97,27 @@ impl Database {
         rows.iter().map(summary).collect()
     }
 
+    /// How many hours from `from` up to but not including `to` were looked through and count by `counted_by`.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn hours_looked_through(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        counted_by: &str,
+    ) -> Result<u64, StoreError> {
+        let hours = sqlx::query_scalar(
+            "SELECT count(*) FROM hours WHERE sealed_at IS NOT NULL AND local = $1 AND hour >= $2 AND hour < $3",
+        )
+        .bind(counted_by)
+        .bind(from.hour().to_utc())
+        .bind(to.to_utc())
+        .fetch_one(&self.readers)
+        .await?;
+        Ok(count(hours))
+    }
+
     /// Deletes what was found before `oldest`.
     ///
     /// # Errors

@@ -360,7 +360,8 @@ impl Database {
         answer(
             sqlx::query(
                 "UPDATE report_deliveries SET state = $6, error = $7, updated_at = now() \
-             WHERE report = $1 AND period_start = $2 AND period_end = $3 AND delivery = $4 AND recipient = $5",
+             WHERE report = $1 AND period_start = $2 AND period_end = $3 AND delivery = $4 AND recipient = $5 \
+             AND (state <> 'sent' OR $6 = 'sent')",
             )
             .bind(&run.report)
             .bind(utc(run.start))

@@ -244,21 +244,18 @@ impl Snapshot {
             .collect())
     }
 
-    /// Whether an exporter may have sent `version`, as `wire` codes it, from `from` up to but not including `to`: one that was
-    /// known before the end and sent it after the beginning.
+    /// Whether an exporter may have sent `version`, as `wire` codes it, from `from` on. When it began nobody knows: it is entered
+    /// with its first flows, which an outage of the database can make later than the window.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn sent(&mut self, version: u16, from: Timestamp, to: Timestamp) -> Result<bool, StoreError> {
-        let found = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM exporter_activity JOIN exporters USING (exporter_id) \
-             WHERE version = $1 AND last_seen >= $2 AND created_at < $3)",
-        )
-        .bind(i16::try_from(version).unwrap_or(i16::MAX))
-        .bind(from.to_utc())
-        .bind(to.to_utc())
-        .fetch_one(&mut *self.transaction)
-        .await?;
+    pub async fn sent(&mut self, version: u16, from: Timestamp) -> Result<bool, StoreError> {
+        let found =
+            sqlx::query_scalar("SELECT EXISTS (SELECT FROM exporter_activity WHERE version = $1 AND last_seen >= $2)")
+                .bind(i16::try_from(version).unwrap_or(i16::MAX))
+                .bind(from.to_utc())
+                .fetch_one(&mut *self.transaction)
+                .await?;
         Ok(found)
     }
 

@@ -48,8 +48,6 @@ impl Database {
 }
 
 async fn read(connection: &mut PgConnection) -> Result<Usage, StoreError> {
-    let bytes: i64 =
-        sqlx::query_scalar("SELECT pg_database_size(current_database())").fetch_one(&mut *connection).await?;
     // A partition that is dropped meanwhile has no size.
     let rows: Vec<(String, String, Option<i64>)> = sqlx::query_as(
         "SELECT parent.relname::text, child.relname::text, pg_total_relation_size(child.oid) FROM pg_inherits \
@@ -59,6 +57,9 @@ async fn read(connection: &mut PgConnection) -> Result<Usage, StoreError> {
     .bind(TABLES.as_slice())
     .fetch_all(&mut *connection)
     .await?;
+    // Asked for afterwards: the other way round, a partition that goes in between would have to go once more.
+    let bytes: i64 =
+        sqlx::query_scalar("SELECT pg_database_size(current_database())").fetch_one(&mut *connection).await?;
     let mut partitions: Vec<_> = rows
         .into_iter()
         .filter_map(|(table, partition, bytes)| {

@@ -316,6 +316,7 @@ fn what_is_asked_wrongly_is_refused_as_by_the_api() {
         (&["--format", "csv", "--to-stdout", "--fields", "dts_ip"][..], "did you mean dst_ip?"),
         (&["--format", "parquet", "--to-stdout"], "give --output DIR"),
         (&["--format", "csv", "-o", "/dev/null"], "no regular file"),
+        (&["--format", "csv", "-o", "flows.csv", "--manifest", "nowhere/m.json"], "No such file or directory"),
         (&["--format", "csv"], "required"),
         (&["--format", "xml", "--to-stdout"], "possible values: csv, ndjson, parquet"),
     ] {
@@ -323,6 +324,7 @@ fn what_is_asked_wrongly_is_refused_as_by_the_api() {
         let said = String::from_utf8(done.stderr).unwrap();
         assert!(said.contains(expected) && !done.status.success(), "{arguments:?}: {said}");
     }
+    assert!(!server.folder().join("flows.csv").exists(), "its manifest has no place");
 }
 
 /// Starts an export with the settings of `server`.
@@ -375,10 +377,11 @@ fn whenever_it_is_stopped_no_half_export_has_its_name() {
             let done = wait_for("the export to end", 30, || child.try_wait().unwrap());
             let left = files(&place);
             let named = left.iter().filter(|file| !file.starts_with('.') && !file.contains("/.")).count();
-            // Data may have its name already when the signal comes, but then it is whole.
+            // After `kill -9` data may have its name without the manifest, but then it is whole.
             assert!(named == 0 || whole(&place, format), "{signal} {format}: {left:?}");
             assert!(signal == "-KILL" || named == left.len(), "{signal} {format}: {left:?}");
-            assert!(!done.success() || named == 2, "{signal} {format}: {left:?}");
+            let all = if done.success() { 2 } else { 0 };
+            assert!(named == all || signal == "-KILL" && !done.success(), "{signal} {format}: {left:?}");
             fs::remove_dir_all(&place).unwrap();
             fs::create_dir(&place).unwrap();
             if done.success() {

@@ -8,7 +8,7 @@ use chrono::DateTime;
 use flowledger::clock::{ManualClock, Timestamp};
 use flowledger::flow::segment::Totals;
 use flowledger::flow::value::Value;
-use flowledger::query::{Completeness, Counted, Source, TopAnswer, TopRequest, TopRow};
+use flowledger::query::{Completeness, Counted, QueryError, Source, TopAnswer, TopRequest, TopRow, Window};
 use flowledger::reports::delivery::{Deliverer, email};
 use flowledger::reports::run::Answer;
 use flowledger::reports::{Answers, Metrics, Pace, Scheduler, Settings, Surroundings, definitions};
@@ -31,6 +31,8 @@ fn at(text: &str) -> Timestamp {
 struct Engine {
     asked: Arc<Mutex<Vec<String>>>,
     stale_since: Arc<Mutex<Option<Timestamp>>>,
+    /// Flows are gone, so that only this window can be answered.
+    only: Arc<Mutex<Option<Window>>>,
 }
 
 impl Engine {
@@ -43,6 +45,10 @@ impl Engine {
 impl Answers for Engine {
     fn top<'a>(&'a self, request: &'a TopRequest) -> Answer<'a> {
         let window = request.window;
+        let inner = self.only.lock().unwrap().filter(|only| *only != window);
+        if inner.is_some() {
+            return Box::pin(async move { Err(QueryError::WindowNotOnHours { inner, outer: window }) });
+        }
         let hours = (window.to.micros() - window.from.micros()) / flowledger::clock::HOUR;
         let first = window.from.to_utc().with_timezone(&window.zone).format("%F");
         let bytes = {
@@ -252,6 +258,23 @@ async fn a_report_waits_for_its_flows_but_not_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_report_that_cuts_hours_whose_flows_are_gone_tells_of_the_others_and_what_it_lacks() {
+    let house = House::new("2026-11-23T02:00:00+01:00").await;
+    let (from, to) = (at("2026-11-16T00:30:00+01:00"), at("2026-11-22T23:30:00+01:00"));
+    *house.engine.only.lock().unwrap() = Some(Window { from, to, zone: chrono_tz::Europe::Berlin });
+    house.server().run_due().await;
+    assert_eq!(
+        (house.states().await, house.engine.asked()),
+        (vec!["2026-W47 done".to_owned()], vec!["2026-11-16 167 h".to_owned()])
+    );
+    let manifest = fs::read_to_string(house.directory().join("weekly_2026-W47.json")).unwrap();
+    let told: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    let lost = serde_json::json!([{"cause": "not_recorded", "unit": "seconds", "count": 3600}]);
+    assert_eq!((&told["completeness"]["lost"], &told["completeness"]["exact"]), (&lost, &false.into()), "{manifest}");
+    assert_eq!(told["window"]["from"], "2026-11-16T00:00:00+01:00", "{manifest}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_claim_that_is_lost_can_write_nothing_any_more() {
     let house = House::new("2026-11-23T02:00:00+01:00").await;
     let key = RunKey {
@@ -270,6 +293,12 @@ async fn a_claim_that_is_lost_can_write_nothing_any_more() {
     let begin =
         async |claim| house.database.begin_report_delivery(claim, "email", "net@example.org", "id").await.unwrap();
     assert!(!begin(&dead).await && begin(&alive).await);
+    // Nor does what it hears late of a mail undo that another server has sent it.
+    for state in ["pending", "sent", "pending", "failed"] {
+        house.database.end_report_delivery(&key, "email", "net@example.org", state, None).await.unwrap();
+    }
+    let known = house.database.report_deliveries(&key, &places).await.unwrap();
+    assert_eq!(known[0].state, "sent");
     assert!(!house.database.renew_report_claim(&dead, Duration::from_secs(60)).await.unwrap());
     assert!(house.database.renew_report_claim(&alive, Duration::from_secs(60)).await.unwrap());
     house.database.end_report_claim(&dead, &Verdict::Failed("late".to_owned())).await.unwrap();

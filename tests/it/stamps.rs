@@ -103,6 +103,10 @@ fn without_loss_the_bound_is_nothing_and_with_an_exporter_that_has_no_numbers_th
     server.wait_for_flows(4);
     let stamp = server.json(&path)["completeness"].clone();
     assert_eq!((&stamp["undercount"], &stamp["lost"]), (&Value::Null, &json!([])), "{stamp}");
+    // Flows that waited for the database are older than the row of their exporter.
+    let database = server.database.as_ref().unwrap();
+    database.query("UPDATE exporters SET created_at = created_at + interval '1 day'");
+    assert_eq!(server.json(&path)["completeness"]["undercount"], Value::Null);
 }
 
 #[test]

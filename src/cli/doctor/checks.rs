@@ -70,7 +70,7 @@ pub(super) fn days(
     Finding::of(check, format!("{} days, made ahead, kept {keep_days} days", present.len()), differences)
 }
 
-/// Rows of `flows` against segments, by day.
+/// Rows of `flows` against segments, by day. Where a segment keeps less than it holds, rows may sum up to more.
 pub(super) fn rows_and_segments(sums: &[(Timestamp, Sums, Sums)]) -> Finding {
     let check = "flows = segments";
     if sums.is_empty() {
@@ -78,13 +78,13 @@ pub(super) fn rows_and_segments(sums: &[(Timestamp, Sums, Sums)]) -> Finding {
     }
     let mut differences = Vec::new();
     for (day, rows, segments) in sums {
-        for (what, of_rows, of_segments) in [
-            ("records", rows.rows, segments.rows),
-            ("bytes", rows.bytes, segments.bytes),
-            ("packets", rows.packets, segments.packets),
-            ("flows", rows.flows, segments.flows),
+        for (what, of_rows, of_segments, cut) in [
+            ("records", rows.rows, segments.rows, false),
+            ("bytes", rows.bytes, segments.bytes, segments.cut),
+            ("packets", rows.packets, segments.packets, segments.cut),
+            ("flows", rows.flows, segments.flows, segments.cut),
         ] {
-            if of_rows != of_segments {
+            if of_rows < of_segments || of_rows > of_segments && !cut {
                 let day = date(*day);
                 differences
                     .push(format!("{day}: the table flows has {of_rows} {what}, the segments have {of_segments}"));
@@ -193,8 +193,14 @@ pub(super) fn counted_by(otherwise: Option<&CountedOtherwise>) -> Finding {
     Finding::warning("totals counted", looked_at, told.into_iter().collect())
 }
 
-/// Flows that two observation points told alike, in hours sealed lately, and the setting that would end it.
-pub(super) fn double_counting(found: &[Summary]) -> Finding {
+/// Flows that two observation points told alike, in so many hours sealed lately by the present networks and rules, and the
+/// setting that would end it.
+pub(super) fn double_counting(found: &[Summary], hours: u64) -> Finding {
+    let check = "double counting";
+    if hours == 0 {
+        let none = "no hour of the last 24 h was sealed yet by [network] local and the rules of counting as they are";
+        return Finding::not_applicable(check, none);
+    }
     let shown = |address: &IpAddr, side: &Side| match side.direction.map(FlowDirection::name) {
         Some(direction) => format!("{address} ({direction})"),
         None => address.to_string(),
@@ -224,8 +230,8 @@ pub(super) fn double_counting(found: &[Summary]) -> Finding {
             example.unwrap_or_default()
         )
     };
-    let looked_at = "no two observation points tell the same flows in hours sealed of the last 24 h";
-    Finding::warning("double counting", looked_at, found.iter().map(told).collect())
+    let looked_at = format!("no two observation points tell the same flows in {hours} hours sealed of the last 24 h");
+    Finding::warning(check, looked_at, found.iter().map(told).collect())
 }
 
 /// The journal's files, looked at before and after the database was, against the position up to which it is stored.

@@ -39,7 +39,8 @@ fn a_finding_is_shown_with_each_difference_on_a_line_of_its_own() {
 
 #[test]
 fn what_is_counted_twice_is_a_warning_with_the_setting_that_would_end_it() {
-    assert_eq!(checks::double_counting(&[]).verdict, Verdict::Good);
+    assert_eq!(checks::double_counting(&[], 1).verdict, Verdict::Good);
+    assert_eq!(checks::double_counting(&[], 0).verdict, Verdict::NotApplicable);
     let side = |exporter_id, direction| Side { exporter_id, direction };
     let example = Example {
         src_ip: "10.0.0.1".parse().unwrap(),
@@ -67,7 +68,7 @@ fn what_is_counted_twice_is_a_warning_with_the_setting_that_would_end_it() {
     };
     let two = Summary { sides: [side(1, None), side(2, None)], examples: Vec::new(), proposal: None, ..both.clone() };
     let alone = Summary { sides: [side(1, None); 2], ..two.clone() };
-    let finding = checks::double_counting(&[both, two, alone]);
+    let finding = checks::double_counting(&[both, two, alone], 3);
     assert_eq!(finding.verdict, Verdict::Warning);
     assert!(finding.to_string().starts_with("WARNING     double counting "), "{finding}");
     assert_eq!(
@@ -111,7 +112,7 @@ fn days_that_lack_and_days_that_stayed_are_named_with_a_day_of_grace() {
 
 #[test]
 fn rows_and_segments_are_compared_in_every_sum() {
-    let sums = Sums { rows: 5, bytes: 1 << 70, packets: 7, flows: 6 };
+    let sums = Sums { rows: 5, bytes: 1 << 70, packets: 7, flows: 6, cut: false };
     let check = |rows| checks::rows_and_segments(&[(NOW.day(), rows, sums)]);
     assert_eq!(check(sums).verdict, Verdict::Good);
     for (rows, named) in [
@@ -124,6 +125,12 @@ fn rows_and_segments_are_compared_in_every_sum() {
         assert!(matches!(differences(&finding).as_slice(), [one] if one.contains(named)), "{finding}");
     }
     assert_eq!(checks::rows_and_segments(&[]).verdict, Verdict::NotApplicable);
+    // A segment with a counter as large as there is keeps less than its rows sum up to.
+    let cut = |rows| checks::rows_and_segments(&[(NOW.day(), rows, Sums { cut: true, ..sums })]).verdict;
+    assert_eq!(cut(Sums { bytes: (1 << 70) + 1, packets: 8, flows: 7, ..sums }), Verdict::Good);
+    for rows in [Sums { bytes: 1, ..sums }, Sums { rows: 6, ..sums }] {
+        assert_eq!(cut(rows), Verdict::Difference);
+    }
 }
 
 #[test]

@@ -38,7 +38,8 @@ fn every_value_of_every_field_is_read_back_with_its_type() {
     for rows in [&rows[..100], &rows[100..]] {
         writer.take(&Flows { day: day("2026-11-23"), batch: &batch, rows }).unwrap();
     }
-    let written = writer.finish().unwrap();
+    let (complete, written) = writer.complete().unwrap();
+    complete.place().unwrap();
     let path = place.path().join("day=2026-11-23/part-0000.parquet");
     let size = path.metadata().unwrap().len();
     let expected = Written { path: "day=2026-11-23/part-0000.parquet".into(), rows: rows.len() as u64, bytes: size };
@@ -70,7 +71,8 @@ fn a_day_begins_a_directory_and_a_file_ends_when_it_is_large() {
             writer.take(&Flows { day: day(text), batch: &batch, rows: &rows }).unwrap();
         }
     }
-    let written = writer.finish().unwrap();
+    let (complete, written) = writer.complete().unwrap();
+    complete.place().unwrap();
     let told: Vec<_> = written.iter().map(|file| (file.path.display().to_string(), file.rows)).collect();
     assert_eq!(
         told,
@@ -94,7 +96,7 @@ fn types_are_those_that_readers_of_parquet_know() {
     let fields = [Field::Received, Field::ExporterId, Field::SrcIp, Field::SrcPort, Field::Protocol, Field::InBytes];
     let mut writer = ParquetWriter::new(directory(place.path()), &fields).unwrap();
     writer.take(&Flows { day: day("2026-11-23"), batch: &batch, rows: &[0, 1, 2] }).unwrap();
-    writer.finish().unwrap();
+    writer.complete().unwrap().0.place().unwrap();
     let file = File::open(place.path().join("day=2026-11-23/part-0000.parquet")).unwrap();
     let reader = SerializedFileReader::new(file).unwrap();
     let metadata = reader.metadata().file_metadata();

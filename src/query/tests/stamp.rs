@@ -73,6 +73,21 @@ fn a_window_that_was_not_recorded_is_not_exact_and_says_for_how_long() {
 }
 
 #[test]
+fn an_answer_for_a_part_of_a_window_says_how_long_the_rest_is() {
+    let part = |stamped: Completeness, micros| {
+        let all = stamped.without(micros);
+        let lost = all.lost.iter().map(|row| format!("{} {}", row.cause, row.count)).collect::<Vec<_>>();
+        (all.exact, all.undercount.is_some(), lost.join(", "))
+    };
+    let network = || told(&known(vec![loss(1, "network", "flows", 3), loss(0, "x", "sets", 1)], vec![sender(1, 1)]));
+    let unrecorded = told(&Known { not_recorded: 4 * SECOND, ..known(Vec::new(), Vec::new()) });
+    assert_eq!(part(told(&known(Vec::new(), Vec::new())), 0), (true, true, String::new()));
+    assert_eq!(part(told(&known(Vec::new(), Vec::new())), 1), (false, false, "not_recorded 1".to_owned()));
+    assert_eq!(part(unrecorded, 60 * SECOND), (false, false, "not_recorded 64".to_owned()));
+    assert_eq!(part(network(), SECOND).2, "network 3, not_recorded 1, x 1");
+}
+
+#[test]
 fn imported_hours_are_neither_exact_nor_bounded_and_stand_beside_what_was_not_recorded() {
     let imported = |imported_hours, not_recorded| {
         let known = Known { imported_hours, not_recorded, ..known(Vec::new(), Vec::new()) };
