@@ -44,7 +44,7 @@ fn all_is_well_and_then_each_planted_difference_is_named() {
     let (well, told) = examine(&server, &["--all"]);
     assert!(well && !told.contains("DIFFERENCE"), "{told}");
     // No hour is over yet.
-    assert_eq!(told.matches("n/a").count(), 2, "{told}");
+    assert_eq!(told.matches("n/a").count(), 3, "{told}");
     assert_eq!(told.lines().count(), 22, "{told}");
     let url = own_database(&server);
     let run = |statement: &str| query(&url, statement);
