@@ -12,9 +12,10 @@ use crate::support::{traffic, wait_for};
 use std::fs::File;
 use std::time::{Duration, Instant};
 
-/// How long a call is waited for. Traffic comes in and batches are committed all the while.
+/// How long a call is waited for. Traffic comes in and batches are committed all the while; the 500th deletion takes seconds, and
+/// many where other tests run.
 fn patience() -> Duration {
-    Duration::from_secs(rounds(3, 10))
+    Duration::from_secs(rounds(3, 60))
 }
 
 /// Kills the server, lets another be killed at its n-th call of this kind, then starts it again. Returns whether it came to
