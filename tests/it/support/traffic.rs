@@ -1,6 +1,7 @@
 //! Bounded streams of flows, sent by the program's own simulated exporter.
 
 use serde_json::Value;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
@@ -52,15 +53,24 @@ impl Stream {
     }
 
     /// Ends it now.
-    pub fn stop(mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+    pub fn stop(self) {
+        drop(self);
     }
 
     /// Waits for the end and gives the totals that were sent.
-    pub fn end(self) -> Value {
-        let output = self.process.wait_with_output().unwrap();
-        assert!(output.status.success(), "simulate ended with {}", output.status);
-        serde_json::from_slice(&output.stdout).unwrap()
+    pub fn end(mut self) -> Value {
+        let mut told = String::new();
+        self.process.stdout.take().unwrap().read_to_string(&mut told).unwrap();
+        let status = self.process.wait().unwrap();
+        assert!(status.success(), "simulate ended with {status}");
+        serde_json::from_str(&told).unwrap()
+    }
+}
+
+impl Drop for Stream {
+    /// A test that failed must not send on.
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
