@@ -235,7 +235,7 @@ fn killing_postgresql_loses_and_doubles_nothing_that_was_journalled() {
         let commits = server.metric("ingest_commits_total");
         wait_for("flows to be stored again", 60, || (server.metric("ingest_commits_total") > commits).then_some(()));
         std::thread::sleep(Duration::from_millis(random.u64(0..200)));
-        let killed = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+        let killed = Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
         assert!(killed.success());
     }
     stream.stop();
