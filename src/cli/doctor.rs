@@ -140,10 +140,7 @@ async fn compare(arguments: &Arguments, config: &Config, database: &Database) ->
         _ => Finding::not_applicable("journal", format!("there is none in {}", directory.display())),
     });
     // Another collector that stores says nothing of ours.
-    let own = before.as_ref().and_then(|survey| {
-        let id = survey.id.to_string();
-        journals.iter().find(|journal| journal.id == id)
-    });
+    let own = before.as_ref().and_then(|survey| checks::stored_of(survey, &journals));
     findings.extend(of_server(arguments, config, own.map_or(until, |own| own.complete_until)).await?);
     Ok(findings)
 }

@@ -225,6 +225,7 @@ mod tests {
     use crate::clock::{DAY, HOUR};
     use chrono_tz::Europe::Berlin;
     use chrono_tz::UTC;
+    use std::ops::Range;
 
     fn at(text: &str) -> Timestamp {
         DateTime::parse_from_rfc3339(text).unwrap().into()
@@ -232,6 +233,19 @@ mod tests {
 
     fn names(due: &[Due]) -> Vec<String> {
         due.iter().map(|due| due.span.to_string()).collect()
+    }
+
+    /// The spans that are told when somebody looks every minute, after the one that ended at `recorded`.
+    fn told(schedule: &Schedule, period: Period, time: Range<Timestamp>, recorded: Timestamp) -> Vec<String> {
+        let (mut told, mut recorded, mut now) = (Vec::new(), recorded, time.start);
+        while now < time.end {
+            let due = schedule.due(period, now, Some(recorded));
+            assert!(due.iter().all(|due| due.at <= now && due.window.to <= due.at), "{due:?}");
+            told.extend(names(&due));
+            recorded = due.last().map_or(recorded, |due| due.window.to);
+            now = now.plus(60 * SECOND);
+        }
+        told
     }
 
     #[test]
@@ -302,16 +316,7 @@ mod tests {
             ("2026-03-28T00:00:00+01:00", "2026-03-31T00:00:00+02:00", ["2026-03-27", "2026-03-28", "2026-03-29"]),
             ("2026-10-24T00:00:00+02:00", "2026-10-27T00:00:00+01:00", ["2026-10-23", "2026-10-24", "2026-10-25"]),
         ] {
-            let mut recorded = Some(at(from).plus(-DAY));
-            let mut told = Vec::new();
-            let mut now = at(from);
-            while now < at(to) {
-                let due = night.due(Period::Day, now, recorded);
-                told.extend(names(&due));
-                recorded = due.last().map_or(recorded, |due| Some(due.window.to));
-                now = now.plus(60 * SECOND);
-            }
-            assert_eq!(told, days);
+            assert_eq!(told(&night, Period::Day, at(from)..at(to), at(from).plus(-DAY)), days);
         }
     }
 
@@ -327,16 +332,8 @@ mod tests {
         ] {
             let schedule = Schedule::parse(schedule, zone).unwrap();
             let from = at(from);
-            let mut recorded = Some(schedule.due(period, from, None)[0].window.to);
-            let (mut told, mut now) = (Vec::new(), from);
-            while now < from.plus(2 * DAY) {
-                let due = schedule.due(period, now, recorded);
-                assert!(due.iter().all(|due| due.at <= now && due.window.to <= due.at), "{due:?}");
-                told.extend(names(&due));
-                recorded = due.last().map_or(recorded, |due| Some(due.window.to));
-                now = now.plus(60 * SECOND);
-            }
-            assert_eq!(told, spans, "{zone}");
+            let recorded = schedule.due(period, from, None)[0].window.to;
+            assert_eq!(told(&schedule, period, from..from.plus(2 * DAY), recorded), spans, "{zone}");
         }
         let midnight = Schedule::parse("0 0 * * *", cairo).unwrap();
         assert_eq!(midnight.last_due(at("2026-04-24T12:00:00+03:00")), Some(at("2026-04-24T01:00:00+03:00")));

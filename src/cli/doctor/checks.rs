@@ -234,11 +234,17 @@ pub(super) fn double_counting(found: &[Summary], hours: u64) -> Finding {
     Finding::warning(check, looked_at, found.iter().map(told).collect())
 }
 
+/// What the database knows of a journal, if it has stored anything of it.
+pub(super) fn stored_of<'a>(survey: &Survey, stored: &'a [StoredJournal]) -> Option<&'a StoredJournal> {
+    let id = survey.id.to_string();
+    stored.iter().find(|journal| journal.id == id)
+}
+
 /// The journal's files, looked at before and after the database was, against the position up to which it is stored.
 pub(super) fn journal(before: &Survey, stored: &[StoredJournal], after: &Survey) -> Finding {
     let check = "journal";
-    let id = before.id.to_string();
-    let Some(known) = stored.iter().find(|journal| journal.id == id) else {
+    let id = before.id;
+    let Some(known) = stored_of(before, stored) else {
         let differs = stored.first().map(|other| {
             format!("the database knows no journal {id}, but {}; was the journal's directory replaced?", other.id)
         });

@@ -53,8 +53,8 @@ impl Stream {
     }
 
     /// Ends it now.
-    pub fn stop(self) {
-        drop(self);
+    pub fn stop(mut self) {
+        self.process.kill().unwrap();
     }
 
     /// Waits for the end and gives the totals that were sent.
