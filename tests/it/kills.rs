@@ -35,9 +35,9 @@ impl Keeper {
         let (own_end, own_kept) = (Arc::clone(&ended), kept.clone());
         let thread = std::thread::spawn(move || {
             // A file may live for some milliseconds, and a thread that waits for its turn among others would miss it. Without
-            // the right to it, it waits.
+            // the right to real time, it waits.
             let own = std::fs::read_link("/proc/thread-self").unwrap();
-            let _ = Command::new("renice").args(["-n", "-20", "-p"]).arg(own.file_name().unwrap()).output();
+            let _ = Command::new("chrt").args(["-f", "-p", "10"]).arg(own.file_name().unwrap()).output();
             let mut known = HashSet::new();
             loop {
                 let last = own_end.load(Ordering::Acquire);
